@@ -1,0 +1,195 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// Lease is how long the server waits for a word about a job before it hands it out again: how long the jobs of a killed
+// worker stay away. A [Delivery] renews it by itself until it is settled.
+const Lease = 30 * time.Second
+
+const (
+	// maxAckPending is far above what a page can have put back with a delay at one time: those count as pending too,
+	// and at the limit a consumer gets nothing new (measured on nats-server 2.15.2, as are 80 bytes for each).
+	maxAckPending = 500_000
+	// pullExpiry is how long one pull request waits at the server, which is idle chatter: one request per consumer and
+	// expiry, with heartbeats at half of it telling a dead server from an empty lane.
+	pullExpiry    = 30 * time.Second
+	pullHeartbeat = 10 * time.Second
+)
+
+// Source hands out the jobs of one page and lane. Several processes may have a Source for the same lane; each job goes
+// to one of them. Next is for one goroutine at a time, Stop for any.
+type Source struct {
+	q    *Queue
+	page string
+	lane Lane
+	max  int
+
+	mu      sync.Mutex
+	msgs    jetstream.MessagesContext // nil between two subscriptions
+	stopped bool
+	stop    chan struct{} // closed by Stop
+}
+
+// Source returns the jobs of one page and lane. At most buffer-1 of them wait in this process for Next, out of other
+// workers' reach. Nothing renews their lease: a caller that has not called Next for a third of [Lease] stops the Source,
+// puts back what it still returns, and takes a new one, or a job may be handed out twice. It makes the consumer on the
+// first Next.
+func (q *Queue) Source(page string, lane Lane, buffer int) *Source {
+	return &Source{q: q, page: page, lane: lane, max: max(buffer, 1), stop: make(chan struct{})}
+}
+
+// Next returns the next job. It waits for one, over every restart of the server, until [Source.Stop]; then it returns
+// what is left in the buffer, and after that [ErrStopped]. ctx bounds calls to the server, not the wait.
+func (s *Source) Next(ctx context.Context) (*Delivery, error) {
+	wait := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(50*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second),
+		backoff.WithMaxElapsedTime(0),
+	)
+	for {
+		msgs, err := s.subscription(ctx)
+		if err == nil {
+			var msg jetstream.Msg
+			if msg, err = msgs.Next(); err == nil {
+				return s.q.delivery(ctx, s.page, s.lane, msg), nil
+			}
+			s.forget()
+		}
+		if s.isStopped() || errors.Is(err, jetstream.ErrConnectionClosed) {
+			return nil, ErrStopped
+		}
+		// The consumer was deleted, or could not be made: make it again.
+		s.q.log.Warn("no jobs to be had, trying again", zap.String("event", "consumer_lost"),
+			zap.String("page", s.page), zap.String("lane", string(s.lane)), zap.Error(redact(err)))
+		select {
+		case <-s.stop:
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
+
+// ErrStopped is what [Source.Next] returns when it will return no job any more.
+var ErrStopped = errors.New("source is stopped")
+
+// subscription returns the running subscription, or starts one.
+func (s *Source) subscription(ctx context.Context) (jetstream.MessagesContext, error) {
+	s.mu.Lock()
+	msgs, stopped := s.msgs, s.stopped
+	s.mu.Unlock()
+	if msgs != nil {
+		return msgs, nil // also after Stop: what is in its buffer is still to be had
+	}
+	if stopped {
+		return nil, ErrStopped
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	consumer, err := s.q.jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable:       s.page + "-" + string(s.lane),
+		FilterSubject: jobSubject(s.page, s.lane),
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       Lease,
+		MaxDeliver:    -1,
+		MaxAckPending: maxAckPending,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("consumer: %w", err)
+	}
+	msgs, err = consumer.Messages(
+		jetstream.PullMaxMessages(s.max),
+		jetstream.PullExpiry(pullExpiry),
+		jetstream.PullHeartbeat(pullHeartbeat),
+		jetstream.WithMessagesErrOnMissingHeartbeat(false), // it asks again by itself
+	)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		msgs.Stop()
+		return nil, ErrStopped
+	}
+	s.msgs = msgs
+	return msgs, nil
+}
+
+func (s *Source) forget() {
+	s.mu.Lock()
+	s.msgs = nil
+	s.mu.Unlock()
+}
+
+func (s *Source) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+// Stop asks for no more jobs. It does not wait; see Next for what follows.
+func (s *Source) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return
+	}
+	s.stopped = true
+	close(s.stop)
+	if s.msgs != nil {
+		s.msgs.Drain()
+	}
+}
+
+// Delivery is one job in this worker's hands, to be settled by exactly one of Done, Retry, Release and Bury. An
+// unsettled one is delivered again, here or elsewhere, when its process ends. It belongs to one goroutine at a time.
+type Delivery struct {
+	Job
+	// Attempts is how many attempts were counted before this delivery.
+	Attempts int
+	// InDoubt reports that an earlier delivery ended without a word: its worker was killed, or lost the server, and may
+	// have sent the message.
+	InDoubt bool
+
+	q         *Queue
+	msg       jetstream.Msg
+	delivered uint64 // the server's count of deliveries, this one included
+	recorded  bool   // a retry record exists and goes with the job
+	renewal   *time.Timer
+}
+
+func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstream.Msg) *Delivery {
+	d := &Delivery{q: q, msg: msg, delivered: 1}
+	var stored time.Time
+	if meta, err := msg.Metadata(); err == nil {
+		stored, d.delivered = meta.Timestamp, meta.NumDelivered
+	}
+	d.Job = readJob(page, lane, msg.Headers(), msg.Data(), stored)
+	if d.ID == "" { // published by hand, without a message id
+		d.ID = "UNNAMED" + strconv.FormatInt(stored.UnixNano(), 36)
+	}
+	d.renewal = time.AfterFunc(Lease/3, d.renew)
+	if d.delivered > 1 {
+		d.recall(ctx)
+	}
+	return d
+}
+
+// renew begins the lease anew. It runs on the timer's goroutine; what it loses to a race with a settlement is nothing,
+// since the server ignores word of a job that is settled.
+func (d *Delivery) renew() {
+	if err := d.msg.InProgress(); err == nil || errors.Is(err, nats.ErrReconnectBufExceeded) {
+		d.renewal.Reset(Lease / 3)
+	}
+}

@@ -1,0 +1,56 @@
+package queue
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const deadSubjects = "brazier.dead."
+
+// Reason is why a job cannot be delivered.
+type Reason struct {
+	Class    string // one of package sendapi's classes; part of the subject
+	Code     int    // Facebook's error code, 0 if there was none
+	Subcode  int
+	TraceID  string // Facebook's fbtrace_id
+	Attempts int    // counted attempts, the last one included
+	Text     string // for people; holds no message text, no token and no full PSID
+}
+
+// The headers of a dead letter, beside those of its job.
+const (
+	headerClass    = "Brazier-Class"
+	headerCode     = "Brazier-Code"
+	headerSubcode  = "Brazier-Subcode"
+	headerTraceID  = "Brazier-Trace-Id"
+	headerAttempts = "Brazier-Attempts"
+	headerReason   = "Brazier-Reason"
+	headerLane     = "Brazier-Lane"
+	headerDied     = "Brazier-Died" // Unix milliseconds
+)
+
+// letter is the whole job with the reason in its headers: what is replayed later is what was accepted.
+func (d *Delivery) letter(why Reason) *nats.Msg {
+	msg := &nats.Msg{Subject: deadSubjects + d.Page + "." + why.Class, Header: make(nats.Header, 18), Data: d.Body}
+	d.writeHeaders(msg.Header)
+	set := func(name, value string) {
+		if value != "" {
+			msg.Header[name] = []string{value}
+		}
+	}
+	set(headerLane, string(d.Lane))
+	set(headerClass, why.Class)
+	if why.Code != 0 {
+		set(headerCode, strconv.Itoa(why.Code))
+	}
+	if why.Subcode != 0 {
+		set(headerSubcode, strconv.Itoa(why.Subcode))
+	}
+	set(headerTraceID, why.TraceID)
+	set(headerAttempts, strconv.Itoa(why.Attempts))
+	set(headerReason, why.Text)
+	set(headerDied, strconv.FormatInt(time.Now().UnixMilli(), 10))
+	return msg
+}

@@ -1,0 +1,164 @@
+package queue
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Lane is one of a page's queues. Urgent and Bulk share the page's rate, Urgent first. Media has a rate of its own,
+// since Facebook allows far fewer calls with audio and video (Messenger rate limits: 10 a second, against 300).
+type Lane string
+
+// The lanes of a page.
+const (
+	Urgent Lane = "urgent"
+	Bulk   Lane = "bulk"
+	Media  Lane = "media"
+)
+
+// Lanes returns every lane.
+func Lanes() []Lane { return []Lane{Urgent, Bulk, Media} }
+
+// Job is one message on its way to one page.
+type Job struct {
+	// ID is the job's name in logs, answers and dead letters, and its message id on the stream. See [NewID], [KeyedID].
+	ID string
+	// Page is the Facebook page id, digits only.
+	Page string
+	Lane Lane
+	// Key is the caller's idempotency key, empty if it gave none.
+	Key string
+	// Recipient is already shortened for logs; the whole one stands in Body alone.
+	Recipient string
+	Tracking  Tracking
+	Accepted  time.Time // when the door took it, to the millisecond
+	Expire    time.Time // not sent after this, to the millisecond
+	Body      []byte
+}
+
+// Tracking is what the caller said of where the message comes from. It is carried to logs and dead letters as given.
+type Tracking struct {
+	Campaign, Canvas, Dispatch, Message, User, ExternalID string
+}
+
+// idEncoding keeps ids to digits and capital letters, so that they survive subjects, file names and being read aloud.
+var idEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
+
+const idBytes = 15 // 120 bits, 24 characters
+
+// NewID returns the id of a job without an idempotency key.
+func NewID() string {
+	var b [idBytes]byte
+	rand.Read(b[:]) // never fails, see its documentation
+	return idEncoding.EncodeToString(b[:])
+}
+
+// KeyedID returns the id of the job that an idempotency key stands for: the same for the same page and key, so that
+// the answer to a duplicate names the first one's id without having to look it up.
+func KeyedID(page, key string) string {
+	sum := sha256.Sum256([]byte(page + "\x00" + key))
+	return idEncoding.EncodeToString(sum[:idBytes])
+}
+
+// The headers of a stored job. Values are omitted when empty.
+const (
+	headerKey        = "Brazier-Key"
+	headerRecipient  = "Brazier-Recipient"
+	headerCampaign   = "Brazier-Campaign"
+	headerCanvas     = "Brazier-Canvas"
+	headerDispatch   = "Brazier-Dispatch"
+	headerMessage    = "Brazier-Message"
+	headerUser       = "Brazier-User"
+	headerExternalID = "Brazier-External-Id"
+	headerAccepted   = "Brazier-Accepted" // Unix milliseconds
+	headerExpire     = "Brazier-Expire"   // Unix milliseconds
+)
+
+const jobSubjects = "brazier.jobs."
+
+func jobSubject(page string, lane Lane) string { return jobSubjects + page + "." + string(lane) }
+
+// check refuses a job that could not be stored under its own subject or found again.
+func (j *Job) check() error {
+	switch {
+	case j.ID == "":
+		return fmt.Errorf("job has no id")
+	case !isPageID(j.Page):
+		return fmt.Errorf("page %q is not a Facebook page id (digits only)", j.Page)
+	case j.Lane != Urgent && j.Lane != Bulk && j.Lane != Media:
+		return fmt.Errorf("lane %q is none of urgent, bulk, media", j.Lane)
+	}
+	return nil
+}
+
+func isPageID(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+func (j *Job) message() *nats.Msg {
+	msg := &nats.Msg{Subject: jobSubject(j.Page, j.Lane), Header: make(nats.Header, 10), Data: j.Body}
+	j.writeHeaders(msg.Header)
+	return msg
+}
+
+func (j *Job) writeHeaders(h nats.Header) {
+	set := func(name, value string) {
+		if value != "" {
+			h[name] = []string{value}
+		}
+	}
+	set(headerKey, j.Key)
+	set(headerRecipient, j.Recipient)
+	set(headerCampaign, j.Tracking.Campaign)
+	set(headerCanvas, j.Tracking.Canvas)
+	set(headerDispatch, j.Tracking.Dispatch)
+	set(headerMessage, j.Tracking.Message)
+	set(headerUser, j.Tracking.User)
+	set(headerExternalID, j.Tracking.ExternalID)
+	set(headerAccepted, strconv.FormatInt(j.Accepted.UnixMilli(), 10))
+	set(headerExpire, strconv.FormatInt(j.Expire.UnixMilli(), 10))
+}
+
+// readJob is the inverse of message. A stored job whose times cannot be read is kept and delivered rather than lost:
+// it then counts as accepted when the stream stored it, and as never expiring.
+func readJob(page string, lane Lane, h nats.Header, body []byte, stored time.Time) Job {
+	get := func(name string) string {
+		if v := h[name]; len(v) > 0 {
+			return v[0]
+		}
+		return ""
+	}
+	return Job{
+		ID:        get(nats.MsgIdHdr),
+		Page:      page,
+		Lane:      lane,
+		Key:       get(headerKey),
+		Recipient: get(headerRecipient),
+		Tracking: Tracking{
+			Campaign:   get(headerCampaign),
+			Canvas:     get(headerCanvas),
+			Dispatch:   get(headerDispatch),
+			Message:    get(headerMessage),
+			User:       get(headerUser),
+			ExternalID: get(headerExternalID),
+		},
+		Accepted: millis(get(headerAccepted), stored),
+		Expire:   millis(get(headerExpire), time.Time{}),
+		Body:     body,
+	}
+}
+
+func millis(s string, otherwise time.Time) time.Time {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return otherwise
+	}
+	return time.UnixMilli(ms)
+}

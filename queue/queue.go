@@ -1,0 +1,219 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// Config is what a process tells its queue. The zero value works against a NATS server on this machine.
+type Config struct {
+	// URL is one or more addresses of NATS servers, separated by commas. Default nats://127.0.0.1:4222.
+	URL string
+	// InProcess, if set, is a server in this process; URL is then not used.
+	InProcess interface{ InProcessConn() (net.Conn, error) }
+	// Name is how the connection is called in the server's monitoring. Default brazier.
+	Name string
+	// CredentialsFile is a NATS credentials file (JWT and seed). Optional.
+	CredentialsFile string
+	// CAFile is a PEM file with the authority that signed the servers' certificates. Optional.
+	CAFile string
+
+	// Replicas of streams and buckets that are made now: 1 to 5. Default 3 on a cluster, else 1.
+	Replicas int
+	// Window is how long an idempotency key is remembered. Default 2h.
+	Window time.Duration
+	// MaxBytes bounds the jobs on disk; beyond it [Queue.Publish] answers [ErrFull]. Default 10 GiB.
+	MaxBytes int64
+	// DeadMaxAge is how long dead letters are kept. Default 30 days.
+	DeadMaxAge time.Duration
+
+	// Log gets what happens to the connection. Default: nothing is logged.
+	Log *zap.Logger
+}
+
+func (c *Config) setDefaults() error {
+	if c.URL == "" {
+		c.URL = nats.DefaultURL
+	}
+	if c.Name == "" {
+		c.Name = "brazier"
+	}
+	if c.Window == 0 {
+		c.Window = defaultWindow
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = defaultMaxBytes
+	}
+	if c.DeadMaxAge == 0 {
+		c.DeadMaxAge = defaultDeadAge
+	}
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	switch {
+	case c.Replicas < 0 || c.Replicas > 5:
+		return fmt.Errorf("Replicas: %d is not between 1 and 5", c.Replicas)
+	case c.Window < time.Second:
+		return fmt.Errorf("Window: %v is under a second", c.Window)
+	case c.MaxBytes < 1<<20:
+		return fmt.Errorf("MaxBytes: %d is under 1 MiB", c.MaxBytes)
+	case c.DeadMaxAge < time.Minute:
+		return fmt.Errorf("DeadMaxAge: %v is under a minute", c.DeadMaxAge)
+	}
+	return nil
+}
+
+// Queue is a connection to JetStream and what Brazier keeps there. It is safe for concurrent use.
+type Queue struct {
+	cfg     Config
+	log     *zap.Logger
+	nc      *nats.Conn
+	closed  chan struct{} // closed by nats.go once the connection is done for good
+	js      jetstream.JetStream
+	jobs    jetstream.Stream
+	dead    jetstream.Stream
+	retries jetstream.KeyValue
+
+	closeOnce sync.Once
+}
+
+// Open connects and makes sure of the streams. A server that is not there yet is waited for, and that is logged, until
+// ctx ends; an error that waiting cannot mend (a bad setting, refused credentials) comes back at once. The caller owns
+// the Queue and closes it.
+func Open(ctx context.Context, cfg Config) (*Queue, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{})}
+	var err error
+	if q.nc, err = nats.Connect(cfg.URL, q.options()...); err != nil {
+		return nil, fmt.Errorf("queue: connect: %w", redact(err))
+	}
+	if q.js, err = jetstream.New(q.nc, jetstream.WithDefaultTimeout(apiTimeout)); err == nil {
+		err = q.await(ctx)
+	}
+	if err != nil {
+		q.Close()
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	return q, nil
+}
+
+// apiTimeout bounds one request to the server. A new stream leader takes 4 to 9 s after the old one was killed
+// (measured on nats-server 2.15.2); what is worth waiting for longer is asked again.
+const apiTimeout = 5 * time.Second
+
+func (q *Queue) options() []nats.Option {
+	opts := []nats.Option{
+		nats.Name(q.cfg.Name),
+		nats.MaxReconnects(-1), // the default gives up after two minutes
+		nats.RetryOnFailedConnect(true),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, 500*time.Millisecond),
+		// Without a buffer a publish during an outage fails at once and is retried by us, under a deadline that the
+		// caller knows of. With one it would be sent later, when the caller has long been told otherwise.
+		nats.ReconnectBufSize(-1),
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.ClosedHandler(func(*nats.Conn) { close(q.closed) }),
+		nats.ConnectHandler(func(nc *nats.Conn) {
+			q.log.Info("connected to NATS", zap.String("event", "connected"), zap.String("address", nc.ConnectedUrlRedacted()))
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			q.log.Info("connected to NATS again", zap.String("event", "connected"), zap.String("address", nc.ConnectedUrlRedacted()))
+		}),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if err != nil { // nil when we closed it
+				q.log.Warn("connection to NATS lost, reconnecting", zap.String("event", "disconnected"), zap.Error(redact(err)))
+			}
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			q.log.Error("NATS reported an error", zap.String("event", "nats_error"), zap.Error(redact(err)))
+		}),
+	}
+	if q.cfg.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(q.cfg.InProcess))
+	}
+	if q.cfg.CredentialsFile != "" {
+		opts = append(opts, nats.UserCredentials(q.cfg.CredentialsFile))
+	}
+	if q.cfg.CAFile != "" {
+		opts = append(opts, nats.RootCAs(q.cfg.CAFile))
+	}
+	return opts
+}
+
+// await returns once the streams are there.
+func (q *Queue) await(ctx context.Context) error {
+	wait := backoff.WithContext(backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(50*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second),
+		backoff.WithMaxElapsedTime(0),
+	), ctx)
+	var said time.Time
+	return backoff.RetryNotify(func() error {
+		if q.nc.IsClosed() {
+			return backoff.Permanent(fmt.Errorf("NATS refused the connection: %w", redact(q.nc.LastError())))
+		}
+		if !q.nc.IsConnected() {
+			return cause(q.nc.LastError(), errors.New("no NATS server answers"))
+		}
+		if q.cfg.Replicas == 0 {
+			q.cfg.Replicas = 1
+			if q.nc.ConnectedClusterName() != "" {
+				q.cfg.Replicas = 3
+			}
+		}
+		try, cancel := context.WithTimeout(ctx, apiTimeout)
+		defer cancel()
+		err := q.ensure(try)
+		var bad *ConfigError
+		if errors.As(err, &bad) {
+			return backoff.Permanent(err)
+		}
+		return err
+	}, wait, func(err error, _ time.Duration) {
+		if time.Since(said) > 5*time.Second {
+			said = time.Now()
+			q.log.Warn("waiting for NATS", zap.String("event", "waiting"), zap.String("address", q.address()), zap.Error(redact(err)))
+		}
+	})
+}
+
+func cause(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+// address names the server without a password.
+func (q *Queue) address() string {
+	if q.cfg.InProcess != nil {
+		return "in-process"
+	}
+	return redactURLs(q.cfg.URL)
+}
+
+// Connected reports whether the server is there at this moment.
+func (q *Queue) Connected() bool { return q.nc.IsConnected() }
+
+// Close ends the connection and waits until it is closed. Unsettled deliveries are delivered again when their lease
+// runs out. It may be called more than once.
+func (q *Queue) Close() {
+	q.closeOnce.Do(func() {
+		// What was already handed to the connection goes out first: an acknowledgement lost here is a message sent twice.
+		_ = q.nc.FlushTimeout(time.Second)
+		q.nc.Close()
+		<-q.closed
+	})
+}

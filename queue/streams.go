@@ -1,0 +1,122 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Names on the server. Operators' tools and alerts rely on them.
+const (
+	StreamJobs    = "BRAZIER_JOBS"
+	StreamDead    = "BRAZIER_DEAD"
+	BucketRetries = "BRAZIER_RETRIES"
+)
+
+const (
+	defaultWindow   = 2 * time.Hour
+	defaultMaxBytes = 10 << 30
+	defaultDeadAge  = 30 * 24 * time.Hour
+	// maxExpire bounds how long a job may wait in the queue; a retry record outlives it.
+	maxExpire = 7 * 24 * time.Hour
+)
+
+// MaxExpire is the longest time a job may be asked to wait before it counts as expired.
+const MaxExpire = maxExpire
+
+func (c *Config) jobs() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        StreamJobs,
+		Description: "Messages on their way to Facebook",
+		Subjects:    []string{jobSubjects + ">"},
+		Retention:   jetstream.WorkQueuePolicy,
+		// The default, DiscardOld, would silently drop the oldest undelivered job of a full queue.
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    c.MaxBytes,
+		Storage:     jetstream.FileStorage,
+		Duplicates:  c.Window,
+		AllowDirect: true,
+		Replicas:    c.Replicas,
+	}
+}
+
+func (c *Config) dead() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        StreamDead,
+		Description: "Messages that cannot be delivered, with the reason",
+		Subjects:    []string{deadSubjects + ">"},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		MaxAge:      c.DeadMaxAge,
+		Storage:     jetstream.FileStorage,
+		Duplicates:  min(c.DeadMaxAge, 24*time.Hour),
+		AllowDirect: true,
+		Replicas:    c.Replicas,
+	}
+}
+
+func (c *Config) retries() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket:      BucketRetries,
+		Description: "Attempts of the messages that were put back",
+		History:     1,
+		TTL:         maxExpire + 24*time.Hour,
+		Storage:     jetstream.FileStorage,
+		Replicas:    c.Replicas,
+	}
+}
+
+// ensure makes what is missing and leaves what is there as the operator tuned it, except where a promise would break.
+// Several processes may do this at once.
+func (q *Queue) ensure(ctx context.Context) (err error) {
+	if q.jobs, err = q.ensureStream(ctx, q.cfg.jobs()); err != nil {
+		return err
+	}
+	if q.dead, err = q.ensureStream(ctx, q.cfg.dead()); err != nil {
+		return err
+	}
+	want := q.cfg.retries()
+	q.retries, err = q.js.KeyValue(ctx, want.Bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		q.retries, err = q.js.CreateOrUpdateKeyValue(ctx, want)
+	}
+	if err != nil {
+		return fmt.Errorf("bucket %s: %w", want.Bucket, err)
+	}
+	return nil
+}
+
+func (q *Queue) ensureStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	stream, err := q.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = q.js.CreateOrUpdateStream(ctx, want)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+	}
+	got := stream.CachedInfo().Config
+	switch {
+	case got.Retention != want.Retention:
+		return nil, &ConfigError{want.Name, fmt.Sprintf("retention is %v, not %v", got.Retention, want.Retention)}
+	case got.Discard != want.Discard:
+		return nil, &ConfigError{want.Name, fmt.Sprintf("discard policy is %v, not %v: a full stream would drop messages", got.Discard, want.Discard)}
+	case got.Storage != want.Storage:
+		return nil, &ConfigError{want.Name, "storage is not file: a restart would lose messages"}
+	case got.Retention == jetstream.WorkQueuePolicy && got.MaxAge > 0:
+		return nil, &ConfigError{want.Name, fmt.Sprintf("max age is %v: undelivered messages would vanish after it", got.MaxAge)}
+	}
+	return stream, nil
+}
+
+// ConfigError says that a stream exists with a setting under which Brazier's promises cannot hold. It is final: waiting
+// does not help, changing or removing the stream does.
+type ConfigError struct {
+	Stream, Reason string
+}
+
+func (e *ConfigError) Error() string {
+	return "stream " + e.Stream + " exists with settings that would lose messages: " + e.Reason
+}
