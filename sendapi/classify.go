@@ -1,0 +1,82 @@
+package sendapi
+
+// classify decides the class of an error object of Facebook's.
+//
+// The table comes first, is_transient second, the HTTP status last: 400 carries
+// throttles and outages too (code 2 was seen with 400 and with 500, code 4 with
+// 403). is_transient is usually absent and then says nothing, so only true is
+// listened to, and only in two places:
+//
+//   - for a code without a row;
+//   - for a code with a subcode that has no row, where the code's own row would
+//     condemn the message. Facebook knows more about its new subcode than the row
+//     does, and a retry costs less than a message. The same goes for no subcode.
+//
+// Elsewhere the row stands: code 4 comes with is_transient true and is a throttle
+// all the same, since retrying the one message would keep the limit exceeded. And
+// false does not make a transient row final, since its retries are limited anyway.
+func classify(code, subcode int, transient bool, status int) Class {
+	row, ok := Explain(code, subcode)
+	switch {
+	case !ok && transient:
+		return ClassTransient
+	case !ok:
+		return rowOfStatus(status).refused
+	case transient && row.Subcode == 0 && row.Class.terminal():
+		return ClassTransient
+	}
+	return row.Class
+}
+
+// statusRow is what an HTTP status means where the body does not decide.
+type statusRow struct {
+	first, last     int
+	refused, silent Class
+	meaning         string
+}
+
+// statusRows decide where the body does not. refused is for an error object whose
+// code has no row, silent for an answer without an error object: HTML, an empty
+// body, one cut short.
+//
+// A refusal with an unknown code is taken for the message's own fault: most of
+// Meta's codes are, and to retry it would bring the same answer. An answer
+// without an error object is not, since Facebook words every refusal: it comes
+// from something in front of the Send API, and 400 may stand for anything.
+var statusRows = []statusRow{
+	// Carried out, says the status. Without ids nobody knows whether it was.
+	{200, 299, ClassInDoubt, ClassInDoubt, "success without a message id"},
+	// Redirects are not followed, so nothing was carried out.
+	{300, 399, ClassTransient, ClassTransient, "redirect"},
+	{401, 401, ClassAuth, ClassPage, "not authorized"},
+	// A proxy or firewall, or a permission: every message of the page fares alike.
+	{403, 403, ClassPage, ClassPage, "forbidden"},
+	// A wrong URL or version: every message of the page fares alike.
+	{404, 405, ClassPage, ClassPage, "no such endpoint"},
+	// The egress proxy wants credentials.
+	{407, 407, ClassTransient, ClassTransient, "proxy authentication required"},
+	// The server gave up waiting for the request, so it has not carried it out.
+	{408, 408, ClassTransient, ClassTransient, "request timeout"},
+	{413, 413, ClassMessage, ClassMessage, "request too large"},
+	{421, 421, ClassTransient, ClassTransient, "misdirected request"},
+	{425, 425, ClassTransient, ClassTransient, "too early"},
+	// Never seen from the Send API itself; other senders are ready for it too.
+	{429, 429, ClassThrottle, ClassThrottle, "too many requests"},
+	{400, 499, ClassMessage, ClassTransient, "refused"},
+	// The gateway passed the request on and got no answer: the very meaning of doubt.
+	{504, 504, ClassTransient, ClassInDoubt, "gateway timeout"},
+	// 502 with HTML was seen. Some senders hold these for in doubt. Facebook's own
+	// servers answer so when they could not do it, and every retry is limited.
+	{500, 599, ClassTransient, ClassTransient, "server error"},
+}
+
+// rowOfStatus finds the row of an HTTP status.
+func rowOfStatus(status int) statusRow {
+	for _, r := range statusRows {
+		if r.first <= status && status <= r.last {
+			return r
+		}
+	}
+	// Not a final HTTP status: whoever speaks here, it is not the Send API.
+	return statusRow{refused: ClassInDoubt, silent: ClassInDoubt, meaning: "odd HTTP status"}
+}
