@@ -1,0 +1,202 @@
+package sendapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Receipt is Facebook's word that it carried a request out.
+type Receipt struct {
+	// RecipientID is the person's PSID. Empty for a message to a user_ref or a
+	// phone number (Send API reference). For a private reply to a comment or post
+	// it is expected to be the PSID; that is not proven. It prints as nothing.
+	RecipientID string
+
+	// MessageID is the id under which webhooks speak of the message. It comes as
+	// mid.$cAAJ…, m_…, AG5Hz2U… and is opaque. Empty for a sender action, which
+	// makes no message.
+	MessageID string
+
+	// AttachmentID stands for the file of a message that was sent with
+	// is_reusable, and expires after 90 days.
+	AttachmentID string
+
+	// Version is the Graph API version that answered, from the header
+	// facebook-api-version. Empty where not told.
+	Version string
+
+	// Usage is from the headers of the answer.
+	Usage Usage
+}
+
+// String names the message and not the person.
+func (r Receipt) String() string { return "message " + strconv.Quote(r.MessageID) }
+
+// GoString is String, so that %#v shows no PSID.
+func (r Receipt) GoString() string { return r.String() }
+
+// DecodeAnswer turns the answer to a POST of me/messages into a Receipt or an
+// *[Error], whose class is always one of [Classes]. It takes whatever arrives:
+// HTML, nothing, half an answer.
+//
+// Success is HTTP 2xx with a recipient_id or a message_id and no error. The
+// answers differ: a message has both, a sender action only the first, a message
+// to a user_ref or phone number only the second.
+//
+// A refusal is an object error with message, type, code, and at times
+// error_subcode, is_transient, error_user_title, error_user_msg, error_data (a
+// string or an object) and fbtrace_id. It decides, whatever the status: another
+// sender meets it inside HTTP 200.
+//
+// Anything else with HTTP 2xx is in doubt, since the status says that something
+// was carried out. With other statuses the status decides.
+func DecodeAnswer(status int, header http.Header, body []byte) (Receipt, error) {
+	receipt, failure := decodeAnswer(status, header, body, time.Now())
+	if failure != nil {
+		return Receipt{}, failure
+	}
+	return receipt, nil
+}
+
+// answer holds the fields of both kinds of answer. Raw, because none of them is
+// certain to have the type that it should have. Of a key that comes twice the
+// last counts.
+type answer struct {
+	RecipientID  json.RawMessage `json:"recipient_id"`
+	MessageID    json.RawMessage `json:"message_id"`
+	AttachmentID json.RawMessage `json:"attachment_id"`
+	Error        json.RawMessage `json:"error"`
+}
+
+func decodeAnswer(status int, header http.Header, body []byte, now time.Time) (Receipt, *Error) {
+	usage := ParseUsage(header, now)
+	var a answer
+	if err := json.Unmarshal(body, &a); err != nil {
+		return Receipt{}, silence(status, usage, errNotJSON)
+	}
+	receipt := Receipt{
+		RecipientID:  rawID(a.RecipientID),
+		MessageID:    rawID(a.MessageID),
+		AttachmentID: rawID(a.AttachmentID),
+		Usage:        usage,
+	}
+	if failure := decodeError(status, a.Error); failure != nil {
+		failure.Usage = usage
+		if receipt.MessageID != "" && failure.Class != ClassDeliveredAnyway {
+			// A message id is given to a message that exists.
+			failure.Class, failure.Cause = ClassInDoubt, errBoth
+		}
+		return Receipt{}, failure
+	}
+	if status < 200 || status > 299 || receipt.RecipientID == "" && receipt.MessageID == "" {
+		return Receipt{}, silence(status, usage, errNoIDs)
+	}
+	if v := header.Get("Facebook-Api-Version"); v != "" {
+		if _, _, ok := parseVersion(v); ok {
+			receipt.Version = v
+		}
+	}
+	return receipt, nil
+}
+
+// silence is the error for an answer that says nothing; its status decides.
+func silence(status int, usage Usage, cause error) *Error {
+	return &Error{Status: status, Class: rowOfStatus(status).silent, Usage: usage, Cause: cause}
+}
+
+// graphError holds what is read of an error object, raw for the reason given at
+// answer.
+type graphError struct {
+	Message   json.RawMessage `json:"message"`
+	Type      json.RawMessage `json:"type"`
+	Code      json.RawMessage `json:"code"`
+	Subcode   json.RawMessage `json:"error_subcode"`
+	Transient json.RawMessage `json:"is_transient"`
+	TraceID   json.RawMessage `json:"fbtrace_id"`
+}
+
+// decodeError reads the value of "error", and returns nil where there is none.
+func decodeError(status int, raw json.RawMessage) *Error {
+	if len(raw) == 0 || string(raw) == "null" || string(raw) == "false" {
+		return nil
+	}
+	// An error that is no object refuses all the same, without saying why.
+	var g graphError
+	if err := json.Unmarshal(raw, &g); err != nil {
+		g = graphError{}
+	}
+	e := &Error{
+		Status:    status,
+		Code:      rawInt(g.Code),
+		Subcode:   rawInt(g.Subcode),
+		Type:      mark(rawString(g.Type)),
+		Transient: rawBool(g.Transient),
+		TraceID:   mark(rawString(g.TraceID)),
+		Param:     paramIn(rawString(g.Message)),
+	}
+	e.Class = classify(e.Code, e.Subcode, e.Transient, status)
+	return e
+}
+
+// rawString returns a JSON string, and "" for anything else.
+func rawString(raw json.RawMessage) string {
+	var s string
+	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// rawID returns an id that came as a string or, against the documentation, as a
+// number, digit for digit.
+func rawID(raw json.RawMessage) string {
+	if len(raw) > 0 && (raw[0] == '-' || '0' <= raw[0] && raw[0] <= '9') {
+		return string(raw)
+	}
+	return rawString(raw)
+}
+
+// rawInt returns a code that came as a number or as a string of digits. What is
+// no whole number, or longer than any code, is none; a PSID is much longer.
+func rawInt(raw json.RawMessage) int {
+	s := strings.TrimSpace(rawID(raw))
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > math.MaxInt32 {
+		return 0
+	}
+	return int(f)
+}
+
+// rawBool returns true for true, 1 and either of them as a string.
+func rawBool(raw json.RawMessage) bool {
+	raw = bytes.Trim(raw, `"`)
+	return string(raw) == "true" || string(raw) == "1"
+}
+
+// mark returns a name or trace id, and "" for what does not look like one: a
+// sentence, a PSID, an address. Trace ids seen have up to 23 letters, digits and
+// the marks of base64.
+func mark(s string) string {
+	if len(s) > 64 {
+		return ""
+	}
+	letter := false
+	for _, c := range []byte(s) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+			letter = true
+		case '0' <= c && c <= '9', strings.IndexByte("+/=_-", c) >= 0:
+		default:
+			return ""
+		}
+	}
+	if !letter {
+		return ""
+	}
+	return s
+}

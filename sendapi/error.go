@@ -1,0 +1,186 @@
+package sendapi
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Error is a refusal of Facebook's, or a call without a readable answer. Every
+// error of [Client.Send] and [DecodeAnswer] is one; find it with [errors.As].
+//
+// An Error can be logged. It is made from what Facebook sends as numbers and
+// marks, and from words of this package. Facebook's own sentences (message,
+// error_user_title, error_user_msg, error_data) are not kept, since they may
+// quote the request, ids and text included, and come in the language of whoever
+// made the token. Who needs them asks Meta with the trace id.
+type Error struct {
+	// Status is the HTTP status, or 0 where no answer came.
+	Status int
+
+	// Code and Subcode are Facebook's. Codes may be negative. 0 means none: neither
+	// Meta's tables nor any answer seen has a 0, while errors without a code exist
+	// (GraphBatchException).
+	Code    int
+	Subcode int
+
+	// Class is what the error means for the sender, always one of [Classes].
+	Class Class
+
+	// Type is Facebook's type, such as OAuthException, which almost every error
+	// has. Others seen: FacebookApiException, IGApiException, GraphMethodException,
+	// GraphBatchException. It says little, and nothing is decided from it.
+	Type string
+
+	// Transient is is_transient as sent. It is mostly absent, which reads as false.
+	Transient bool
+
+	// TraceID is fbtrace_id, by which Meta's support finds the call.
+	TraceID string
+
+	// Param is the field of the request that Facebook complains of, such as
+	// message[attachment][payload], where it names one. It is put together from the
+	// field names that this package knows and can hold nothing of a message.
+	Param string
+
+	// Usage is from the headers of the answer.
+	Usage Usage
+
+	// Cause is what went wrong where no Graph error tells it: the connection, the
+	// context, an answer that makes no sense. Nil else.
+	Cause error
+}
+
+// Error says class, meaning and numbers, in this order.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("sendapi: ")
+	b.WriteString(string(e.Class))
+	if m := e.meaning(); m != "" {
+		b.WriteString(": ")
+		b.WriteString(m)
+	}
+	if e.Cause != nil {
+		text, _ := describe(e.Cause)
+		b.WriteString(": ")
+		b.WriteString(text)
+	}
+	if notes := e.notes(); len(notes) > 0 {
+		b.WriteString(" (")
+		b.WriteString(strings.Join(notes, ", "))
+		b.WriteString(")")
+	}
+	return b.String()
+}
+
+// GoString is Error, so that %#v shows no more than %v.
+func (e *Error) GoString() string { return e.Error() }
+
+// Unwrap returns Cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// meaning is the table's word for the code, else for the status.
+func (e *Error) meaning() string {
+	if row, ok := Explain(e.Code, e.Subcode); ok {
+		return row.Meaning
+	}
+	if e.Code != 0 {
+		return "an error code that is not known"
+	}
+	if e.Status != 0 {
+		return rowOfStatus(e.Status).meaning
+	}
+	return ""
+}
+
+func (e *Error) notes() []string {
+	var notes []string
+	switch {
+	case e.Subcode != 0:
+		notes = append(notes, "code "+strconv.Itoa(e.Code)+"/"+strconv.Itoa(e.Subcode))
+	case e.Code != 0:
+		notes = append(notes, "code "+strconv.Itoa(e.Code))
+	}
+	if e.Status != 0 {
+		notes = append(notes, "HTTP "+strconv.Itoa(e.Status))
+	}
+	if e.Type != "" {
+		notes = append(notes, e.Type)
+	}
+	if e.Param != "" {
+		notes = append(notes, "param "+e.Param)
+	}
+	if e.TraceID != "" {
+		notes = append(notes, "trace "+e.TraceID)
+	}
+	return notes
+}
+
+// fault is an error of this package's own making; its text is fixed.
+type fault string
+
+func (f fault) Error() string { return string(f) }
+
+const (
+	errNotJSON    fault = "the answer is not a JSON object"
+	errNoIDs      fault = "the answer holds neither an id nor an error"
+	errBoth       fault = "the answer holds a message id and an error"
+	errTooLong    fault = "the answer is too long"
+	errNotObject  fault = "the body is not a JSON object"
+	errToken      fault = "the token is empty or holds a space or control character"
+	errConnection fault = "the connection failed"
+)
+
+// describe puts a cause into words. The words are fixed and chosen by the error's
+// type, since net/http quotes what the peer sent in some of its texts. It reports
+// false for an error whose text is not to be trusted with that.
+func describe(err error) (text string, known bool) {
+	var (
+		f         fault
+		dns       *net.DNSError
+		certErr   *tls.CertificateVerificationError
+		authority x509.UnknownAuthorityError
+		alert     tls.AlertError
+		record    tls.RecordHeaderError
+		errno     syscall.Errno
+		netErr    net.Error
+	)
+	switch {
+	case errors.As(err, &f):
+		return string(f), true
+	case errors.Is(err, context.Canceled):
+		return "canceled", true
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "host not found", true
+	case errors.As(err, &dns):
+		return "name resolution failed", true
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+		return "timed out", true
+	case errors.As(err, &certErr), errors.As(err, &authority):
+		return "the server's certificate is not trusted", true
+	case errors.As(err, &alert):
+		return "the server refused the TLS handshake", true
+	case errors.As(err, &record):
+		return "the server does not speak TLS", true
+	case errors.As(err, &errno):
+		return errno.Error(), true
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return "the connection was closed", true
+	}
+	return string(errConnection), false
+}
+
+// safeCause returns the error itself where its text holds nothing of the peer's,
+// and a fixed one else.
+func safeCause(err error) error {
+	if _, known := describe(err); !known {
+		return errConnection
+	}
+	return err
+}
