@@ -1,0 +1,241 @@
+package sendapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// DefaultGraphURL is where Facebook's Graph API lives.
+const DefaultGraphURL = "https://graph.facebook.com"
+
+// DefaultTimeout bounds a call. Facebook may take 75 seconds to fetch a video
+// before it answers (Messenger error codes page, 2018294), and a call given up
+// before its answer is in doubt. A text takes about a second: 0.5 to 1.25 s were
+// measured years ago, through new connections. Who knows that a message has no
+// file to fetch passes a context with an earlier deadline.
+const DefaultTimeout = 90 * time.Second
+
+// Config says how a [Client] calls Facebook. The zero Config is ready for use.
+type Config struct {
+	// GraphURL is the Graph API without version, DefaultGraphURL if empty.
+	GraphURL string
+
+	// Version is the Graph API version, such as "v25.0"; DefaultVersion if empty.
+	// See [VersionWarning].
+	Version string
+
+	// Timeout bounds a call from its start to the end of its answer, DefaultTimeout
+	// if 0.
+	Timeout time.Duration
+
+	// AllowPlainHTTP takes a GraphURL that starts with http:// and is not this
+	// machine. Tokens and messages then cross the network for everybody to read:
+	// for a simulated Send API in a container next door.
+	AllowPlainHTTP bool
+}
+
+// Client calls the Send API. It is safe for concurrent use and meant to be shared:
+// its connections are. It holds no credentials.
+//
+// It makes one call for one message. The Graph API also takes batches of up to 50
+// calls, which this client does not use: each call in a batch counts against the
+// limits by itself, they run in parallel in no order, and the one documented
+// answer of an error for a sent message (1/1357046) comes from a batch.
+type Client struct {
+	url       string
+	timeout   time.Duration
+	transport *http.Transport
+	now       func() time.Time
+}
+
+// NewClient checks the configuration and returns a client for it. It opens no
+// connection. An error names the field and repeats none of its value, which may
+// hold a password. Close the client when done.
+func NewClient(config Config) (*Client, error) { return newClient(config, nil) }
+
+// newClient is NewClient with the certificates to trust, nil for the system's.
+func newClient(config Config, roots *x509.CertPool) (*Client, error) {
+	graph, err := parseGraphURL(config)
+	if err != nil {
+		return nil, err
+	}
+	version := config.Version
+	if version == "" {
+		version = DefaultVersion
+	}
+	if _, _, ok := parseVersion(version); !ok {
+		return nil, errors.New("sendapi: Version: want the form v25.0")
+	}
+	timeout := config.Timeout
+	if timeout == 0 {
+		timeout = DefaultTimeout
+	}
+	if timeout < 0 {
+		return nil, errors.New("sendapi: Timeout: is negative")
+	}
+	return &Client{
+		url:       graph + "/" + version + "/me/messages",
+		timeout:   timeout,
+		transport: newTransport(roots),
+		now:       time.Now,
+	}, nil
+}
+
+// parseGraphURL returns the checked GraphURL without a slash at its end. It also
+// reads the proxy settings once, so that a bad one is found at the start.
+func parseGraphURL(config Config) (string, error) {
+	raw := config.GraphURL
+	if raw == "" {
+		raw = DefaultGraphURL
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil, u.Host == "", u.Scheme != "https" && u.Scheme != "http":
+		return "", errors.New("sendapi: GraphURL: want https://host")
+	case u.User != nil, u.RawQuery != "", u.ForceQuery, u.Fragment != "":
+		return "", errors.New("sendapi: GraphURL: want no user, query or fragment")
+	case u.Scheme == "http" && !config.AllowPlainHTTP && !loopback(u.Hostname()):
+		return "", errors.New("sendapi: GraphURL: http:// would show tokens to the network; use https:// or set AllowPlainHTTP")
+	}
+	if _, err := http.ProxyFromEnvironment(&http.Request{URL: u}); err != nil {
+		return "", errors.New("sendapi: the proxy in the environment is not a URL")
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Close closes the connections that are idle. Calls under way go on, and a later
+// call opens a new connection.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Send posts one request, a JSON object, to me/messages. The body stays the
+// caller's: it is not changed, and not looked at after Send has returned.
+//
+// Every error is an *[Error]. Where its class is not ClassInDoubt or
+// ClassDeliveredAnyway, the message was not sent. ClassInDoubt stands for every
+// failure after a byte of the request may have left. A failure before that is
+// ClassTransient, the end of ctx among them. A connection that turns out closed
+// before it took anything is replaced within the call, a few times.
+//
+// The token travels in the Authorization header, where neither proxies nor servers
+// log it; Meta's pages put it in the query or a form field, and others use the
+// header in production.
+func (c *Client) Send(ctx context.Context, cred Credentials, body []byte) (Receipt, error) {
+	payload, failure := c.payload(cred, body)
+	if failure != nil {
+		return Receipt{}, failure
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	for tries := 1; ; tries++ {
+		receipt, failure, again := c.try(ctx, cred.Token, payload)
+		if again && tries < maxTries {
+			continue
+		}
+		if failure != nil {
+			return Receipt{}, failure
+		}
+		return receipt, nil
+	}
+}
+
+// maxTries bounds how many closed connections one call goes through. A server that
+// drops its idle connections drops them together, so there may be several.
+const maxTries = 4
+
+// payload returns what goes over the wire for a body.
+//
+// The appsecret_proof is a parameter of a Graph call, and so is its time. Meta's
+// pages show them in the query. Here they join the body as two more members, since
+// nothing that comes from a secret belongs in a URL. Graph reads the parameters of
+// a Send API call from a JSON body, and takes the token as a form field of the
+// body as well; that it reads these two from JSON is not documented, and not
+// verified. They stand last, since of a name that comes twice the last usually
+// counts.
+func (c *Client) payload(cred Credentials, body []byte) ([]byte, *Error) {
+	if cred.Token == "" || strings.ContainsFunc(cred.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, &Error{Class: ClassAuth, Cause: errToken}
+	}
+	trimmed := bytes.TrimSpace(body)
+	if len(trimmed) < 2 || trimmed[0] != '{' || trimmed[len(trimmed)-1] != '}' {
+		return nil, &Error{Class: ClassMessage, Cause: errNotObject}
+	}
+	if cred.AppSecret == "" {
+		return body, nil
+	}
+	proof, seconds := cred.proof(c.now())
+	members := trimmed[:len(trimmed)-1]
+	payload := make([]byte, 0, len(members)+128)
+	payload = append(payload, members...)
+	if len(bytes.TrimSpace(members[1:])) > 0 {
+		payload = append(payload, ',')
+	}
+	return fmt.Appendf(payload, `"appsecret_proof":"%s","appsecret_time":%d}`, proof, seconds), nil
+}
+
+// try makes one round trip. again reports that nothing left because a connection
+// from the pool was closed already.
+func (c *Client) try(ctx context.Context, token string, payload []byte) (_ Receipt, _ *Error, again bool) {
+	a := &attempt{body: payload}
+	defer a.seal()
+	req, err := http.NewRequestWithContext(a.trace(ctx), http.MethodPost, c.url, a)
+	if err != nil {
+		return Receipt{}, &Error{Class: ClassTransient, Cause: safeCause(err)}, false
+	}
+	req.ContentLength = int64(len(payload))
+	req.Header = http.Header{
+		"Authorization": {"Bearer " + token},
+		"Content-Type":  {"application/json"},
+		"User-Agent":    {"brazier"},
+	}
+	// RoundTrip and not http.Client: it follows no redirect, which would carry the
+	// token and the message elsewhere, and its errors hold no URL.
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		class := ClassTransient
+		left := a.left()
+		if left {
+			class = ClassInDoubt
+		}
+		again := !left && a.reused && ctx.Err() == nil
+		return Receipt{}, &Error{Class: class, Cause: safeCause(err)}, again
+	}
+	defer resp.Body.Close()
+	receipt, failure := c.read(resp)
+	return receipt, failure, false
+}
+
+// maxAnswer bounds what is kept of an answer, which takes some hundred bytes, and
+// maxDrain what is read beyond it so that the connection can be used again.
+const (
+	maxAnswer = 64 << 10
+	maxDrain  = 256 << 10
+)
+
+// read decodes the answer. One that breaks off is decoded as far as it came: an
+// answer that is whole without its last bytes is a whole answer.
+func (c *Client) read(resp *http.Response) (Receipt, *Error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
+		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+		err = errTooLong
+	}
+	receipt, failure := decodeAnswer(resp.StatusCode, resp.Header, body, c.now())
+	if err != nil && failure != nil && failure.Code == 0 {
+		failure.Cause = safeCause(err)
+	}
+	return receipt, failure
+}
