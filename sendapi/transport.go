@@ -125,11 +125,11 @@ func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 }
 
 // tlsOverhead is more than TLS writes by itself between taking a connection and
-// giving it up: a key update and a goodbye, 69 bytes at most in the worst cipher,
-// twice where the proxy is spoken to in TLS. It is less than the first record of
-// any request, since the header of one alone is longer; and a record cut short
-// cannot be deciphered.
-const tlsOverhead = 140
+// giving it up: an answer to a key update (27 bytes) and a goodbye (24 to 69,
+// after the cipher). It is less than the first record of any request, since the
+// header of one alone is longer; and a record cut short cannot be deciphered. TLS
+// to the server inside TLS to a proxy may write more, and is then in doubt.
+const tlsOverhead = 100
 
 // left seals the attempt and reports whether its request may have reached the
 // peer. False is certain.

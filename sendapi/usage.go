@@ -1,7 +1,6 @@
 package sendapi
 
 import (
-	"encoding/json"
 	"math"
 	"net/http"
 	"strconv"
@@ -61,62 +60,45 @@ func ParseUsage(header http.Header, now time.Time) Usage {
 	}
 }
 
-// meter keeps the highest figures that it meets anywhere in a usage header. The
-// nesting is not looked at: Meta's own sample has the same id twice in one object,
-// which a map would lose, and X-App-Usage has no nesting at all.
+// meter keeps the highest figures that it meets anywhere in a usage header.
+//
+// It looks for the fields and not at their nesting: Meta's own sample has the same
+// id twice in one object, which a map would lose, X-App-Usage has no nesting at
+// all, and a header cut short still tells what it told.
 type meter struct{ percent, minutes float64 }
 
 // maxPercent keeps a nonsensical figure within an int on every machine.
 const maxPercent = 1e6
 
 func (m *meter) read(header string) {
-	dec := json.NewDecoder(strings.NewReader(header))
-	dec.UseNumber()
-	m.value(dec, "")
+	for _, field := range []string{`"call_count"`, `"total_time"`, `"total_cputime"`} {
+		m.percent = min(max(m.percent, highest(header, field)), maxPercent)
+	}
+	m.minutes = max(m.minutes, highest(header, `"estimated_time_to_regain_access"`))
 }
 
-// value reads one JSON value, and notes it where its key is one of the known. It
-// reports false at the end of what can be read.
-func (m *meter) value(dec *json.Decoder, key string) bool {
-	tok, err := dec.Token()
-	if err != nil {
-		return false
-	}
-	switch tok := tok.(type) {
-	case json.Number:
-		m.note(key, string(tok))
-	case string:
-		m.note(key, tok)
-	case json.Delim:
-		for dec.More() {
-			var k string
-			if tok == '{' {
-				t, err := dec.Token()
-				if err != nil {
-					return false
-				}
-				k, _ = t.(string)
-			}
-			if !m.value(dec, k) {
-				return false
-			}
+// highest returns the highest number that a field has in a JSON text, as a number
+// or as a string, and 0 if it has none above.
+func highest(text, field string) float64 {
+	var top float64
+	for {
+		_, rest, found := strings.Cut(text, field)
+		if !found {
+			return top
 		}
-		_, err := dec.Token()
-		return err == nil
-	}
-	return true
-}
-
-func (m *meter) note(key, value string) {
-	f, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-	if err != nil || !(f > 0) { // NaN too
-		return
-	}
-	switch key {
-	case "call_count", "total_time", "total_cputime":
-		m.percent = max(m.percent, min(f, maxPercent))
-	case "estimated_time_to_regain_access":
-		m.minutes = max(m.minutes, f)
+		text = rest
+		value, found := strings.CutPrefix(strings.TrimLeft(rest, " \t"), ":")
+		if !found {
+			continue // a value that is spelled like the field
+		}
+		value = strings.TrimLeft(value, " \t\"")
+		end := 0
+		for end < len(value) && strings.IndexByte("0123456789.eE+-", value[end]) >= 0 {
+			end++
+		}
+		if f, err := strconv.ParseFloat(value[:end], 64); err == nil {
+			top = max(top, f)
+		}
 	}
 }
 

@@ -1,0 +1,309 @@
+package sendapi
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const (
+	testToken = "page-token-for-the-test"
+	testBody  = `{"recipient":{"id":"1254477777772919"},"messaging_type":"RESPONSE","message":{"text":"Dear Ms Example"}}`
+	testSent  = `{"recipient_id":"1254477777772919","message_id":"m_1"}`
+)
+
+// testClient returns a client for a server on this machine, closed with the test.
+func testClient(t testing.TB, graphURL string, roots *x509.CertPool) *Client {
+	t.Helper()
+	client, err := newClient(Config{GraphURL: graphURL, Timeout: 20 * time.Second}, roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.transport.Proxy = nil
+	t.Cleanup(client.Close)
+	return client
+}
+
+// testServer serves the handler over HTTP/1.1, and returns a client for it.
+func testServer(t testing.TB, handler http.HandlerFunc) (*httptest.Server, *Client) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server, testClient(t, server.URL, nil)
+}
+
+// testServerTLS is testServer over HTTPS, with HTTP/2 if wanted.
+func testServerTLS(t testing.TB, http2 bool, handler http.HandlerFunc) (*httptest.Server, *Client) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.EnableHTTP2 = http2
+	server.Config.ErrorLog = quiet
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	return server, testClient(t, server.URL, roots)
+}
+
+// sendFails sends and returns the error, which must be an *Error and show nothing
+// of the call.
+func sendFails(t testing.TB, ctx context.Context, client *Client) *Error {
+	t.Helper()
+	receipt, err := client.Send(ctx, Credentials{Token: testToken}, []byte(testBody))
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("receipt %v and error %v, want an *Error", receipt, err)
+	}
+	mustHide(t, e, testToken, "1254477777772919", "Dear Ms Example", "/me/messages")
+	return e
+}
+
+func TestSend(t *testing.T) {
+	for _, proto := range []string{"HTTP/1.1", "HTTP/1.1 TLS", "HTTP/2.0"} {
+		t.Run(proto, func(t *testing.T) {
+			handler := func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if r.Method != "POST" || r.URL.String() != "/v25.0/me/messages" || string(body) != testBody {
+					t.Errorf("%s %s %s", r.Method, r.URL, body)
+				}
+				if !strings.HasPrefix(proto, r.Proto) {
+					t.Errorf("came over %s", r.Proto)
+				}
+				header := map[string]string{
+					"Authorization": "Bearer " + testToken, "Content-Type": "application/json",
+					"User-Agent": "brazier", "Accept-Encoding": "",
+				}
+				for k, want := range header {
+					if got := r.Header.Get(k); got != want {
+						t.Errorf("%s: %q, want %q", k, got, want)
+					}
+				}
+				w.Header().Set("X-App-Usage", `{"call_count":28}`)
+				_, _ = io.WriteString(w, testSent)
+			}
+			var client *Client
+			if proto == "HTTP/1.1" {
+				_, client = testServer(t, handler)
+			} else {
+				_, client = testServerTLS(t, proto == "HTTP/2.0", handler)
+			}
+			got, err := client.Send(t.Context(), Credentials{Token: testToken}, []byte(testBody))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := Receipt{RecipientID: "1254477777772919", MessageID: "m_1", Usage: Usage{App: 28}}
+			if got != want {
+				t.Errorf("got %#v, want %#v", got, want)
+			}
+		})
+	}
+}
+
+func TestSendRefused(t *testing.T) {
+	_, client := testServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Business-Use-Case-Usage", `{"1":[{"estimated_time_to_regain_access":5}]}`)
+		w.WriteHeader(400)
+		_, _ = io.WriteString(w, `{"error":{"message":"no","code":80006,"fbtrace_id":"Abc"}}`)
+	})
+	e := sendFails(t, t.Context(), client)
+	if e.Class != ClassThrottle || e.Code != 80006 || e.TraceID != "Abc" || e.Usage.RegainAfter != 5*time.Minute {
+		t.Errorf("got %+v", *e)
+	}
+}
+
+func TestSendProof(t *testing.T) {
+	const secret = "app-secret-for-the-test"
+	now := time.Unix(1700000000, 0)
+	cred := Credentials{Token: testToken, AppSecret: secret}
+	proof, _ := cred.proof(now)
+	seen := make(chan string, 1)
+	_, client := testServer(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.URL.RawQuery != "" || strings.Contains(fmt.Sprint(r.Header), proof) {
+			t.Errorf("proof outside the body: %s %s", r.URL, r.Header)
+		}
+		seen <- string(body)
+		_, _ = io.WriteString(w, testSent)
+	})
+	client.now = func() time.Time { return now }
+	added := `"appsecret_proof":"` + proof + `","appsecret_time":1700000000}`
+	tests := []struct{ body, want string }{
+		{`{"message":{"text":"a"}}`, `{"message":{"text":"a"},` + added},
+		{" {\"tag\":\"x\" }\n", `{"tag":"x" ,` + added},
+		{`{}`, `{` + added},
+		{"{ \n}", "{ \n" + added},
+	}
+	for _, tt := range tests {
+		body := []byte(tt.body)
+		if _, err := client.Send(t.Context(), cred, body); err != nil {
+			t.Fatal(err)
+		}
+		got := <-seen
+		if got != tt.want || !json.Valid([]byte(got)) {
+			t.Errorf("%q went out as %q, want %q", tt.body, got, tt.want)
+		}
+		if string(body) != tt.body {
+			t.Errorf("the caller's %q became %q", tt.body, body)
+		}
+	}
+}
+
+func TestSendTakesNoNonsense(t *testing.T) {
+	var calls atomic.Int64
+	_, client := testServer(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) })
+	tests := []struct {
+		name, token, body string
+		want              Class
+	}{
+		{"no token", "", testBody, ClassAuth},
+		{"token with a line break", "a\r\nX-Evil: 1", testBody, ClassAuth},
+		{"token with a space", "a b", testBody, ClassAuth},
+		{"token not ASCII", "tokén", testBody, ClassAuth},
+		{"no body", testToken, "", ClassMessage},
+		{"a brace", testToken, "{", ClassMessage},
+		{"an array", testToken, "[{}]", ClassMessage},
+		{"a form", testToken, "recipient=%7B%7D", ClassMessage},
+	}
+	for _, tt := range tests {
+		for _, secret := range []string{"", "secret"} {
+			_, err := client.Send(t.Context(), Credentials{tt.token, secret}, []byte(tt.body))
+			var e *Error
+			if !errors.As(err, &e) || e.Class != tt.want || e.Status != 0 {
+				t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
+			} else if tt.token != "" {
+				mustHide(t, e, tt.token)
+			}
+		}
+	}
+	if n := calls.Load(); n != 0 {
+		t.Errorf("%d calls went out", n)
+	}
+}
+
+// A redirect would carry token and message to another place.
+func TestSendFollowsNoRedirect(t *testing.T) {
+	var elsewhere atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
+	defer other.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		_, client := testServer(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", other.URL)
+			w.WriteHeader(status)
+		})
+		if e := sendFails(t, t.Context(), client); e.Class != ClassTransient || e.Status != status {
+			t.Errorf("HTTP %d: %v", status, e)
+		}
+	}
+	if n := elsewhere.Load(); n != 0 {
+		t.Errorf("%d redirects followed", n)
+	}
+}
+
+// Answers that are too long, and errors, leave the connection fit for the next call.
+func TestSendReusesConnections(t *testing.T) {
+	var opened atomic.Int64
+	var long atomic.Bool
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if long.Load() {
+			_, _ = io.WriteString(w, strings.Repeat(" ", maxAnswer+maxDrain/2)+testSent)
+			return
+		}
+		w.WriteHeader(400)
+		_, _ = io.WriteString(w, `{"error":{"code":10}}`)
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	client := testClient(t, server.URL, nil)
+	for range 5 {
+		long.Store(true)
+		if e := sendFails(t, t.Context(), client); e.Class != ClassInDoubt || !errors.Is(e, errTooLong) {
+			t.Errorf("too long an answer: %v", e)
+		}
+		long.Store(false)
+		if e := sendFails(t, t.Context(), client); e.Class != ClassPage {
+			t.Errorf("refusal: %v", e)
+		}
+	}
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d connections opened, want 1", n)
+	}
+}
+
+func TestSendConcurrently(t *testing.T) {
+	_, client := testServerTLS(t, true, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var id struct{ N int }
+		if err := json.Unmarshal(body, &id); err != nil {
+			t.Error(err)
+		}
+		_, _ = fmt.Fprintf(w, `{"message_id":"m_%d"}`, id.N)
+	})
+	var wg sync.WaitGroup
+	for n := range 200 {
+		wg.Go(func() {
+			got, err := client.Send(t.Context(), Credentials{Token: testToken}, fmt.Appendf(nil, `{"n":%d}`, n))
+			if err != nil || got.MessageID != fmt.Sprintf("m_%d", n) {
+				t.Errorf("call %d: %v, %v", n, got, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestNewClient(t *testing.T) {
+	tests := []struct {
+		name   string
+		config Config
+		want   string // the URL, or a part of the error
+	}{
+		{"zero", Config{}, "https://graph.facebook.com/v25.0/me/messages"},
+		{"slash at the end", Config{GraphURL: "https://example.com/"}, "https://example.com/v25.0/me/messages"},
+		{"path", Config{GraphURL: "https://example.com/graph", Version: "v24.0"}, "https://example.com/graph/v24.0/me/messages"},
+		{"plain on this machine", Config{GraphURL: "http://127.0.0.1:9090"}, "http://127.0.0.1:9090/v25.0/me/messages"},
+		{"plain on this machine, IPv6", Config{GraphURL: "http://[::1]:9090"}, "http://[::1]:9090/v25.0/me/messages"},
+		{"plain on this machine, by name", Config{GraphURL: "http://localhost:9090"}, "http://localhost:9090/v25.0/me/messages"},
+		{"plain next door, allowed", Config{GraphURL: "http://sandbox:9090", AllowPlainHTTP: true}, "http://sandbox:9090/v25.0/me/messages"},
+		{"plain next door", Config{GraphURL: "http://sandbox:9090"}, "GraphURL: http:// would"},
+		{"plain, a name that looks local", Config{GraphURL: "http://localhost.example.com"}, "GraphURL: http:// would"},
+		{"no scheme", Config{GraphURL: "graph.facebook.com"}, "GraphURL"},
+		{"other scheme", Config{GraphURL: "ftp://graph.facebook.com"}, "GraphURL"},
+		{"no URL", Config{GraphURL: "https://hunter2:%zz"}, "GraphURL"},
+		{"user", Config{GraphURL: "https://me:hunter2@example.com"}, "GraphURL"},
+		{"query", Config{GraphURL: "https://example.com/?access_token=hunter2"}, "GraphURL"},
+		{"fragment", Config{GraphURL: "https://example.com/#hunter2"}, "GraphURL"},
+		{"version", Config{Version: "25.0"}, "Version"},
+		{"version with a path", Config{Version: "v25.0/../hunter2"}, "Version"},
+		{"timeout", Config{Timeout: -1}, "Timeout"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			client, err := NewClient(tt.config)
+			if err != nil {
+				if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("error %q, want %q", err, tt.want)
+				}
+				return
+			}
+			client.Close()
+			if client.url != tt.want {
+				t.Errorf("URL %s, want %s", client.url, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,42 @@
+package sendapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCredentialsShowNothing(t *testing.T) {
+	const token, secret = "page-token-for-the-test", "app-secret-for-the-test"
+	cred := Credentials{Token: token, AppSecret: secret}
+	mustHide(t, cred, token, secret)
+	mustHide(t, &cred, token, secret)
+	mustHide(t, struct{ Cred Credentials }{cred}, token, secret)
+	mustHide(t, map[string]Credentials{"page": cred}, token, secret)
+
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("json", "cred", cred)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("text", "cred", cred)
+	if s := log.String(); strings.Contains(s, token) || strings.Contains(s, secret) || !strings.Contains(s, "masked") {
+		t.Errorf("logged as %s", s)
+	}
+	if got, err := json.Marshal(cred); err != nil || string(got) != `"sendapi.Credentials(masked)"` {
+		t.Errorf("as JSON %s, %v", got, err)
+	}
+	if cred.String() != masked {
+		t.Errorf("as a string %s", cred.String())
+	}
+}
+
+func TestProof(t *testing.T) {
+	cred := Credentials{Token: "token", AppSecret: "secret"}
+	got, seconds := cred.proof(time.Unix(1700000000, 999_999_999))
+	// printf %s 'token|1700000000' | openssl dgst -sha256 -hmac secret
+	const want = "3c81f1bf0544f53adccadbaf135235bf73451aadede41a90a122c46e93dcae64"
+	if got != want || seconds != 1700000000 {
+		t.Errorf("got %s for %d, want %s", got, seconds, want)
+	}
+}

@@ -1,0 +1,106 @@
+package sendapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/brazier-relay/brazier/sendapi"
+)
+
+// facebook stands in for graph.facebook.com.
+func facebook(status int, answer string) *httptest.Server {
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, answer)
+	}))
+}
+
+func ExampleClient_Send() {
+	server := facebook(200, `{"recipient_id":"1254477777772919","message_id":"m_AG5Hz2U"}`)
+	defer server.Close()
+
+	client, err := sendapi.NewClient(sendapi.Config{GraphURL: server.URL})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+
+	page := sendapi.Credentials{Token: "token"}
+	body := []byte(`{"recipient":{"id":"1254477777772919"},"messaging_type":"RESPONSE","message":{"text":"hello"}}`)
+	receipt, err := client.Send(context.Background(), page, body)
+	fmt.Println(receipt.MessageID, err)
+	// Output: m_AG5Hz2U <nil>
+}
+
+func ExampleError() {
+	server := facebook(400, `{"error":{"message":"(#10) This message is sent outside of allowed window.",
+		"type":"OAuthException","code":10,"error_subcode":2018278,"fbtrace_id":"AxIIVeNpuf3y2jeXdufRcEX"}}`)
+	defer server.Close()
+
+	client, err := sendapi.NewClient(sendapi.Config{GraphURL: server.URL})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+
+	_, err = client.Send(context.Background(), sendapi.Credentials{Token: "token"}, []byte(`{}`))
+	var refusal *sendapi.Error
+	if errors.As(err, &refusal) {
+		switch refusal.Class {
+		case sendapi.ClassTransient, sendapi.ClassThread:
+			fmt.Println("try again later")
+		case sendapi.ClassInDoubt:
+			fmt.Println("may have been sent")
+		case sendapi.ClassWindow:
+			fmt.Println("too late, code", refusal.Code, refusal.Subcode)
+		}
+	}
+	fmt.Println(err)
+	// Output:
+	// too late, code 10 2018278
+	// sendapi: window: outside the allowed window (code 10/2018278, HTTP 400, OAuthException, trace AxIIVeNpuf3y2jeXdufRcEX)
+}
+
+func ExampleDecodeAnswer() {
+	_, err := sendapi.DecodeAnswer(502, nil, []byte("<h1>Sorry, something went wrong.</h1>"))
+	fmt.Println(err)
+
+	receipt, err := sendapi.DecodeAnswer(200, nil, []byte(`{"message_id":"m_AG5Hz2U"}`))
+	fmt.Println(receipt, err)
+	// Output:
+	// sendapi: transient: server error: the answer is not a JSON object (HTTP 502)
+	// message "m_AG5Hz2U" <nil>
+}
+
+func ExampleExplain() {
+	row, known := sendapi.Explain(10, 1893063)
+	fmt.Println(row.Class, known)
+	fmt.Println(row.Meaning)
+	fmt.Println(row.Source)
+	// Output:
+	// page true
+	// the page is restricted from sending for a time
+	// Messenger error codes page
+}
+
+func ExampleParseUsage() {
+	header := http.Header{}
+	header.Set("X-Business-Use-Case-Usage",
+		`{"1029384756":[{"type":"pages","call_count":107,"total_time":125,"estimated_time_to_regain_access":14}]}`)
+	usage := sendapi.ParseUsage(header, time.Now())
+	fmt.Printf("page at %d %%, wait %s\n", usage.Page, usage.RegainAfter)
+	// Output: page at 125 %, wait 14m0s
+}
+
+func ExampleVersionWarning() {
+	now := time.Date(2028, 6, 1, 0, 0, 0, 0, time.UTC)
+	fmt.Println(sendapi.VersionWarning("v25.0", now))
+	// Output: Graph API v25.0 ends on 2028-07-29: choose a newer version
+}
