@@ -53,6 +53,11 @@ func (r Receipt) GoString() string { return r.String() }
 // string or an object) and fbtrace_id. It decides, whatever the status: another
 // sender meets it inside HTTP 200.
 //
+// Refusals were seen with HTTP 400 (codes 2, 10, 32, 100, 190, 551), 403 (code 4)
+// and 500 (code 2), and HTML with 502. The status of a real 613 or 80006 is not
+// known, and neither is whether Facebook ever answers 429. The header
+// WWW-Authenticate repeats type and message of a refusal and is not read.
+//
 // Anything else with HTTP 2xx is in doubt, since the status says that something
 // was carried out. With other statuses the status decides.
 func DecodeAnswer(status int, header http.Header, body []byte) (Receipt, error) {

@@ -61,11 +61,15 @@ const (
 	// answer, half an answer, or an answer that says neither sent nor refused.
 	// The Send API has no idempotency key (neither the Send API reference nor the
 	// Page/messages reference lists one), so repeating may send twice and not
-	// repeating may send never. That choice is the sender's.
+	// repeating may send never. That choice is the sender's. Webhooks may settle it
+	// later: message_echoes brings back the metadata that a message was sent with,
+	// though not for every kind of message.
 	ClassInDoubt Class = "in_doubt"
 
 	// ClassDeliveredAnyway: an error of which Facebook itself says that the
-	// message was sent. Treat it as success without a message id.
+	// message was sent. Treat it as success without a message id. It is one error of
+	// the table; somebody else saw messages arrive in spite of errors as well, and
+	// did not say which errors.
 	ClassDeliveredAnyway Class = "delivered_anyway"
 
 	// ClassExpired: the message ran out of time before it was sent. Facebook never

@@ -36,7 +36,9 @@ const (
 // stopping the page only where the code can mean nothing else, and for a retry
 // where a retry can tell. Comments stand where that choice was made.
 //
-// A comment at the end of a row tells what is not known about it.
+// How often: one production bot counted, in 30 days of mid-2026, code 10 1783
+// times, 551 497, 100 339, -1 119, 190 40 and 200 once. 613, 2022 and 80006 did
+// not come at all, and no real answer with 80006 was found anywhere.
 var rows = []Row{
 	{Code: -1, Class: ClassTransient, Meaning: "unexpected internal error", Source: prod},
 

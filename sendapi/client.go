@@ -125,12 +125,13 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // caller's: it is not changed, and not looked at after Send has returned.
 //
 // Every error is an *[Error]. Where its class is not ClassInDoubt or
-// ClassDeliveredAnyway, the message was not sent. ClassInDoubt stands for every
-// failure after a byte of the request may have left. A failure before that is
-// ClassTransient, the end of ctx among them. A connection that turns out closed
-// before it took anything is replaced within the call, a few times.
+// ClassDeliveredAnyway, the message was not sent. A call that fails without an
+// answer is ClassInDoubt if a byte of its body may have left, and ClassTransient
+// if none has: no connection, no TLS, ctx ended before. A connection from the pool
+// that turns out closed before is replaced within the call, a few times.
 //
-// The token travels in the Authorization header, where neither proxies nor servers
+// The path could name the page instead of me; with a page token both are the same
+// (Send API reference). The token travels in the Authorization header, where neither proxies nor servers
 // log it; Meta's pages put it in the query or a form field, and others use the
 // header in production.
 func (c *Client) Send(ctx context.Context, cred Credentials, body []byte) (Receipt, error) {
@@ -190,7 +191,7 @@ func (c *Client) payload(cred Credentials, body []byte) ([]byte, *Error) {
 // from the pool was closed already.
 func (c *Client) try(ctx context.Context, token string, payload []byte) (_ Receipt, _ *Error, again bool) {
 	a := &attempt{body: payload}
-	defer a.seal()
+	defer a.end()
 	req, err := http.NewRequestWithContext(a.trace(ctx), http.MethodPost, c.url, a)
 	if err != nil {
 		return Receipt{}, &Error{Class: ClassTransient, Cause: safeCause(err)}, false
@@ -206,7 +207,7 @@ func (c *Client) try(ctx context.Context, token string, payload []byte) (_ Recei
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		class := ClassTransient
-		left := a.left()
+		left := a.end()
 		if left {
 			class = ClassInDoubt
 		}

@@ -42,7 +42,8 @@ func (Credentials) MarshalText() ([]byte, error) { return []byte(masked), nil }
 // since 1970. Facebook takes it for five minutes from that time, so a proof that
 // leaks is soon worth nothing, and a host whose clock is wrong by more is refused
 // (login security page). The form without a time lasts as long as the token and
-// is not used here.
+// is not used here. A wrong proof is refused with "Invalid appsecret_proof provided
+// in the API argument"; under which code is not known.
 func (c Credentials) proof(now time.Time) (proof string, unixSeconds int64) {
 	unixSeconds = now.Unix()
 	mac := hmac.New(sha256.New, []byte(c.AppSecret))

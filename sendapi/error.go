@@ -122,19 +122,19 @@ func (e *Error) notes() []string {
 	return notes
 }
 
-// fault is an error of this package's own making; its text is fixed.
-type fault string
+// callFault is an error of this package's own making; its text is fixed.
+type callFault string
 
-func (f fault) Error() string { return string(f) }
+func (f callFault) Error() string { return string(f) }
 
 const (
-	errNotJSON    fault = "the answer is not a JSON object"
-	errNoIDs      fault = "the answer holds neither an id nor an error"
-	errBoth       fault = "the answer holds a message id and an error"
-	errTooLong    fault = "the answer is too long"
-	errNotObject  fault = "the body is not a JSON object"
-	errToken      fault = "the token is empty or holds a space or control character"
-	errConnection fault = "the connection failed"
+	errNotJSON    callFault = "the answer is not a JSON object"
+	errNoIDs      callFault = "the answer holds neither an id nor an error"
+	errBoth       callFault = "the answer holds a message id and an error"
+	errTooLong    callFault = "the answer is too long"
+	errNotObject  callFault = "the body is not a JSON object"
+	errToken      callFault = "the token is empty or holds a space or control character"
+	errConnection callFault = "the connection failed"
 )
 
 // describe puts a cause into words. The words are fixed and chosen by the error's
@@ -142,7 +142,7 @@ const (
 // false for an error whose text is not to be trusted with that.
 func describe(err error) (text string, known bool) {
 	var (
-		f         fault
+		f         callFault
 		dns       *net.DNSError
 		certErr   *tls.CertificateVerificationError
 		authority x509.UnknownAuthorityError

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -23,14 +22,8 @@ import (
 func newTransport(roots *x509.CertPool) *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			return &countingConn{Conn: conn}, nil
-		},
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout: 10 * time.Second,
 		ForceAttemptHTTP2:   true,
@@ -51,12 +44,18 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 }
 
 // attempt is one round trip, and the body of its request. It knows whether the
-// request may have reached Facebook, from what was read of the body and what the
-// connection wrote; the text of an error decides nothing.
+// message may have reached Facebook: it may have if the transport has asked for
+// the body, and cannot have otherwise, whatever became of the header. The text of
+// an error decides nothing.
 //
-// It has to know about resends too, since net/http makes some by itself. As of
-// Go 1.26 (transport.go, shouldRetryRequest and rewindBody; h2_bundle.go,
-// http2shouldRetryRequest) it repeats a POST
+// net/http writes the header before it asks for a body that it does not know, so
+// that a connection on which nothing can be written any more is found before the
+// body is read. Would it ask earlier one day, more calls would be in doubt, and
+// none wrongly certain.
+//
+// net/http also resends some requests by itself. As of Go 1.26 (transport.go,
+// shouldRetryRequest and rewindBody; h2_bundle.go, http2shouldRetryRequest) it
+// repeats a POST
 //
 //   - over HTTP/1.1, on a reused connection that failed before it took a byte, if
 //     the request has a GetBody. With an Idempotency-Key header it does so after
@@ -72,23 +71,19 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 // refused after its body was read is in doubt, though the server did promise not
 // to have looked at it.
 type attempt struct {
-	mu     sync.Mutex // a transport may read the body after RoundTrip returned
-	body   []byte     // what is left to read
-	read   bool
-	sealed bool
+	reused bool // the connection; set by the goroutine that calls RoundTrip
 
-	// Set by gotConn, in the goroutine of RoundTrip.
-	conn   net.Conn
-	reused bool
-	count  *countingConn
-	before int64
+	mu   sync.Mutex // a transport may read the body after RoundTrip has returned
+	body []byte     // what is left to read
+	read bool       // reading has begun
+	over bool       // no more reading
 }
 
 // Read hands the body to the transport.
 func (a *attempt) Read(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.sealed {
+	if a.over {
 		return 0, net.ErrClosed
 	}
 	a.read = true
@@ -100,84 +95,21 @@ func (a *attempt) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close does nothing: the body is memory of the caller's.
+// Close does nothing: the body is the caller's memory.
 func (a *attempt) Close() error { return nil }
 
-// seal ends the reading of the body, so that the caller has its memory back and
-// nothing more can leave. It reports whether anything was read.
-func (a *attempt) seal() (read bool) {
+// end stops the reading of the body for good, so that nothing more of it can leave
+// and the caller has its memory back. It reports whether anything may have left.
+func (a *attempt) end() (left bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.sealed = true
+	a.over = true
 	return a.read
 }
 
-// trace makes the transport tell which connection it took.
+// trace makes the transport tell whether it took a connection from its pool.
 func (a *attempt) trace(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: a.gotConn})
-}
-
-func (a *attempt) gotConn(info httptrace.GotConnInfo) {
-	a.conn, a.reused = info.Conn, info.Reused
-	if a.count = countUnder(info.Conn); a.count != nil {
-		a.before = a.count.written.Load()
-	}
-}
-
-// tlsOverhead is more than TLS writes by itself between taking a connection and
-// giving it up: an answer to a key update (27 bytes) and a goodbye (24 to 69,
-// after the cipher). It is less than the first record of any request, since the
-// header of one alone is longer; and a record cut short cannot be deciphered. TLS
-// to the server inside TLS to a proxy may write more, and is then in doubt.
-const tlsOverhead = 100
-
-// left seals the attempt and reports whether its request may have reached the
-// peer. False is certain.
-//
-// If the body was not read, then at most the header left, and a message cannot be
-// sent without its body. If it was read, HTTP/1.1 may still hold all of it in its
-// buffer: the connection is this call's alone, is idle by the time RoundTrip has
-// failed, and knows how much it wrote. An HTTP/2 connection is shared and tells
-// nothing.
-func (a *attempt) left() bool {
-	if !a.seal() {
-		return false
-	}
-	if a.count == nil {
-		return true
-	}
-	allowance := int64(0)
-	if conn, ok := a.conn.(*tls.Conn); ok {
-		if conn.ConnectionState().NegotiatedProtocol == "h2" {
-			return true
-		}
-		allowance = tlsOverhead
-	}
-	return a.count.written.Load()-a.before > allowance
-}
-
-// countingConn counts the bytes that the kernel took for sending.
-type countingConn struct {
-	net.Conn
-	written atomic.Int64
-}
-
-func (c *countingConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.written.Add(int64(n))
-	return n, err
-}
-
-// countUnder finds the countingConn under the layers of TLS, nil if there is none.
-func countUnder(conn net.Conn) *countingConn {
-	for {
-		switch c := conn.(type) {
-		case *countingConn:
-			return c
-		case *tls.Conn:
-			conn = c.NetConn()
-		default:
-			return nil
-		}
-	}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { a.reused = info.Reused },
+	})
 }
