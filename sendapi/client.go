@@ -124,16 +124,17 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // Send posts one request, a JSON object, to me/messages. The body stays the
 // caller's: it is not changed, and not looked at after Send has returned.
 //
-// Every error is an *[Error]. Where its class is not ClassInDoubt or
-// ClassDeliveredAnyway, the message was not sent. A call that fails without an
-// answer is ClassInDoubt if a byte of its body may have left, and ClassTransient
-// if none has: no connection, no TLS, ctx ended before. A connection from the pool
-// that turns out closed before is replaced within the call, a few times.
+// Every error is an *[Error]. Unless its class is ClassInDoubt or
+// ClassDeliveredAnyway, the message counts as not sent. A call that fails without
+// an answer is ClassInDoubt if a byte of its body may have left, and
+// ClassTransient if none has: no connection, no TLS, ctx ended before. A
+// connection from the pool that turns out closed by then is replaced within the
+// call, a few times.
 //
 // The path could name the page instead of me; with a page token both are the same
-// (Send API reference). The token travels in the Authorization header, where neither proxies nor servers
-// log it; Meta's pages put it in the query or a form field, and others use the
-// header in production.
+// (Send API reference). The token travels in the Authorization header, where
+// neither proxies nor servers log it. Meta's pages put it in the query or a form
+// field; others use the header in production.
 func (c *Client) Send(ctx context.Context, cred Credentials, body []byte) (Receipt, error) {
 	payload, failure := c.payload(cred, body)
 	if failure != nil {
