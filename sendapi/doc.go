@@ -1,0 +1,2 @@
+// Package sendapi is what Facebook's Messenger Send API accepts and answers.
+package sendapi
