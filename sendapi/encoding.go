@@ -1,0 +1,222 @@
+package sendapi
+
+import (
+	"bytes"
+	"net/url"
+	"strings"
+)
+
+// decode reads body in whichever encoding it is and returns its nested JSON, scanned.
+func decode(contentType string, body []byte) (tree, *InvalidError) {
+	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")) // a byte order mark, which JSON forbids and some editors write
+	body = bytes.Trim(body, " \t\r\n")
+	switch {
+	case isMultipart(contentType):
+		return tree{}, &InvalidError{Reason: "is multipart/form-data, which is not supported", Remedy: "send JSON, and name a file by its url or attachment_id"}
+	case len(body) == 0:
+		return tree{}, &InvalidError{Reason: "is empty", Remedy: recipientAndMessage}
+	case isForm(body):
+		nested, invalid := decodeForm(body)
+		if invalid != nil {
+			return tree{}, invalid
+		}
+		body = nested
+	}
+	t, syntax := scan(body)
+	if syntax != nil {
+		return t, syntax.invalid("", body)
+	}
+	switch t.kind(0) {
+	case '{':
+	case '[':
+		return t, &InvalidError{Reason: "is a list", Remedy: "send one request per call"}
+	default:
+		return t, &InvalidError{Reason: "is not an object", Remedy: recipientAndMessage}
+	}
+	if !t.isFlat() {
+		return t, nil
+	}
+	nested, invalid := t.unfold()
+	if invalid != nil {
+		return t, invalid
+	}
+	if t, syntax = scan(nested); syntax != nil {
+		return t, syntax.invalid("", nested) // only its depth can be at fault: the parts were scanned
+	}
+	return t, nil
+}
+
+const (
+	urlEncodeRemedy     = "put the Liquid filter url_encode on every attribute"
+	recipientAndMessage = `send JSON with a recipient and a message`
+)
+
+func isMultipart(contentType string) bool {
+	const multipart = "multipart/"
+	contentType = strings.TrimSpace(contentType)
+	return len(contentType) >= len(multipart) && strings.EqualFold(contentType[:len(multipart)], multipart)
+}
+
+// isForm reports whether body begins as a form does, with a name and an equals sign.
+func isForm(body []byte) bool {
+	name, _, found := bytes.Cut(body, []byte("="))
+	return found && len(name) > 0 && bytes.IndexFunc(name, func(r rune) bool {
+		return !(isLetter(r) || '0' <= r && r <= '9' || strings.ContainsRune("_-.[]%+", r))
+	}) < 0
+}
+
+// isFlat reports whether the request has JSON in strings where objects belong.
+func (t *tree) isFlat() bool {
+	for n := range t.children(0) {
+		if t.kind(n) == '"' && (t.isNamed(n, "recipient") || t.isNamed(n, "message")) {
+			return true
+		}
+	}
+	return false
+}
+
+// unfold takes the JSON out of the strings of flat JSON. All else stays as it is.
+func (t *tree) unfold() ([]byte, *InvalidError) {
+	nested := make([]byte, 0, len(t.src))
+	copied := int32(0)
+	for n := range t.children(0) {
+		if t.kind(n) != '"' {
+			continue
+		}
+		text, ok := appendText(make([]byte, 0, len(t.text(n))), t.text(n))
+		if !ok {
+			return nil, &InvalidError{Field: t.path(n), Reason: "is not UTF-8", Remedy: "send it as UTF-8"}
+		}
+		value, invalid := param(t.path(n), text)
+		if invalid != nil {
+			return nil, invalid
+		}
+		if value != nil {
+			nested = append(nested, t.src[copied:t.nodes[n].val.start]...)
+			nested = append(nested, value...)
+			copied = t.nodes[n].val.end
+		}
+	}
+	return append(nested, t.src[copied:]...), nil
+}
+
+// decodeForm makes nested JSON of an urlencoded form, its fields in their order.
+//
+// Graph reads an array of a form from JSON too. Whether it reads names such as recipient[id] is not known, so these are
+// refused.
+func decodeForm(form []byte) ([]byte, *InvalidError) {
+	nested := append(make([]byte, 0, len(form)), '{')
+	for pair := range strings.SplitSeq(string(form), "&") {
+		if pair == "" {
+			continue
+		}
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, errName := url.QueryUnescape(rawName)
+		field := knownField(name)
+		if base, _, isArray := strings.Cut(name, "["); isArray {
+			return nil, &InvalidError{Field: knownField(base), Reason: "is in parts, with brackets in its name", Remedy: `send it whole, as in recipient={"id":"…"}`}
+		}
+		text, errValue := url.QueryUnescape(rawValue)
+		if errName != nil || errValue != nil {
+			return nil, &InvalidError{Field: field, Reason: "is not percent-encoded", Remedy: urlEncodeRemedy}
+		}
+		value, invalid := param(field, []byte(text))
+		if invalid != nil {
+			if invalid.Reason == faults[endsEarly].reason {
+				invalid.Remedy = urlEncodeRemedy // an unencoded & in a text ends the field
+			}
+			return nil, invalid
+		}
+		if len(nested) > 1 {
+			nested = append(nested, ',')
+		}
+		nested = append(appendQuoted(nested, name), ':')
+		if value != nil {
+			nested = append(nested, value...)
+		} else {
+			nested = appendQuoted(nested, text)
+		}
+	}
+	return append(nested, '}'), nil
+}
+
+// param returns the JSON in the text of a parameter, nil if it is to stay a string. Recipient and message must be objects.
+// Others are objects if they look like it, as thread_control or the payload of a reaction are.
+func param(field string, text []byte) ([]byte, *InvalidError) {
+	must := field == "recipient" || field == "message"
+	trimmed := bytes.TrimLeft(text, " \t\r\n")
+	switch {
+	case must && len(trimmed) == 0:
+		return nil, &InvalidError{Field: field, Reason: "is empty", Remedy: recipientAndMessage}
+	case len(trimmed) == 0 || trimmed[0] != '{' && (must || trimmed[0] != '['):
+		if must {
+			return nil, &InvalidError{Field: field, Reason: "must be an object in braces", Remedy: `such as {"id":"…"} or {"text":"…"}`}
+		}
+		return nil, nil
+	}
+	if inner := bytes.TrimLeft(trimmed[1:], " \t\r\n"); len(inner) > 0 && inner[0] == '\'' {
+		text = doubleQuoted(text)
+	}
+	if _, syntax := scan(text); syntax != nil {
+		if must {
+			return nil, syntax.invalid(field, text)
+		}
+		return nil, nil
+	}
+	return text, nil
+}
+
+// doubleQuoted turns single quotes round strings into double ones. The Send API reference itself has them in its example
+// of a form: recipient={'id':'PSID'}. What Facebook makes of escapes inside is not known; \' is taken for an apostrophe.
+func doubleQuoted(text []byte) []byte {
+	out := make([]byte, 0, len(text)+8)
+	var quote byte // that opened the string we are in, 0 outside
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote = c
+			out = append(out, '"')
+		case quote != 0 && c == quote:
+			quote = 0
+			out = append(out, '"')
+		case quote == '\'' && c == '"':
+			out = append(out, '\\', '"')
+		case quote != 0 && c == '\\' && i+1 < len(text):
+			i++
+			if text[i] != '\'' {
+				out = append(out, '\\')
+			}
+			out = append(out, text[i])
+		default:
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// knownField is name if this package knows it, else *: see InvalidError.
+func knownField(name string) string {
+	for _, known := range fieldNames {
+		if name == known {
+			return known
+		}
+	}
+	return "*"
+}
+
+// appendQuoted appends text to dst as a JSON string.
+func appendQuoted(dst []byte, text string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c < 0x20:
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '"')
+}

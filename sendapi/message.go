@@ -1,0 +1,185 @@
+package sendapi
+
+import "slices"
+
+// The limits of a message. Facebook's pages say "characters", and whether these are bytes, UTF-16 units or code points was
+// not measured. They are counted here as Unicode code points, the widest of the three: Facebook may refuse what passes
+// here, and nothing it takes is refused.
+const (
+	// MaxText is the characters of message.text. The Send API reference says "less than 2000", Facebook's own error says
+	// "must be less than or equal to 2000"; the error is believed.
+	MaxText = 2000
+
+	// MaxMetadata is the characters of message.metadata ("less than 1000", Send API reference; 1000 passes here, by
+	// analogy with MaxText). It comes back in the message_echoes webhook and is never shown.
+	MaxMetadata = 1000
+
+	// MaxQuickReplies, MaxQuickReplyTitle and MaxQuickReplyPayload are of the Quick replies guide.
+	//
+	// Facebook refused a longer title in 2016 (code 100) and was seen to cut it with three dots in 2018
+	// (restfb/restfb#913). It is refused here: a caller who listens can mend it, a person with half a label cannot.
+	MaxQuickReplies      = 13
+	MaxQuickReplyTitle   = 20
+	MaxQuickReplyPayload = 1000
+)
+
+// An AttachmentType is what message.attachment carries. One message has one attachment, or several images in
+// message.attachments (Meta's samples, "Multi Image Message", 2025; its limit is not known).
+//
+// A file is named by url or by attachment_id, the answer to an earlier request with is_reusable; such an id expires after
+// 90 days. Sizes, which only Facebook can check: 25 MB, an image by url 8 MB, and a video must be fetched within 75 s
+// (Send API reference, Saving assets guide, error code 100/2018294).
+type AttachmentType string
+
+// The attachment types (Send API reference). The Page messages reference lists more, such as LOCATION and REEL, without a
+// word of explanation; they and unknown ones are accepted, for Facebook to judge.
+const (
+	Image    AttachmentType = "image"
+	Audio    AttachmentType = "audio"
+	Video    AttachmentType = "video"
+	File     AttachmentType = "file"
+	Template AttachmentType = "template" // see TemplateType
+)
+
+// A ContentType is what a quick reply asks for.
+type ContentType string
+
+// The content types of a quick reply (Quick replies guide). The Page messages reference lists many more without a word of
+// explanation; they and unknown ones are accepted, for Facebook to judge.
+const (
+	TextReply        ContentType = "text"
+	PhoneNumberReply ContentType = "user_phone_number"
+	EmailReply       ContentType = "user_email"
+)
+
+// message checks message, which says something through one of these fields:
+//
+//	text          plain text, see MaxText
+//	attachment    a file or a template, see AttachmentType and TemplateType
+//	attachments   several images
+//	template      an approved utility template, see checker.utility
+//	sticker_id    a sticker, since 2026-06-01 (Sticker API guide)
+//	dynamic_text  {"text","fallback_text"}, of the Page messages reference and explained nowhere
+//
+// Whether text may stand beside an attachment is not known; it is let through.
+func (c *checker) message(msg int32) {
+	text := c.optional(msg, "text", MaxText)
+	attachment := c.object(msg, "attachment")
+	attachments := c.list(msg, "attachments", 0, 0)
+	template := c.object(msg, "template")
+	other := slices.ContainsFunc([]string{"sticker_id", "dynamic_text"}, func(name string) bool { return c.member(msg, name) != 0 })
+
+	switch {
+	case attachment != 0 || template != 0 || other:
+	case attachments != 0 && !c.empty(attachments):
+	case text != 0 && c.blank(text):
+		c.fail(text, "is empty", defaultRemedy)
+	case text == 0 && c.only(msg, "text", "attachment", "attachments", "template", "sticker_id", "dynamic_text", "metadata", "quick_replies"):
+		c.fail(msg, "says nothing", "give it a text, an attachment or a template")
+	}
+	if attachment != 0 {
+		c.attachment(attachment)
+	}
+	for n := range c.each(attachments) {
+		c.attachment(n)
+	}
+	if template != 0 {
+		c.utility(template)
+	}
+	c.quickReplies(msg)
+	c.optional(msg, "metadata", MaxMetadata)
+}
+
+func (c *checker) attachment(n int32) {
+	kind := c.required(n, "type", 0)
+	switch enum(c, kind, Image, Audio, Video, File, Template) {
+	case Audio, Video:
+		c.media = true
+		c.file(n)
+	case Image, File:
+		c.file(n)
+	case Template:
+		if payload := c.payload(n); payload != 0 {
+			c.attachmentTemplate(payload)
+		}
+	}
+}
+
+// payload is the payload of an attachment, 0 if it has to be left to Facebook: the Page messages reference calls it a
+// string. Without one: "(#100) The parameter message[attachment][payload] is required" (pimax/fb-messenger-php#20).
+func (c *checker) payload(attachment int32) int32 {
+	n := c.member(attachment, "payload")
+	switch {
+	case n == 0:
+		c.failMember(attachment, "payload", "is missing", "add it")
+	case c.kind(n) == '{':
+		return n
+	case c.kind(n) != '"':
+		c.fail(n, "must be an object in braces", "see the Send API reference for its form")
+	}
+	return 0
+}
+
+// file checks the payload of an attachment that is a file. A payload that names none is for a file in the same
+// multipart request.
+func (c *checker) file(attachment int32) {
+	payload := c.payload(attachment)
+	if payload == 0 {
+		return
+	}
+	url, id := c.optional(payload, "url", 0), c.optional(payload, "attachment_id", 0)
+	switch {
+	case url != 0 && c.blank(url):
+		c.fail(url, "is empty", defaultRemedy)
+	case id != 0 && c.blank(id):
+		c.fail(id, "is empty", defaultRemedy)
+	case url == 0 && id == 0 && c.only(payload, "url", "attachment_id", "is_reusable"):
+		c.fail(payload, "names no file", "give it a url or an attachment_id; a file itself cannot be sent")
+	}
+}
+
+// quickReplies checks the buttons under a message, which vanish once one is tapped. They need a text or an attachment
+// (Quick replies guide). A payload may be a number.
+func (c *checker) quickReplies(msg int32) {
+	for n := range c.each(c.list(msg, "quick_replies", 0, MaxQuickReplies)) {
+		kind := c.optional(n, "content_type", 0)
+		title := c.optional(n, "title", MaxQuickReplyTitle)
+		payload := c.optional(n, "payload", MaxQuickReplyPayload)
+		if enum(c, kind, TextReply, PhoneNumberReply, EmailReply) != TextReply {
+			continue
+		}
+		image := c.optional(n, "image_url", 0)
+		if image == 0 && (title == 0 || c.blank(title)) {
+			c.failMember(n, "title", "is empty", "a quick reply of content_type text needs a title or an image_url")
+		}
+		if payload == 0 {
+			c.failMember(n, "payload", "is missing", "a quick reply of content_type text needs one")
+		}
+	}
+}
+
+// utility checks message.template, the pre-approved template of a Utility message (Utility messages guide; Page messages
+// reference). It stands in the message itself, not in an attachment:
+//
+//	{"name":"order_shipped","language":{"code":"en_US"},"components":[
+//	  {"type":"body","parameters":[{"type":"text","text":"Ann"}]},
+//	  {"type":"buttons","parameters":[{"type":"POSTBACK","payload":"…"}]}]}
+//
+// Component types are header, body, title and buttons. A parameter has text, payload or url. How many of them the
+// template takes only Facebook knows: a wrong number fails with code 100, subcodes 1893029, 1893043, 2018416, 2388051.
+// The permission is called page_utility_messaging by the guide and pages_utility_messaging elsewhere.
+func (c *checker) utility(template int32) {
+	c.required(template, "name", 0)
+	if language := c.object(template, "language"); language != 0 {
+		c.required(language, "code", 0)
+	} else {
+		c.failMember(template, "language", "is missing", `write "language":{"code":"en_US"}`)
+	}
+	for component := range c.each(c.list(template, "components", 0, 0)) {
+		c.required(component, "type", 0)
+		for parameter := range c.each(c.list(component, "parameters", 0, 0)) {
+			c.required(parameter, "type", 0)
+			c.optional(parameter, "text", 0)
+		}
+	}
+}
