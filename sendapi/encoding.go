@@ -57,11 +57,11 @@ func isMultipart(contentType string) bool {
 	return len(contentType) >= len(multipart) && strings.EqualFold(contentType[:len(multipart)], multipart)
 }
 
-// isForm reports whether body begins as a form does, with a name and an equals sign.
+// isForm reports whether body begins as a form does, with a name and an equals sign, which no JSON does.
 func isForm(body []byte) bool {
 	name, _, found := bytes.Cut(body, []byte("="))
 	return found && len(name) > 0 && bytes.IndexFunc(name, func(r rune) bool {
-		return !(isLetter(r) || '0' <= r && r <= '9' || strings.ContainsRune("_-.[]%+", r))
+		return !(isLetter(r) || '0' <= r && r <= '9' || strings.ContainsRune("_-.[]%+&", r))
 	}) < 0
 }
 

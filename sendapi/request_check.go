@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // A checker walks the tree of a request and holds it against the rules. The first fault found is kept, later ones are
@@ -57,27 +58,37 @@ func (t *tree) isNamed(n int32, name string) bool {
 	return equals(t.src[key.start:key.end], name, false)
 }
 
-// path names the place of n as InvalidError.Field does.
+// path names the place of n as InvalidError.Field does. Below a name it does not know it says no more.
 func (t *tree) path(n int32) string {
 	if n == 0 {
 		return ""
 	}
 	parent := t.nodes[n].parent
-	if t.kind(parent) == '[' {
-		index := 0
-		for child := range t.children(parent) {
-			if child == n {
-				break
-			}
-			index++
+	path := t.path(parent)
+	switch {
+	case strings.HasSuffix(path, "*"):
+		return path
+	case t.kind(parent) == '[':
+		return path + "[" + strconv.Itoa(t.index(n)) + "]"
+	}
+	for _, name := range fieldNames {
+		if t.isNamed(n, name) {
+			return join(path, name)
 		}
-		return t.path(parent) + "[" + strconv.Itoa(index) + "]"
 	}
-	name := "*"
-	if i := slices.IndexFunc(fieldNames, func(name string) bool { return t.isNamed(n, name) }); i >= 0 {
-		name = fieldNames[i]
+	return join(path, "*")
+}
+
+// index is the place of an element in its array.
+func (t *tree) index(n int32) int {
+	index := 0
+	for child := range t.children(t.nodes[n].parent) {
+		if child == n {
+			break
+		}
+		index++
 	}
-	return join(t.path(parent), name)
+	return index
 }
 
 func join(path, name string) string {
@@ -186,9 +197,9 @@ func (c *checker) list(obj int32, name string, least, most int) int32 {
 	}
 	switch {
 	case count < least:
-		c.fail(arr, fmt.Sprintf("has %d entries, at least %d must be there", count, least), "add what is missing")
+		c.fail(arr, fmt.Sprintf("has %d entries, fewer than %d", count, least), "add what is missing")
 	case most > 0 && count > most:
-		c.fail(arr, fmt.Sprintf("has %d entries, %d are allowed", count, most), "remove some")
+		c.fail(arr, fmt.Sprintf("has %d entries, more than %d", count, most), "remove some")
 	}
 	return arr
 }
@@ -220,7 +231,7 @@ func (c *checker) optional(obj int32, name string, most int) int32 {
 	case '"':
 		if most > 0 && len(c.text(n)) > most {
 			if count := countRunes(c.text(n), c.nodes[n].escaped); count > most {
-				c.fail(n, fmt.Sprintf("has %d characters, %d are allowed", count, most), "shorten it, e.g. with the Liquid filter truncate")
+				c.fail(n, fmt.Sprintf("has %d characters, more than %d", count, most), "shorten it, e.g. with the Liquid filter truncate")
 			}
 		}
 	}

@@ -12,8 +12,8 @@ import (
 // It holds the names of fields this package knows, numbers and fixed words. It never holds a value of the caller, nor a
 // field name this package does not know: a message's text, a PSID or a token cannot reach a log through it.
 type InvalidError struct {
-	// Field is the path of the field at fault, such as message.attachment.payload.elements[3].title, with * for a name
-	// this package does not know. Empty when the body as a whole is at fault.
+	// Field is the path of the field at fault, such as message.attachment.payload.elements[3].title. It ends in * where
+	// a name follows that this package does not know. Empty when the body as a whole is at fault.
 	Field  string
 	Reason string // what is wrong, to be read after Field: "is empty"
 	Remedy string // what to do about it; may be empty
@@ -83,7 +83,7 @@ var faults = [...]struct{ reason, remedy string }{
 	singleQuote:  {"is not JSON, it has single quotes", "use double quotes"},
 	valueMissing: {"is not JSON, a value is missing", "put quotes round the Liquid tag, or give it a default"},
 	notUTF8:      {"is not UTF-8", "send it as UTF-8"},
-	tooDeep:      {"is nested too deep", fmt.Sprintf("%d levels are allowed", maxDepth)},
+	tooDeep:      {"is nested too deep", fmt.Sprintf("a request needs far fewer than %d levels", maxDepth)},
 	tooLarge:     {"is too large", ""},
 	goesOn:       {"goes on after the end of its JSON", "remove what follows"},
 	unrendered:   {unrenderedReason, unrenderedRemedy},

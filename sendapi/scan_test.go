@@ -1,0 +1,125 @@
+package sendapi
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func TestScanAgreesWithJSON(t *testing.T) {
+	for _, src := range []string{
+		``, ` `, `{`, `}`, `[`, `]`, `{}`, `[]`, `{ }`, `[ ]`, `[1,]`, `[,1]`, `{"a":1,}`, `{,}`, `{"a"}`, `{"a":}`, `{"a":1 "b":2}`, `[1 2]`,
+		`0`, `-0`, `00`, `01`, `-`, `1.`, `.1`, `1.5`, `1e`, `1e5`, `1E+5`, `1e-`, `+1`, `1e5.5`, `- 1`, `0x1`, `Infinity`, `NaN`,
+		`true`, `tru`, `truely`, `false`, `null`, `nul`, `TRUE`,
+		`"`, `""`, `"\"`, `"\""`, `"\u12"`, `"\u12G4"`, `"\u12aF"`, `"\x"`, `"\'"`, "\"\n\"", "\"\t\"", "\"\x7f\"", "\"\x00\"", `'a'`, `{'a':1}`,
+		`{"a":1}{}`, `{} x`, "{}\v", "\u00a0{}", `{"a":"b":"c"}`, `{1:2}`, `{null:1}`, `["\ud800"]`, `"ä😀"`, `// x`, `{"a":1}//`,
+	} {
+		_, err := scan([]byte(src))
+		if ok := err == nil; ok != json.Valid([]byte(src)) {
+			t.Errorf("scan(%q) accepts: %v, encoding/json: %v", src, ok, !ok)
+		}
+	}
+}
+
+func TestSyntaxErrors(t *testing.T) {
+	tests := []struct {
+		name, body   string
+		line, column int
+		hint         string
+	}{
+		{"quote", `{"recipient":{"id":"1"},"message":{"text":"Hi "Ann""}}`, 1, 48, "json_escape"},
+		{"quote before a comma", "{\n \"a\":\"x\"y\",\"b\":1}", 2, 9, "json_escape"},
+		{"line break", "{\"a\":\"line1\nline2\"}", 1, 12, "json_escape"},
+		{"carriage return on the third line", "{\n\n \"a\":\"b\r\"}", 3, 8, "json_escape"},
+		{"backslash", `{"a":"C:\dir"}`, 1, 10, "json_escape"},
+		{"column in characters", `{"ä😀":x}`, 1, 7, "check its braces"},
+		{"ends", `{"a":`, 1, 6, "ends too early"},
+		{"ends in a string", `{"a":"b`, 1, 8, "ends too early"},
+		{"ends after a value", `{"a":"b"`, 1, 9, "ends too early"},
+		{"ends in a word", `{"a":tr`, 1, 8, "ends too early"},
+		{"comma before a brace", `{"a":1,}`, 1, 8, "remove that comma"},
+		{"comma before a bracket", `{"a":[1,]}`, 1, 9, "remove that comma"},
+		{"value missing", `{"a":,"b":1}`, 1, 6, "default"},
+		{"last value missing", `{"a":}`, 1, 6, "default"},
+		{"single quotes", `{'a':1}`, 1, 2, "double quotes"},
+		{"single quotes of a value", `{"a":'b'}`, 1, 6, "double quotes"},
+		{"more", `{"a":1} {"b":2}`, 1, 9, "remove what follows"},
+		{"comma missing", `{"a":1 "b":2}`, 1, 8, "check its braces"},
+		{"colon missing", `{"a" 1}`, 1, 6, "check its braces"},
+		{"no UTF-8", "{\"a\":\"\xc3\"}", 1, 7, "UTF-8"},
+		{"Liquid first", "{\n{% assign a = \"b\" %}\n\"a\":x}", 2, 1, "Liquid"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			err := refused(t, jsonType, tc.body, "", tc.hint)
+			if err.Line != tc.line || err.Column != tc.column {
+				t.Errorf("line %d, column %d, want %d, %d (%v)", err.Line, err.Column, tc.line, tc.column, err)
+			}
+			if !strings.Contains(err.Error(), "(line ") {
+				t.Errorf("%v does not say where", err)
+			}
+		})
+	}
+}
+
+func TestSyntaxErrorInField(t *testing.T) {
+	body := `{"recipient":"{\"id\":\"12\"}","message":"{\n \"text\": x}"}`
+	err := refused(t, jsonType, body, "message", "message is not JSON (line 2, column 10)")
+	if err.Line != 2 || err.Column != 10 {
+		t.Errorf("line %d, column %d, want 2, 10: within the field", err.Line, err.Column)
+	}
+}
+
+func TestStringText(t *testing.T) {
+	for _, tc := range []struct {
+		text  string
+		want  string
+		count int
+		blank bool
+	}{
+		{``, "", 0, true},
+		{`plain ä`, "plain ä", 7, false},
+		{`\"\\\/\b\f\n\r\t`, "\"\\/\b\f\n\r\t", 8, false},
+		{`\u00e4\uD83D\uDE00\ufffd`, "ä😀\ufffd", 3, false},
+		{` \n\u00a0\u2003` + "\u3000", " \n\u00a0\u2003\u3000", 5, true},
+	} {
+		got, ok := appendText(nil, []byte(tc.text))
+		if string(got) != tc.want || !ok {
+			t.Errorf("appendText(%s) = %q, %v, want %q", tc.text, got, ok, tc.want)
+		}
+		if got := countRunes([]byte(tc.text), true); got != tc.count {
+			t.Errorf("countRunes(%s) = %d, want %d", tc.text, got, tc.count)
+		}
+		if got := isBlank([]byte(tc.text)); got != tc.blank {
+			t.Errorf("isBlank(%s) = %v", tc.text, got)
+		}
+	}
+	for _, half := range []string{`\ud83d`, `\ude00`, `\ud83d\ud83d`, `\ud83dx`, `a\ud83d\n`} {
+		if got, ok := appendText(nil, []byte(half)); ok {
+			t.Errorf("appendText(%s) = %q, want it to fail", half, got)
+		}
+	}
+}
+
+func TestEquals(t *testing.T) {
+	for _, tc := range []struct {
+		text, word string
+		fold, want bool
+	}{
+		{"image", "image", false, true},
+		{"IMAGE", "image", false, false},
+		{"IMAGE", "image", true, true},
+		{`im\u0061ge`, "image", false, true},
+		{`IM\u0041GE`, "image", true, true},
+		{"images", "image", true, false},
+		{"imag", "image", true, false},
+		{"", "", false, true},
+		{"typing\x7fon", "typing_on", true, false}, // '_' and DEL differ by the bit that makes a letter small
+		{"ımage", "image", true, false},
+		{`\u0131mage`, "image", true, false},
+	} {
+		if got := equals([]byte(tc.text), tc.word, tc.fold); got != tc.want {
+			t.Errorf("equals(%q, %q, %v) = %v", tc.text, tc.word, tc.fold, got)
+		}
+	}
+}
