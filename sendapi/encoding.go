@@ -47,7 +47,7 @@ func decode(contentType string, body []byte) (tree, *InvalidError) {
 }
 
 const (
-	urlEncodeRemedy     = "put the Liquid filter url_encode on every attribute"
+	urlEncodeRemedy     = "use the Liquid filter url_encode"
 	recipientAndMessage = `send JSON with a recipient and a message`
 )
 

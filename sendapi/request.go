@@ -159,7 +159,7 @@ func (c *checker) secrets() {
 	for n := range c.children(0) {
 		for _, name := range [...]string{"access_token", "appsecret_proof", "appsecret_time"} {
 			if c.isNamed(n, name) {
-				c.fail(n, "does not belong into the body", "put the key into the header Authorization: Bearer …")
+				c.fail(n, "does not belong in the body", "put the key into the header Authorization: Bearer …")
 			}
 		}
 	}

@@ -231,7 +231,7 @@ func (c *checker) optional(obj int32, name string, most int) int32 {
 	case '"':
 		if most > 0 && len(c.text(n)) > most {
 			if count := countRunes(c.text(n), c.nodes[n].escaped); count > most {
-				c.fail(n, fmt.Sprintf("has %d characters, more than %d", count, most), "shorten it, e.g. with the Liquid filter truncate")
+				c.fail(n, fmt.Sprintf("has %d characters, more than %d", count, most), "use the Liquid filter truncate")
 			}
 		}
 	}
@@ -273,7 +273,11 @@ func enum[T ~string](c *checker, n int32, known ...T) T {
 	return T(word)
 }
 
-// liquid refuses the first string that holds unrendered Liquid, whatever its field.
+// liquid refuses the first string that holds unrendered Liquid, whatever its field: what was not rendered in one place was
+// rendered nowhere, and a campaign that goes out like that cannot be called back.
+//
+// The price is that a text about templates, a payload in a bot's own template language, and the {{first_name}} of Meta's
+// marketing messages, which are another API, cannot be sent from here.
 func (c *checker) liquid() {
 	for i := range c.nodes {
 		if n := int32(i); c.nodes[i].brace && hasLiquid(c.text(n)) {

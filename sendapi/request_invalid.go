@@ -49,8 +49,8 @@ func (e *InvalidError) Error() string {
 const (
 	unrenderedReason = "holds Liquid that was not rendered"
 	unrenderedRemedy = "check the braces of its tags in the template"
-	escapeRemedy     = "put the Liquid filter json_escape on every attribute"
-	defaultRemedy    = "give its attribute a default, e.g. with the Liquid filter default"
+	escapeRemedy     = "use the Liquid filter json_escape"
+	defaultRemedy    = "give its attribute a value with the Liquid filter default"
 )
 
 // A fault is the way in which a text fails to be JSON.
@@ -81,7 +81,7 @@ var faults = [...]struct{ reason, remedy string }{
 	badEscape:    {"is not JSON, a value holds a raw backslash", escapeRemedy},
 	strayComma:   {"is not JSON, a comma stands before a closing bracket", "remove that comma"},
 	singleQuote:  {"is not JSON, it has single quotes", "use double quotes"},
-	valueMissing: {"is not JSON, a value is missing", "put quotes round the Liquid tag, or give it a default"},
+	valueMissing: {"is not JSON, a value is missing", "put quotes round its Liquid tag, or use the filter default"},
 	notUTF8:      {"is not UTF-8", "send it as UTF-8"},
 	tooDeep:      {"is nested too deep", fmt.Sprintf("a request needs far fewer than %d levels", maxDepth)},
 	tooLarge:     {"is too large", ""},

@@ -32,8 +32,8 @@ type span struct{ start, end int32 }
 // scan reads src, which must be one JSON text and nothing more.
 // It accepts what encoding/json.Valid accepts, but for invalid UTF-8 and for nesting beyond maxDepth.
 func scan(src []byte) (tree, *syntaxError) {
-	const perNode = 16 // bytes of text for each value, what carousels come to; a plain text has far more
-	s := scanner{src: src, nodes: make([]node, 0, 8+len(src)/perNode)}
+	// A carousel comes to 16 bytes for each value, a plain text to far more.
+	s := scanner{src: src, nodes: make([]node, 0, min(8+len(src)/16, 256))}
 	switch {
 	case len(src) > math.MaxInt32:
 		s.fail(tooLarge)
