@@ -22,6 +22,32 @@
 //
 //	{"recipient_id": "1254477777772919", "message_id": "m_…"}
 //
+// # The fields of a request
+//
+//	recipient          whom, in exactly one form: see RecipientKind
+//	messaging_type     on what ground: see MessagingType
+//	tag                and on which of MESSAGE_TAG: see Tag
+//	message            what; or else
+//	sender_action      a sign of life: see SenderAction
+//	payload            of the sender actions react and unreact
+//	notification_type  how the device announces it: see NotificationType
+//	persona_id         numeric string: under which persona of the page
+//	reply_to           {"mid":"…"}: to which message
+//	thread_control     an object, explained nowhere
+//
+// A message has one of the first six, and may have the last two:
+//
+//	text               plain text: see MaxText
+//	attachment         {"type":"…","payload":{…}}, a file or a template: see AttachmentType and TemplateType
+//	attachments        several images
+//	template           an approved template: see Utility
+//	sticker_id         a sticker, since 2026-06-01 (Sticker API guide)
+//	dynamic_text       {"text":"…","fallback_text":"…"}, explained nowhere
+//	quick_replies      buttons under it: see ContentType
+//	metadata           for the sender's own use: see MaxMetadata
+//
+// Fields that are not in these lists pass through [Parse] as they are.
+//
 // # What a sender has to know
 //
 // A person is a page-scoped id, PSID, another one for every page. A page may write to a person only after the person has

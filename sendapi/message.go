@@ -3,8 +3,8 @@ package sendapi
 import "slices"
 
 // The limits of a message. Facebook's pages say "characters", and whether these are bytes, UTF-16 units or code points was
-// not measured. They are counted here as Unicode code points, the widest of the three: Facebook may refuse what passes
-// here, and nothing it takes is refused.
+// not measured. They are counted here as Unicode code points, which come to the least of the three: Facebook may refuse
+// what passes here, and nothing it takes is refused.
 const (
 	// MaxText is the characters of message.text. The Send API reference says "less than 2000", Facebook's own error says
 	// "must be less than or equal to 2000"; the error is believed.
@@ -41,7 +41,9 @@ const (
 	Template AttachmentType = "template" // see TemplateType
 )
 
-// A ContentType is what a quick reply asks for.
+// A ContentType is what a quick reply asks for. Quick replies are buttons under a text or an attachment, which vanish once
+// one is tapped: {"content_type":"text","title":"Yes","payload":"…","image_url":"…"}. One of type text needs a payload,
+// text or number, which comes back in the webhook, and a title or an image_url.
 type ContentType string
 
 // The content types of a quick reply (Quick replies guide). The Page messages reference lists many more without a word of
@@ -52,16 +54,8 @@ const (
 	EmailReply       ContentType = "user_email"
 )
 
-// message checks message, which says something through one of these fields:
-//
-//	text          plain text, see MaxText
-//	attachment    a file or a template, see AttachmentType and TemplateType
-//	attachments   several images
-//	template      an approved utility template, see checker.utility
-//	sticker_id    a sticker, since 2026-06-01 (Sticker API guide)
-//	dynamic_text  {"text","fallback_text"}, of the Page messages reference and explained nowhere
-//
-// Whether text may stand beside an attachment is not known; it is let through.
+// message checks message; the package comment lists its fields. Whether text may stand beside an attachment is not known;
+// it is let through.
 func (c *checker) message(msg int32) {
 	text := c.optional(msg, "text", MaxText)
 	attachment := c.object(msg, "attachment")
@@ -138,8 +132,7 @@ func (c *checker) file(attachment int32) {
 	}
 }
 
-// quickReplies checks the buttons under a message, which vanish once one is tapped. They need a text or an attachment
-// (Quick replies guide). A payload may be a number.
+// quickReplies checks message.quick_replies, see ContentType.
 func (c *checker) quickReplies(msg int32) {
 	for n := range c.each(c.list(msg, "quick_replies", 0, MaxQuickReplies)) {
 		kind := c.optional(n, "content_type", 0)
@@ -158,16 +151,7 @@ func (c *checker) quickReplies(msg int32) {
 	}
 }
 
-// utility checks message.template, the pre-approved template of a Utility message (Utility messages guide; Page messages
-// reference). It stands in the message itself, not in an attachment:
-//
-//	{"name":"order_shipped","language":{"code":"en_US"},"components":[
-//	  {"type":"body","parameters":[{"type":"text","text":"Ann"}]},
-//	  {"type":"buttons","parameters":[{"type":"POSTBACK","payload":"…"}]}]}
-//
-// Component types are header, body, title and buttons. A parameter has text, payload or url. How many of them the
-// template takes only Facebook knows: a wrong number fails with code 100, subcodes 1893029, 1893043, 2018416, 2388051.
-// The permission is called page_utility_messaging by the guide and pages_utility_messaging elsewhere.
+// utility checks message.template, see Utility. How many parameters it takes only Facebook knows.
 func (c *checker) utility(template int32) {
 	c.required(template, "name", 0)
 	if language := c.object(template, "language"); language != 0 {

@@ -49,7 +49,16 @@ const (
 	// MessageTag is for outside the 24 hours, on the ground that Request.Tag names.
 	MessageTag MessagingType = "MESSAGE_TAG"
 
-	// Utility sends a pre-approved template of the page, see UtilityTemplate. The 24 hours do not matter.
+	// Utility sends a template of the page that Facebook approved beforehand; the 24 hours do not matter. It stands in
+	// message.template, not in an attachment (Utility messages guide, Page messages reference):
+	//
+	//	{"name":"order_shipped","language":{"code":"en_US"},"components":[
+	//	  {"type":"body","parameters":[{"type":"text","text":"Ann"}]},
+	//	  {"type":"buttons","parameters":[{"type":"POSTBACK","payload":"…"}]}]}
+	//
+	// A component is a header, body, title or buttons; a parameter has text, payload or url. Parameters that do not fit the
+	// template fail with code 100, subcodes 1893029, 1893043, 2018416, 2388051. The permission is page_utility_messaging
+	// to the guide and pages_utility_messaging to others.
 	Utility MessagingType = "UTILITY"
 )
 
