@@ -108,7 +108,9 @@ func (c *checker) payload(attachment int32) int32 {
 		c.failMember(attachment, "payload", "is missing", "add it")
 	case c.kind(n) == '{':
 		return n
-	case c.kind(n) != '"':
+	case c.kind(n) == '"':
+		c.opaque = true
+	default:
 		c.fail(n, "must be an object in braces", "see the Send API reference for its form")
 	}
 	return 0

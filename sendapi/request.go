@@ -186,7 +186,7 @@ func (c *checker) tag(r *Request) {
 		c.failMember(0, "tag", string(r.Tag)+" was retired on 2026-04-27", "use messaging_type UTILITY with an approved template")
 	case CustomerFeedback:
 		// "Use in any other form is prohibited and will fail" (Customer feedback template page).
-		if c.template != FeedbackTemplate {
+		if c.template != FeedbackTemplate && !c.opaque {
 			c.failMember(0, "tag", "CUSTOMER_FEEDBACK goes only with the feedback template", "send template_type customer_feedback")
 		}
 	case "":

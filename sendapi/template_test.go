@@ -65,6 +65,7 @@ func TestParseTemplates(t *testing.T) {
 	if got := accepted(t, jsonType, tagged); got.Tag != CustomerFeedback {
 		t.Errorf("got %v", fields(got))
 	}
+	accepted(t, jsonType, to(`"messaging_type":"MESSAGE_TAG","tag":"CUSTOMER_FEEDBACK","message":{"attachment":{"type":"template","payload":"{}"}}`))
 }
 
 func TestParseRefusesTemplate(t *testing.T) {
