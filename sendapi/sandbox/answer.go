@@ -1,0 +1,183 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// graphError is an error in the form of the Graph API, before it is worded.
+type graphError struct {
+	status        int
+	code, subcode int
+	kind, message string
+	local         string // message in another language, used now and then
+	title         string // error_user_title
+	transient     *bool
+	exact         bool // scripted: nothing is varied but the order of the fields
+}
+
+func invalid(code, subcode int, message string) *graphError {
+	return &graphError{status: http.StatusBadRequest, code: code, subcode: subcode, message: message}
+}
+
+func missing(param string) *graphError {
+	return invalid(100, 0, "(#100) The parameter "+param+" is required")
+}
+
+// The errors about a call as such. Codes of the first three are guesses from the general Graph error page.
+var (
+	errBatch = &graphError{status: 400, code: 3, kind: "GraphMethodException",
+		message: "(#3) The sandbox does not simulate batch requests or the root path: POST to /me/messages"}
+	errNoToken  = &graphError{status: 401, code: 190, message: "An access token is required to request this resource."}
+	errBadProof = &graphError{status: 400, code: 100, kind: "GraphMethodException", message: "Invalid appsecret_proof provided in the API argument"}
+	errReal     = &graphError{status: 401, code: 190, message: "This is the sandbox, and the token looks like a real page access token. Nothing was sent. Take it out of your configuration.", exact: true}
+)
+
+func errBadToken(rnd *rand.Rand) *graphError {
+	return &graphError{status: []int{400, 401}[rnd.IntN(2)], code: 190, message: "Invalid OAuth access token."}
+}
+
+func errMethod(method string) *graphError {
+	return &graphError{status: 400, code: 100, subcode: 33, kind: "GraphMethodException",
+		message: "Unsupported " + strings.ToLower(clip(method, 10)) + " request."}
+}
+
+// The path is not repeated: people paste tokens in the oddest places.
+var (
+	errUnknownPath = &graphError{status: 400, code: 2500, message: "Unknown path components: POST to /{version}/{page-id or me}/messages"}
+	errNoObject    = &graphError{status: 400, code: 100, subcode: 33, kind: "GraphMethodException", message: "Unsupported post request. " +
+		"Object with this ID does not exist, cannot be loaded due to missing permissions, or does not support this operation."}
+)
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}
+
+// errBadBody tells why a body could not be read. That Facebook names the fault like this is a guess.
+func errBadBody(err error) *graphError {
+	if err == errBodyTooLarge {
+		return &graphError{status: http.StatusRequestEntityTooLarge, code: 1, message: "(#1) Please reduce the amount of data you're asking for, then retry your request"}
+	}
+	if err == errMultipart {
+		return invalid(100, 0, "(#100) The sandbox does not simulate multipart uploads.")
+	}
+	return invalid(100, 0, "(#100) The request's body is not valid JSON.")
+}
+
+// field is a key and its value as JSON.
+type field struct{ key, value string }
+
+// object writes fields in an order that differs from answer to answer, since JSON promises none.
+func object(rnd *rand.Rand, fields []field) []byte {
+	rnd.Shuffle(len(fields), func(i, j int) { fields[i], fields[j] = fields[j], fields[i] })
+	b := make([]byte, 0, 256)
+	for i, f := range fields {
+		b = append(b, "{,"[min(i, 1)], '"')
+		b = append(b, f.key...)
+		b = append(b, '"', ':')
+		b = append(b, f.value...)
+	}
+	return append(b, '}')
+}
+
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic("sandbox: quote: " + err.Error()) // a string always has a JSON form
+	}
+	return string(b)
+}
+
+// varied returns the error as Facebook might word it this time.
+func (e graphError) varied(rnd *rand.Rand) graphError {
+	if e.exact {
+		return e
+	}
+	if e.kind == "" && rnd.IntN(8) == 0 {
+		e.kind = []string{"FacebookApiException", "GraphMethodException", "IGApiException"}[rnd.IntN(3)]
+	}
+	if e.local != "" && rnd.IntN(3) == 0 {
+		e.message = e.local
+	}
+	if e.transient != nil && rnd.IntN(3) == 0 {
+		e.transient = nil // usually absent, says the Graph error handling guide's readers' experience
+	}
+	if e.title == "" && rnd.IntN(8) == 0 {
+		e.title = "Sandbox"
+	}
+	return e
+}
+
+// body words the error.
+func (e graphError) body(rnd *rand.Rand, trace string) []byte {
+	fields := []field{
+		{"message", quote(e.message)},
+		{"type", quote(orString(e.kind, "OAuthException"))},
+		{"code", strconv.Itoa(e.code)},
+		{"fbtrace_id", quote(trace)},
+	}
+	if e.subcode != 0 {
+		fields = append(fields, field{"error_subcode", strconv.Itoa(e.subcode)})
+	}
+	if e.transient != nil {
+		fields = append(fields, field{"is_transient", strconv.FormatBool(*e.transient)})
+	}
+	if e.title != "" {
+		fields = append(fields, field{"error_user_title", quote(e.title)}, field{"error_user_msg", quote(e.message)})
+	}
+	if !e.exact && rnd.IntN(8) == 0 {
+		fields = append(fields, field{"error_data", []string{`"sandbox"`, `{"sandbox":true}`}[rnd.IntN(2)]})
+	}
+	return object(rnd, []field{{"error", string(object(rnd, fields))}})
+}
+
+const traceAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+func traceID(rnd *rand.Rand) string {
+	b := []byte("A0123456789012345678901")
+	for i := range b[1:] {
+		b[i+1] = traceAlphabet[rnd.IntN(len(traceAlphabet))]
+	}
+	return string(b)
+}
+
+// rand returns the source of all variation of one call, the same in each run with the same seed.
+func (s *Sandbox) rand(seq int64) *rand.Rand { return rand.New(rand.NewPCG(s.seed, uint64(seq))) }
+
+// messageID makes the id of the message that call seq delivered. Its form varies: ids are opaque.
+func (s *Sandbox) messageID(seq int64) string {
+	rnd := rand.New(rand.NewPCG(s.seed+1, uint64(seq)))
+	id := fmt.Sprintf("sandbox_%012x_%d", rnd.Uint64()>>16, seq)
+	return []string{"m_", "mid.$", "AG"}[rnd.IntN(3)] + id
+}
+
+// success words the answer to a call that went well.
+func (s *Sandbox) success(rnd *rand.Rand, snd *send, seq int64) []byte {
+	var fields []field
+	if !snd.anonymous {
+		id := snd.recipient
+		if !snd.person {
+			id = strconv.FormatUint(1e15+rnd.Uint64N(8e15), 10)
+		}
+		fields = append(fields, field{"recipient_id", quote(id)})
+	}
+	if snd.action == 0 {
+		fields = append(fields, field{"message_id", quote(s.messageID(seq))})
+	}
+	if snd.reusable {
+		fields = append(fields, field{"attachment_id", quote("sandbox" + strconv.FormatUint(rnd.Uint64N(1e15), 10))})
+	}
+	return object(rnd, fields)
+}
+
+const htmlPage = `<!DOCTYPE html>
+<html lang="en"><head><title>Error</title></head>
+<body><div id="core"><h1>Sandbox: the simulated front end failed.</h1><p>Try again in a moment.</p></div></body></html>
+`

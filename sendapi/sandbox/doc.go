@@ -1,0 +1,2 @@
+// Package sandbox simulates Facebook's Messenger Send API.
+package sandbox

@@ -1,0 +1,234 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Action is what a Fault does to a call.
+type Action string
+
+const (
+	Pass       Action = "pass"              // nothing, after Delay: to observe or to slow down
+	Answer     Action = "answer"            // answers with Status, Code, Subcode …, or with Status and Body
+	HTML       Action = "html"              // answers with an HTML page, as Facebook's front end does when it fails; Status defaults to 502
+	Empty      Action = "empty"             // answers with Status (default 200) and no body
+	Raw        Action = "raw"               // writes Body to the connection as it is, in place of an HTTP response, and closes
+	Hang       Action = "hang"              // never answers: holds the call until Delay has passed, Clear or Close, then cuts the connection
+	Reset      Action = "reset"             // cuts the connection once the request is read
+	ResetEarly Action = "reset_before_body" // cuts the connection before the request's body is read; never with Recipient or Accept
+	CutHeader  Action = "cut_header"        // sends half of the answer's header, then closes
+	CutBody    Action = "cut_body"          // sends half of the answer's body, then closes
+)
+
+// answers says that an action gives the caller a whole HTTP response that the sandbox made.
+func (a Action) answers() bool { return a == Pass || a == Answer || a == HTML || a == Empty }
+
+// Standing, given as Fault.Times, keeps a fault until Clear.
+const Standing = -1
+
+// Fault is a scripted deviation. Page, Recipient and Every choose the calls; faults never look at a message's text. Only
+// calls that pass authentication, limits and validation count, but for ResetEarly, which strikes before any of these.
+// Of several faults that match a call, the first scripted strikes.
+type Fault struct {
+	// Page is the id of the page; empty matches all.
+	Page string
+	// Recipient is a prefix of the recipient's id; empty matches all.
+	Recipient string
+	// Every strikes only each Nth of the calls that match. 0 and 1 strike each.
+	Every int
+	// Times is how often the fault strikes before it is used up: 0 means once; Standing means until Clear.
+	Times int
+
+	// Action is what happens. Default Answer.
+	Action Action
+	// Accept delivers the message all the same: an answer lost, or an error about a message that was sent.
+	Accept bool
+	// Delay passes before the action.
+	Delay time.Duration
+
+	// Status is the HTTP status. Default 400 with a Code; 200 with neither Code nor Body is refused.
+	Status int
+	// Code and Subcode make a Graph error; a Code of 0 makes none.
+	Code, Subcode int
+	// Type defaults to OAuthException, Message to a text for the code.
+	Type, Message string
+	// Transient adds is_transient, if set.
+	Transient *bool
+	// Header is added to the answer's header.
+	Header http.Header
+	// Body replaces the Graph error.
+	Body string
+
+	// OnHit, if set, is called when the fault strikes, before Delay and the action, on the call's own goroutine: the call
+	// waits until it returns. The Call says what will have become of it.
+	OnHit func(Call)
+}
+
+// FaultState is a scripted fault and what became of it.
+type FaultState struct {
+	ID    string
+	Fault Fault
+	Seen  int // calls that matched
+	Hits  int // calls that it struck
+}
+
+// armed is a fault in the script. All fields are guarded by Sandbox.mu but for cleared, which is closed under it.
+type armed struct {
+	FaultState
+	cleared chan struct{} // closed by Clear: releases calls that hang
+}
+
+func (f Fault) resolved() (Fault, error) {
+	if f.Action == "" {
+		f.Action = Answer
+	}
+	if f.Times == 0 {
+		f.Times = 1
+	}
+	switch f.Action {
+	case Answer:
+		if f.Status == 0 && f.Code != 0 {
+			f.Status = http.StatusBadRequest
+		}
+		if f.Status == 0 {
+			return f, errors.New("Status: an answer takes a Status or a Code")
+		}
+	case HTML:
+		if f.Code != 0 {
+			return f, errors.New("Code: an HTML page carries none")
+		}
+		if f.Status == 0 {
+			f.Status = http.StatusBadGateway
+		}
+	case Empty:
+		if f.Code != 0 || f.Body != "" {
+			return f, errors.New("Code, Body: empty carries neither")
+		}
+		if f.Status == 0 {
+			f.Status = http.StatusOK
+		}
+	case Raw:
+		if f.Body == "" || f.Code != 0 {
+			return f, errors.New("Body: raw takes the bytes to write, and no Code")
+		}
+	case ResetEarly:
+		if f.Recipient != "" || f.Accept {
+			return f, fmt.Errorf("Action: %s strikes before the recipient is known: no Recipient, no Accept", f.Action)
+		}
+	case CutHeader, CutBody:
+		if f.Status == 0 && f.Code != 0 {
+			f.Status = http.StatusBadRequest
+		}
+	case Pass, Hang, Reset:
+		if f.Code != 0 {
+			return f, fmt.Errorf("Code: %s gives no answer of its own", f.Action)
+		}
+	default:
+		return f, fmt.Errorf("Action: %q is none of %s", f.Action, actionNames)
+	}
+	return f, f.check()
+}
+
+const actionNames = "pass, answer, html, empty, raw, hang, reset, reset_before_body, cut_header, cut_body"
+
+func (f Fault) check() error {
+	switch {
+	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
+		return fmt.Errorf("Status: %d is not between 200 and 599", f.Status)
+	case f.Every < 0:
+		return errors.New("Every: is negative")
+	case f.Times < Standing:
+		return fmt.Errorf("Times: below Standing (%d)", Standing)
+	case f.Delay < 0:
+		return errors.New("Delay: is negative")
+	}
+	return nil
+}
+
+// Script adds a fault and returns its id. It panics if the fault makes no sense, which only a mistake in the script can
+// cause; the control listener reports the same as an error.
+func (s *Sandbox) Script(f Fault) (id string) {
+	id, err := s.script(f)
+	if err != nil {
+		panic("sandbox: Script: " + err.Error())
+	}
+	return id
+}
+
+func (s *Sandbox) script(f Fault) (string, error) {
+	f, err := f.resolved()
+	if err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faultIDs++
+	a := &armed{FaultState: FaultState{ID: fmt.Sprintf("f%d", s.faultIDs), Fault: f}, cleared: make(chan struct{})}
+	s.faults = append(s.faults, a)
+	return a.ID, nil
+}
+
+// Clear removes the faults with these ids, or all of them if none is given, and returns how many it removed. Calls that hang
+// in them are cut.
+func (s *Sandbox) Clear(ids ...string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := func(a *armed) bool {
+		if len(ids) == 0 {
+			return true
+		}
+		for _, id := range ids {
+			if id == a.ID {
+				return true
+			}
+		}
+		return false
+	}
+	kept := s.faults[:0:0]
+	for _, a := range s.faults {
+		if !gone(a) {
+			kept = append(kept, a)
+			continue
+		}
+		close(a.cleared)
+	}
+	n := len(s.faults) - len(kept)
+	s.faults = kept
+	return n
+}
+
+// Faults returns the script in its order, used-up faults included.
+func (s *Sandbox) Faults() []FaultState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	states := make([]FaultState, len(s.faults))
+	for i, a := range s.faults {
+		states[i] = a.FaultState
+	}
+	return states
+}
+
+// strike returns the first fault that strikes a call, or nil. early asks for ResetEarly, which strikes at another moment than
+// all others. Needs mu.
+func (s *Sandbox) strike(early bool, page, recipient string) *armed {
+	for _, a := range s.faults {
+		f := &a.Fault
+		if (f.Action == ResetEarly) != early || (f.Page != "" && f.Page != page) || !strings.HasPrefix(recipient, f.Recipient) {
+			continue
+		}
+		if f.Times != Standing && a.Hits >= f.Times {
+			continue
+		}
+		a.Seen++
+		if f.Every > 1 && a.Seen%f.Every != 0 {
+			continue
+		}
+		a.Hits++
+		return a
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+package sandbox
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Banner says, loudly, what this is: for a command to print before anything else.
+func (s *Sandbox) Banner() string {
+	var b strings.Builder
+	rule := strings.Repeat("=", 78) + "\n"
+	b.WriteString(rule)
+	b.WriteString("  SIMULATED FACEBOOK. This is brazier's sandbox of the Messenger Send API.\n")
+	b.WriteString("  It answers as Facebook would. NOTHING SENT HERE REACHES A PERSON.\n")
+	b.WriteString(rule)
+	fmt.Fprintf(&b, "  Graph API  %s\n", s.URL())
+	if s.control != nil {
+		fmt.Fprintf(&b, "  Control    %s  (open it for help)\n", s.ControlURL())
+	}
+	fmt.Fprintf(&b, "  Seed       %d\n", s.seed)
+	return b.String()
+}
+
+// Help documents the special recipients and the control listener, with lines to paste.
+func (s *Sandbox) Help() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Send a message (the token of a page is %s unless configured otherwise):\n\n", DefaultToken("{page-id}"))
+	fmt.Fprintf(&b, "  curl %s/v26.0/me/messages -H 'Authorization: Bearer any-token' \\\n", s.URL())
+	b.WriteString(`    -H 'Content-Type: application/json' -d '{"recipient":{"id":"1234567890123456"},"message":{"text":"hello"}}'` + "\n\n")
+	b.WriteString("Recipients whose id begins like this are special. All others get their messages.\n\n")
+	for _, p := range Persons() {
+		fmt.Fprintf(&b, "  %s  %s\n", p.Prefix, p.Does)
+	}
+	if s.control != nil {
+		b.WriteString("\n" + strings.ReplaceAll(controlHelp, "CONTROL", s.ControlURL()))
+	}
+	return b.String()
+}
+
+const controlHelp = `Control:
+
+  curl CONTROL/summary                               counts, per page and by error
+  curl 'CONTROL/calls?page=&recipient=&since=&limit=' the record; since is RFC 3339, limit the newest that many (100)
+  curl CONTROL/duplicates                            messages delivered more than once
+  curl CONTROL/pages                                 pages and their state
+  curl CONTROL/faults                                the script, with how often each fault struck
+  curl CONTROL/faults -d '{"code":613}'              the next call is answered 613
+  curl CONTROL/faults -d '{"times":-1,"status":403,"code":4,"is_transient":true}'
+                                                     until removed: the app's limit is reached
+  curl CONTROL/faults -d '{"action":"reset","accept":true,"every":10,"times":5}'
+                                                     five times, each tenth message is sent but its answer lost
+  curl CONTROL/faults -d '{"action":"hang","delay":"30s","page":"1029384756"}'
+                                                     the page's next call gets no answer; after 30s it is cut
+  curl -X DELETE CONTROL/faults                      removes all faults; /faults/f1 removes one
+  curl CONTROL/pages/1029384756/token -d '{"dead":463}'        its token has expired
+  curl CONTROL/pages/1029384756/token -d '{"token":"fresh"}'   it has a new one
+  curl CONTROL/pages/1029384756/restrict -d '{"code":10,"subcode":1893063}'
+                                                     it may not send; {"code":0} lifts that
+  curl -X PUT CONTROL/latency -d '{"latency":"800ms","jitter":"200ms"}'
+  curl -X POST CONTROL/reset                         forgets the record and the script
+
+A fault takes: page, recipient (a prefix), every, times (-1: until removed), action, accept, delay, status, code, subcode,
+type, message, is_transient, header, body. Actions: pass, answer (default), html, empty, raw, hang, reset,
+reset_before_body, cut_header, cut_body.
+`

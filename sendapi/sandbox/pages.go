@@ -1,0 +1,158 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ErrNoPage is returned for a page that does not exist.
+var ErrNoPage = errors.New("sandbox: no such page")
+
+// addPage needs mu, but for New.
+func (s *Sandbox) addPage(p Page) *page {
+	pg := &page{Page: p, limits: newLimiter(p)}
+	s.pages[p.ID] = pg
+	s.tokens[p.Token] = &token{page: pg}
+	return pg
+}
+
+// pageOf returns the page that a token belongs to, made on the spot if any token will do, and the token's state. Needs mu.
+func (s *Sandbox) pageOf(tok, node string) *token {
+	if t := s.tokens[tok]; t != nil {
+		return t
+	}
+	if !s.cfg.AnyToken || tok == "" {
+		return nil
+	}
+	id := PageIDFor(tok)
+	if digits(node) {
+		id = node
+	}
+	if s.pages[id] != nil {
+		return nil // a page has its own token; no other opens it
+	}
+	p := s.cfg.AnyPage
+	p.ID, p.Name, p.Token = id, id, tok
+	s.addPage(p)
+	return s.tokens[tok]
+}
+
+// PageIDs returns the ids of all pages, sorted.
+func (s *Sandbox) PageIDs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]string, 0, len(s.pages))
+	for id := range s.pages {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// KillToken makes all tokens of a page dead: calls are answered 190 with this subcode, such as 463 (expired) or 460 (password
+// changed). SetToken heals.
+func (s *Sandbox) KillToken(pageID string, subcode int) error {
+	if subcode <= 0 {
+		return fmt.Errorf("sandbox: kill token: subcode %d is not above 0", subcode)
+	}
+	return s.withPage(pageID, func(p *page) error {
+		s.killTokens(p, subcode)
+		return nil
+	})
+}
+
+// SetToken gives a page a new token. Its old ones are dead from now on: 190/460. Given the present token, SetToken revives it.
+func (s *Sandbox) SetToken(pageID, tok string) error {
+	switch {
+	case tok == "":
+		return errors.New("sandbox: set token: it is empty")
+	case looksReal(tok):
+		return fmt.Errorf("sandbox: set token: it %w", errRealToken)
+	}
+	return s.withPage(pageID, func(p *page) error {
+		if t := s.tokens[tok]; t != nil && t.page != p {
+			return errors.New("sandbox: set token: another page has it")
+		}
+		s.killTokens(p, 460)
+		s.tokens[tok] = &token{page: p}
+		return nil
+	})
+}
+
+// killTokens needs mu. Tokens that are dead already keep their subcode.
+func (s *Sandbox) killTokens(p *page, subcode int) {
+	for _, t := range s.tokens {
+		if t.page == p && t.dead == 0 {
+			t.dead = subcode
+		}
+	}
+}
+
+// Restrict keeps a page from sending: each call is answered with this code, such as 10/1893063 (temporarily restricted), 368 or
+// 2022 (blocked for policy). A code of 0 lifts it.
+func (s *Sandbox) Restrict(pageID string, code, subcode int) error {
+	return s.withPage(pageID, func(p *page) error {
+		p.restricted = nil
+		if code != 0 {
+			p.restricted = restriction(code, subcode)
+		}
+		return nil
+	})
+}
+
+func restriction(code, subcode int) *graphError {
+	return invalid(code, subcode, fmt.Sprintf("(#%d) This Page is temporarily restricted from sending messages.", code))
+}
+
+func (s *Sandbox) withPage(id string, f func(*page) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pages[id]
+	if p == nil {
+		return fmt.Errorf("%w: %q", ErrNoPage, id)
+	}
+	return f(p)
+}
+
+// pageState is a page as GET /pages shows it: no token, no secret.
+type pageState struct {
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	TokenDead  int    `json:"token_dead,omitempty"` // 190's subcode
+	Restricted int    `json:"restricted,omitempty"` // code
+	Rate       int    `json:"rate"`
+	MediaRate  int    `json:"media_rate"`
+	HighVolume int    `json:"high_volume"`
+}
+
+func (s *Sandbox) pageStates() []pageState {
+	list := []pageState{}
+	for _, id := range s.PageIDs() {
+		_ = s.withPage(id, func(p *page) error { // pages are never removed
+			st := pageState{ID: id, Name: p.Name, Rate: p.Rate, MediaRate: p.MediaRate, HighVolume: p.HighVolume}
+			if p.restricted != nil {
+				st.Restricted = p.restricted.code
+			}
+			st.TokenDead = s.tokenDead(p)
+			list = append(list, st)
+			return nil
+		})
+	}
+	return list
+}
+
+// tokenDead returns 0 if a page has a token that lives, else a subcode. Needs mu.
+func (s *Sandbox) tokenDead(p *page) int {
+	dead := 0
+	for _, t := range s.tokens {
+		if t.page != p {
+			continue
+		}
+		if t.dead == 0 {
+			return 0
+		}
+		dead = t.dead
+	}
+	return dead
+}

@@ -1,0 +1,119 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+)
+
+// Sandbox is a running simulation. Its methods may be called from any goroutine.
+type Sandbox struct {
+	cfg     Config
+	seed    uint64
+	start   time.Time
+	graph   *server
+	control *server // nil if off
+	done    chan struct{}
+	close   sync.Once
+	closed  error
+
+	mu       sync.Mutex // guards what follows
+	latency  time.Duration
+	jitter   time.Duration
+	seq      int64 // of the last call
+	pages    map[string]*page
+	tokens   map[string]*token
+	faults   []*armed
+	faultIDs int
+	record   record
+	failed   map[[16]byte]bool // messages whose first attempt a person failed
+	changed  chan struct{}     // closed at the next call if somebody waits; else nil
+}
+
+// page is a Page with what changes. Guarded by Sandbox.mu, but for what is never written after it was made.
+type page struct {
+	Page
+	limits     *limiter
+	tally      tally
+	restricted *graphError // nil: may send
+}
+
+// token is a page access token. Dead ones are kept, since they have an answer of their own.
+type token struct {
+	page *page
+	dead int // 190's subcode; 0 is alive
+}
+
+// New starts a sandbox. Errors name the field of Config that is at fault. The caller must Close it.
+func New(c Config) (*Sandbox, error) {
+	c, err := c.resolved()
+	if err != nil {
+		return nil, err
+	}
+	s := &Sandbox{
+		cfg: c, seed: c.Seed, start: time.Now(), latency: c.Latency, jitter: c.Jitter,
+		done: make(chan struct{}), pages: map[string]*page{}, tokens: map[string]*token{},
+		record: newRecord(c.RecordLimit), failed: map[[16]byte]bool{},
+	}
+	if s.seed == 0 {
+		s.seed = rand.Uint64()
+	}
+	for _, p := range c.Pages {
+		s.addPage(p)
+	}
+	graph, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: Listen: %w", err)
+	}
+	if c.Control != controlOff {
+		control, err := net.Listen("tcp", c.Control)
+		if err != nil {
+			graph.Close()
+			return nil, fmt.Errorf("sandbox: Control: %w", err)
+		}
+		s.control = newServer(control, s.controlHandler())
+	}
+	s.graph = newServer(graph, graphHandler{s})
+	s.graph.start()
+	if s.control != nil {
+		s.control.start()
+	}
+	return s, nil
+}
+
+// Close cuts all connections, calls that hang included, and returns when no goroutine of the sandbox is left. The record can
+// still be read afterwards. Calls after the first do nothing.
+func (s *Sandbox) Close() error {
+	s.close.Do(func() {
+		close(s.done)
+		s.closed = s.graph.close()
+		if s.control != nil {
+			s.closed = errors.Join(s.closed, s.control.close())
+		}
+	})
+	return s.closed
+}
+
+// URL is where the simulated Graph API is, as http://host:port.
+func (s *Sandbox) URL() string { return "http://" + s.graph.addr }
+
+// ControlURL is where the control listener is; empty if there is none.
+func (s *Sandbox) ControlURL() string {
+	if s.control == nil {
+		return ""
+	}
+	return "http://" + s.control.addr
+}
+
+// Seed is the seed in use, to repeat a run with.
+func (s *Sandbox) Seed() uint64 { return s.seed }
+
+// SetLatency changes Config.Latency and Config.Jitter for calls to come.
+func (s *Sandbox) SetLatency(latency, jitter time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.latency, s.jitter = max(latency, 0), max(jitter, 0)
+}
