@@ -14,7 +14,7 @@ type graphError struct {
 	status        int
 	code, subcode int
 	kind, message string
-	local         string // message in another language, used now and then
+	local         string // the message in another language, used now and then
 	title         string // error_user_title
 	transient     *bool
 	exact         bool // scripted: nothing is varied but the order of the fields
@@ -28,13 +28,17 @@ func missing(param string) *graphError {
 	return invalid(100, 0, "(#100) The parameter "+param+" is required")
 }
 
-// The errors about a call as such. Codes of the first three are guesses from the general Graph error page.
+// The errors about a call as such. Their statuses and codes are guesses, but for the text of errBadProof.
 var (
-	errBatch = &graphError{status: 400, code: 3, kind: "GraphMethodException",
+	errBadBody      = invalid(100, 0, "(#100) The request's body cannot be read: it is cut short or not valid JSON.")
+	errMultipart    = invalid(100, 0, "(#100) The sandbox does not simulate multipart uploads.")
+	errBodyTooLarge = &graphError{status: http.StatusRequestEntityTooLarge, code: 1, message: "(#1) The request is too large."}
+	errBatch        = &graphError{status: 400, code: 3, kind: "GraphMethodException",
 		message: "(#3) The sandbox does not simulate batch requests or the root path: POST to /me/messages"}
 	errNoToken  = &graphError{status: 401, code: 190, message: "An access token is required to request this resource."}
 	errBadProof = &graphError{status: 400, code: 100, kind: "GraphMethodException", message: "Invalid appsecret_proof provided in the API argument"}
-	errReal     = &graphError{status: 401, code: 190, message: "This is the sandbox, and the token looks like a real page access token. Nothing was sent. Take it out of your configuration.", exact: true}
+	errReal     = &graphError{status: 401, code: 190, message: "This is a sandbox, and " +
+		"the token looks like a real one, which has no business here. Nothing was sent.", exact: true}
 )
 
 func errBadToken(rnd *rand.Rand) *graphError {
@@ -58,17 +62,6 @@ func clip(s string, n int) string {
 		return s[:n]
 	}
 	return s
-}
-
-// errBadBody tells why a body could not be read. That Facebook names the fault like this is a guess.
-func errBadBody(err error) *graphError {
-	if err == errBodyTooLarge {
-		return &graphError{status: http.StatusRequestEntityTooLarge, code: 1, message: "(#1) Please reduce the amount of data you're asking for, then retry your request"}
-	}
-	if err == errMultipart {
-		return invalid(100, 0, "(#100) The sandbox does not simulate multipart uploads.")
-	}
-	return invalid(100, 0, "(#100) The request's body is not valid JSON.")
 }
 
 // field is a key and its value as JSON.
@@ -107,7 +100,7 @@ func (e graphError) varied(rnd *rand.Rand) graphError {
 		e.message = e.local
 	}
 	if e.transient != nil && rnd.IntN(3) == 0 {
-		e.transient = nil // usually absent, says the Graph error handling guide's readers' experience
+		e.transient = nil // in pasted responses it is absent more often than not
 	}
 	if e.title == "" && rnd.IntN(8) == 0 {
 		e.title = "Sandbox"
@@ -176,8 +169,3 @@ func (s *Sandbox) success(rnd *rand.Rand, snd *send, seq int64) []byte {
 	}
 	return object(rnd, fields)
 }
-
-const htmlPage = `<!DOCTYPE html>
-<html lang="en"><head><title>Error</title></head>
-<body><div id="core"><h1>Sandbox: the simulated front end failed.</h1><p>Try again in a moment.</p></div></body></html>
-`

@@ -27,7 +27,7 @@ const (
 // Off switches a limit of Page off.
 const Off = -1
 
-// Off, given as Config.Control, leaves the control listener out.
+// controlOff, given as Config.Control, leaves the control listener out.
 const controlOff = "off"
 
 // Config says how a sandbox behaves. The zero value works: free ports on the loopback interface, every token accepted.
@@ -146,16 +146,25 @@ func (c Config) check() error {
 		}
 	}
 	switch {
-	case c.Latency < 0:
-		return errors.New("Latency: is negative")
-	case c.Jitter < 0:
-		return errors.New("Jitter: is negative")
-	case c.Slow < 0:
-		return errors.New("Slow: is negative")
+	case c.Slow < 0 || c.Slow > maxDelay:
+		return fmt.Errorf("Slow: %s is not between 0 and %s", c.Slow, maxDelay)
 	case c.RecordLimit < 0:
 		return errors.New("RecordLimit: is negative")
 	case c.AnyPage.ID+c.AnyPage.Name+c.AnyPage.Token+c.AnyPage.AppSecret != "":
 		return errors.New("AnyPage: takes limits only, no ID, Name, Token or AppSecret")
+	}
+	return checkLatency(c.Latency, c.Jitter)
+}
+
+// maxDelay bounds every pause that can be configured, so that sums of them cannot overflow.
+const maxDelay = 24 * time.Hour
+
+func checkLatency(latency, jitter time.Duration) error {
+	switch {
+	case latency < 0 || latency > maxDelay:
+		return fmt.Errorf("Latency: %s is not between 0 and %s", latency, maxDelay)
+	case jitter < 0 || jitter > maxDelay:
+		return fmt.Errorf("Jitter: %s is not between 0 and %s", jitter, maxDelay)
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func (s *Sandbox) controlHandler() http.Handler {
 	mux.Handle("PUT /latency", control(s.controlLatency))
 	mux.Handle("POST /reset", control(func(*http.Request) (any, error) { s.ResetRecord(); s.Clear(); return okay, nil }))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header()["X-Sandbox"] = []string{"brazier"}
+		w.Header()["X-Sandbox"] = sandboxHeader
 		mux.ServeHTTP(w, r)
 	})
 }
@@ -255,9 +255,5 @@ func (s *Sandbox) controlLatency(r *http.Request) (any, error) {
 	if err := decode(r.Body, &j); err != nil {
 		return nil, err
 	}
-	if j.Latency < 0 || j.Jitter < 0 {
-		return nil, errors.New("latency, jitter: must not be negative")
-	}
-	s.SetLatency(time.Duration(j.Latency), time.Duration(j.Jitter))
-	return okay, nil
+	return okay, s.SetLatency(time.Duration(j.Latency), time.Duration(j.Jitter))
 }

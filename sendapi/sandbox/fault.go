@@ -17,7 +17,7 @@ const (
 	HTML       Action = "html"              // answers with an HTML page, as Facebook's front end does when it fails; Status defaults to 502
 	Empty      Action = "empty"             // answers with Status (default 200) and no body
 	Raw        Action = "raw"               // writes Body to the connection as it is, in place of an HTTP response, and closes
-	Hang       Action = "hang"              // never answers: holds the call until Delay has passed, Clear or Close, then cuts the connection
+	Hang       Action = "hang"              // holds the call until Delay (if any) has passed, Clear or Close, then cuts the connection
 	Reset      Action = "reset"             // cuts the connection once the request is read
 	ResetEarly Action = "reset_before_body" // cuts the connection before the request's body is read; never with Recipient or Accept
 	CutHeader  Action = "cut_header"        // sends half of the answer's header, then closes
@@ -63,8 +63,8 @@ type Fault struct {
 	// Body replaces the Graph error.
 	Body string
 
-	// OnHit, if set, is called when the fault strikes, before Delay and the action, on the call's own goroutine: the call
-	// waits until it returns. The Call says what will have become of it.
+	// OnHit, if set, is called when the fault strikes, once the call is in the record and before any pause. It runs on the
+	// call's own goroutine: the call waits until it returns, and so does Close.
 	OnHit func(Call)
 }
 
@@ -143,8 +143,8 @@ func (f Fault) check() error {
 		return errors.New("Every: is negative")
 	case f.Times < Standing:
 		return fmt.Errorf("Times: below Standing (%d)", Standing)
-	case f.Delay < 0:
-		return errors.New("Delay: is negative")
+	case f.Delay < 0 || f.Delay > maxDelay:
+		return fmt.Errorf("Delay: %s is not between 0 and %s", f.Delay, maxDelay)
 	}
 	return nil
 }
@@ -231,4 +231,18 @@ func (s *Sandbox) strike(early bool, page, recipient string) *armed {
 		return a
 	}
 	return nil
+}
+
+// graphError returns the error that a fault answers with, or nil.
+func (f *Fault) graphError() *graphError {
+	if f.Code == 0 || f.Body != "" {
+		return nil
+	}
+	return &graphError{status: f.Status, code: f.Code, subcode: f.Subcode, kind: f.Type, transient: f.Transient, exact: true,
+		message: orString(f.Message, fmt.Sprintf("(#%d) Scripted by the sandbox", f.Code))}
+}
+
+// AppLimit is the fault of an app that has used up its calls: every page's calls are refused with 4, HTTP 403, until Clear.
+func AppLimit() Fault {
+	return Fault{Times: Standing, Status: http.StatusForbidden, Code: 4, Message: "(#4) Application request limit reached", Transient: new(true)}
 }

@@ -17,12 +17,15 @@ func (s *Sandbox) addPage(p Page) *page {
 	return pg
 }
 
-// pageOf returns the page that a token belongs to, made on the spot if any token will do, and the token's state. Needs mu.
-func (s *Sandbox) pageOf(tok, node string) *token {
+// maxPages ends what AnyToken makes, in case somebody sends a new token with each call.
+const maxPages = 10_000
+
+// tokenFor returns the token and the page it belongs to, made on the spot if any token will do; nil if it is no good. Needs mu.
+func (s *Sandbox) tokenFor(tok, node string) *token {
 	if t := s.tokens[tok]; t != nil {
 		return t
 	}
-	if !s.cfg.AnyToken || tok == "" {
+	if !s.cfg.AnyToken || len(s.pages) >= maxPages {
 		return nil
 	}
 	id := PageIDFor(tok)
@@ -30,7 +33,7 @@ func (s *Sandbox) pageOf(tok, node string) *token {
 		id = node
 	}
 	if s.pages[id] != nil {
-		return nil // a page has its own token; no other opens it
+		return nil // a page that exists has a token of its own
 	}
 	p := s.cfg.AnyPage
 	p.ID, p.Name, p.Token = id, id, tok

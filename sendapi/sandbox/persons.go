@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 )
@@ -9,23 +10,25 @@ import (
 type Person struct {
 	Prefix string
 	Does   string // what happens to messages to this person, in one line
-	Code   int    // the Graph error's, 0 if there is none
-	Sub    int
+	// Code and Subcode are those of the Graph error answered; 0 if there is none.
+	Code, Subcode int
 
-	fault Fault
-	local string // the message as Facebook words it for another language
-	once  bool   // only the first attempt at each message fails
-	slow  bool   // Config.Slow passes first
-	title string // error_user_title
+	fault  Fault
+	local  string // the message in another language
+	title  string // error_user_title
+	status int    // another HTTP status, used as often as the fault's
+	once   bool   // only the first attempt at each message fails
+	slow   bool   // Config.Slow passes first
 }
 
-// The last digits of a prefix are those of its code, subcode or status, where it has one. Codes, subcodes and statuses are those
-// of the Messenger error codes page and of responses people pasted; sandbox.md lists which statuses are guessed.
+// The last digits of a prefix are those of its code, subcode or status, where it has one. Codes and subcodes are those of the
+// Messenger error codes page and of responses that people pasted, statuses too as far as those give one (see the package
+// comment).
 var persons = []Person{
 	{Prefix: "9000000551", Does: "cannot be reached: 551/1545041", local: "(#551) Diese Person ist derzeit nicht erreichbar.",
 		fault: Fault{Status: 400, Code: 551, Subcode: 1545041, Message: "(#551) This person isn't available right now."}},
 	{Prefix: "9000000047", Does: "cannot be reached: 551/1893047, is_transient false", title: "Send Message Recipient Not Available",
-		fault: Fault{Status: 400, Code: 551, Subcode: 1893047, Message: "This person isn't available right now.", Transient: new(bool)}},
+		fault: Fault{Status: 400, Code: 551, Subcode: 1893047, Message: "This person isn't available right now.", Transient: new(false)}},
 	{Prefix: "9000000200", Does: "cannot be reached: 200/1545041",
 		fault: Fault{Status: 403, Code: 200, Subcode: 1545041, Message: "(#200) This person isn't available right now."}},
 	{Prefix: "9000000278", Does: "is outside the messaging window: 10/2018278", local: "(#10) 这条消息是在消息发送时间窗以外发送的。",
@@ -45,15 +48,15 @@ var persons = []Person{
 	{Prefix: "9000000100", Does: "makes every message a wrong one: 100", local: "Недопустимый параметр",
 		fault: Fault{Status: 400, Code: 100, Message: "Invalid parameter"}},
 	{Prefix: "9000000500", Does: "fails at the first attempt, HTTP 500, code 2; then gets the message", once: true, local: "Ein unerwarteter Fehler ist aufgetreten.",
-		fault: Fault{Status: 500, Code: 2, Message: "An unexpected error has occurred. Please retry your request later.", Transient: yes}},
+		fault: Fault{Status: 500, Code: 2, Message: "An unexpected error has occurred. Please retry your request later.", Transient: new(true)}},
 	{Prefix: "9000000400", Does: "fails at the first attempt, HTTP 400, code 2; then gets the message", once: true,
-		fault: Fault{Status: 400, Code: 2, Message: "(#2) Service temporarily unavailable", Transient: yes}},
+		fault: Fault{Status: 400, Code: 2, Message: "(#2) Service temporarily unavailable", Transient: new(true)}},
 	{Prefix: "9000000011", Does: "fails at the first attempt, code -1; then gets the message", once: true,
 		fault: Fault{Status: 400, Code: -1, Message: "(#-1) Unexpected internal error"}},
 	{Prefix: "9000000502", Does: "fails at the first attempt, HTTP 502 with an HTML page; then gets the message", once: true,
 		fault: Fault{Action: HTML}},
-	{Prefix: "9000000002", Does: "fails at every attempt: HTTP 400 or 500, code 2",
-		fault: Fault{Status: 400, Code: 2, Message: "(#2) Service temporarily unavailable", Transient: yes}},
+	{Prefix: "9000000002", Does: "fails at every attempt: HTTP 400 or 500, code 2", status: 500,
+		fault: Fault{Status: 400, Code: 2, Message: "(#2) Service temporarily unavailable", Transient: new(true)}},
 	{Prefix: "9000000444", Does: "gets the message, but the first answer is lost: the connection is cut", once: true,
 		fault: Fault{Action: Reset, Accept: true}},
 	{Prefix: "9000000445", Does: "does not get the message at the first attempt: the connection is cut", once: true,
@@ -63,8 +66,6 @@ var persons = []Person{
 	{Prefix: "9000000005", Does: "gets the message; the answer takes five seconds", slow: true, fault: Fault{Action: Pass}},
 }
 
-var yes = func() *bool { t := true; return &t }()
-
 func init() {
 	for i := range persons {
 		p := &persons[i]
@@ -72,12 +73,25 @@ func init() {
 		if err != nil {
 			panic("sandbox: person " + p.Prefix + ": " + err.Error())
 		}
-		p.fault, p.Code, p.Sub = f, f.Code, f.Subcode
+		p.fault, p.Code, p.Subcode = f, f.Code, f.Subcode
 	}
 }
 
 // Persons lists the recipients that behave in a way of their own.
 func Persons() []Person { return slices.Clone(persons) }
+
+// graphError returns the error that the person's messages are answered with, or nil.
+func (p *Person) graphError(rnd *rand.Rand) *graphError {
+	e := p.fault.graphError()
+	if e == nil {
+		return nil
+	}
+	e.exact, e.local, e.title = false, p.local, p.title
+	if p.status != 0 && rnd.IntN(2) == 0 {
+		e.status = p.status
+	}
+	return e
+}
 
 func personOf(recipient string) *Person {
 	if !strings.HasPrefix(recipient, "9000000") {

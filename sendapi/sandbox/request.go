@@ -40,16 +40,10 @@ type request struct {
 // Objects are their JSON text, scalars are plain text.
 type params map[string]string
 
-var (
-	errBodyTooLarge = errors.New("request entity too large")
-	errMultipart    = errors.New("multipart uploads are not simulated")
-)
-
 // readHead reads what is known before the body: the path, and the token if it came in header or query.
 func readHead(r *http.Request) (request, *graphError) {
 	var req request
-	path := strings.Trim(r.URL.Path, "/")
-	segments := strings.Split(path, "/")
+	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if isVersion(segments[0]) {
 		req.version, segments = segments[0], segments[1:]
 	}
@@ -84,10 +78,10 @@ func headToken(r *http.Request, query params) (string, uint8) {
 }
 
 // readBody adds the body's parameters. The body decides how it is read where the Content-Type does not.
-func (req *request) readBody(r *http.Request) error {
+func (req *request) readBody(r *http.Request) *graphError {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
-		return err
+		return errBadBody
 	}
 	if len(body) > maxBody {
 		return errBodyTooLarge
@@ -99,7 +93,7 @@ func (req *request) readBody(r *http.Request) error {
 	case "application/json":
 		auth = authJSON
 		if err := req.params.addJSON(body); err != nil {
-			return err
+			return errBadBody
 		}
 	default:
 		req.params.addForm(string(body))
@@ -240,9 +234,9 @@ func isVersion(s string) bool {
 }
 
 func knownVersion(v string) bool {
-	major, minor, _ := strings.Cut(v[1:], ".")
+	major, _, _ := strings.Cut(v[1:], ".")
 	n, err := strconv.Atoi(major)
-	return err == nil && n >= 2 && n <= newestVersion && (minor == "0" || n < 3)
+	return err == nil && n >= 2 && n <= newestVersion
 }
 
 // servedVersion is the version that the answer's facebook-api-version names.

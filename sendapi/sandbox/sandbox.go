@@ -14,23 +14,24 @@ type Sandbox struct {
 	cfg     Config
 	seed    uint64
 	start   time.Time
+	clock   func() time.Duration // since start, never going back
 	graph   *server
 	control *server // nil if off
 	done    chan struct{}
 	close   sync.Once
 	closed  error
 
-	mu       sync.Mutex // guards what follows
-	latency  time.Duration
-	jitter   time.Duration
-	seq      int64 // of the last call
-	pages    map[string]*page
-	tokens   map[string]*token
-	faults   []*armed
-	faultIDs int
-	record   record
-	failed   map[[16]byte]bool // messages whose first attempt a person failed
-	changed  chan struct{}     // closed at the next call if somebody waits; else nil
+	mu        sync.Mutex // guards what follows
+	latency   time.Duration
+	jitter    time.Duration
+	seq       int64 // of the last call
+	pages     map[string]*page
+	tokens    map[string]*token
+	faults    []*armed
+	faultIDs  int
+	record    record
+	attempted map[key]bool  // messages whose first attempt failed, because the person is like that
+	changed   chan struct{} // closed at the next call if somebody waits; else nil
 }
 
 // page is a Page with what changes. Guarded by Sandbox.mu, but for what is never written after it was made.
@@ -56,8 +57,9 @@ func New(c Config) (*Sandbox, error) {
 	s := &Sandbox{
 		cfg: c, seed: c.Seed, start: time.Now(), latency: c.Latency, jitter: c.Jitter,
 		done: make(chan struct{}), pages: map[string]*page{}, tokens: map[string]*token{},
-		record: newRecord(c.RecordLimit), failed: map[[16]byte]bool{},
+		record: newRecord(c.RecordLimit), attempted: map[key]bool{},
 	}
+	s.clock = func() time.Duration { return time.Since(s.start) }
 	if s.seed == 0 {
 		s.seed = rand.Uint64()
 	}
@@ -112,8 +114,12 @@ func (s *Sandbox) ControlURL() string {
 func (s *Sandbox) Seed() uint64 { return s.seed }
 
 // SetLatency changes Config.Latency and Config.Jitter for calls to come.
-func (s *Sandbox) SetLatency(latency, jitter time.Duration) {
+func (s *Sandbox) SetLatency(latency, jitter time.Duration) error {
+	if err := checkLatency(latency, jitter); err != nil {
+		return fmt.Errorf("sandbox: set latency: %w", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.latency, s.jitter = max(latency, 0), max(jitter, 0)
+	s.latency, s.jitter = latency, jitter
+	return nil
 }

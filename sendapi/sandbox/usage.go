@@ -18,6 +18,7 @@ type usage struct {
 	kind    string
 	percent int
 	minutes int
+	twice   bool // the page's key comes twice, as in Meta's own sample
 }
 
 // limit counts a call against its page's restriction and limits. Needs Sandbox.mu.
@@ -27,7 +28,7 @@ func limit(p *page, snd *send, now time.Duration, rnd *rand.Rand) (usage, *graph
 		return usage{}, p.restricted
 	}
 	u := usage{show: v.refused || v.percent >= usageFrom, page: p.ID, kind: []string{"messenger", "pages"}[rnd.IntN(2)],
-		percent: v.percent, minutes: minutes(v.left)}
+		percent: v.percent, minutes: minutes(v.left), twice: rnd.IntN(4) == 0}
 	switch {
 	case v.highVolume:
 		return u, errHighVolume
@@ -77,8 +78,11 @@ func (u usage) set(h http.Header) {
 	if !u.show {
 		return
 	}
-	h["X-Business-Use-Case-Usage"] = []string{fmt.Sprintf(
-		`{"%s":[{"type":"%s","call_count":%d,"total_cputime":%d,"total_time":%d,"estimated_time_to_regain_access":%d}]}`,
-		u.page, u.kind, u.percent, u.percent/4, u.percent/2, u.minutes)}
+	entry := fmt.Sprintf(`"%s":[{"type":"%s","call_count":%d,"total_cputime":%d,"total_time":%d,"estimated_time_to_regain_access":%d}]`,
+		u.page, u.kind, u.percent, u.percent/4, u.percent/2, u.minutes)
+	if u.twice {
+		entry += "," + entry
+	}
+	h["X-Business-Use-Case-Usage"] = []string{"{" + entry + "}"}
 	h["X-App-Usage"] = []string{fmt.Sprintf(`{"call_count":%d,"total_time":%d,"total_cputime":%d}`, u.percent/10, u.percent/20, u.percent/20)}
 }

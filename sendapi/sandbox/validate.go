@@ -101,14 +101,15 @@ func checkTag(messagingType, tag string) *graphError {
 	switch tag {
 	case "HUMAN_AGENT", "CUSTOMER_FEEDBACK":
 		return nil
+	case "CONFIRMED_EVENT_UPDATE", "ACCOUNT_UPDATE", "POST_PURCHASE_UPDATE": // retired on 2026-04-27
+		return invalid(100, 1893061, "Invalid parameter")
 	case "":
 		if messagingType == "MESSAGE_TAG" {
 			return missing("tag")
 		}
 		return nil
 	}
-	// Since 2026-04-27 retired tags are refused like this; that unknown ones are refused alike is a guess.
-	return invalid(100, 1893061, "Invalid parameter")
+	return invalid(100, 0, "(#100) Param tag must be one of {CUSTOMER_FEEDBACK, HUMAN_AGENT}")
 }
 
 // messageKeys are the keys of a message that the Send API reference names.

@@ -1,0 +1,121 @@
+package sandbox
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+)
+
+// answer tells the caller, in the way of the fault that struck.
+func (h graphHandler) answer(w http.ResponseWriter, o *outcome) {
+	switch o.fault.Action {
+	case Hang, Reset, ResetEarly:
+		h.reset(w)
+		return
+	case Raw:
+		h.writeRaw(w, o.fault.Body)
+		return
+	}
+	status, body := h.compose(w.Header(), o)
+	if a := o.fault.Action; a == CutHeader || a == CutBody {
+		h.writeRaw(w, half(a, status, w.Header(), body))
+		return
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a caller that is gone misses its answer; the record already says what happened
+}
+
+// compose fills in the header and returns status and body.
+func (h graphHandler) compose(header http.Header, o *outcome) (int, []byte) {
+	trace := traceID(o.rnd)
+	header["X-Sandbox"] = sandboxHeader
+	header["Facebook-Api-Version"] = []string{servedVersion(o.version)}
+	header["X-Fb-Trace-Id"] = []string{trace}
+	header["Content-Type"] = jsonType
+	o.usage.set(header)
+	status, body := http.StatusOK, []byte(nil)
+	switch f := &o.fault; {
+	case o.err != nil:
+		e := o.err.varied(o.rnd)
+		header["Www-Authenticate"] = []string{e.challenge()}
+		status, body = e.status, e.body(o.rnd, trace)
+	case f.Action == HTML:
+		header["Content-Type"] = []string{"text/html; charset=utf-8"}
+		status, body = f.Status, []byte(orString(f.Body, htmlPage))
+	case f.Action == Answer || f.Action == Empty:
+		status, body = f.Status, []byte(f.Body)
+	default:
+		body = h.success(o.rnd, &o.send, o.seq)
+	}
+	for k, v := range o.fault.Header {
+		header[http.CanonicalHeaderKey(k)] = v
+	}
+	return status, body
+}
+
+var (
+	sandboxHeader = []string{"brazier"} // X-Sandbox, on every response
+	jsonType      = []string{"application/json; charset=UTF-8"}
+)
+
+const htmlPage = `<!DOCTYPE html>
+<html lang="en"><head><title>Error</title></head>
+<body><div id="core"><h1>Sandbox: the simulated front end failed.</h1><p>Try again in a moment.</p></div></body></html>
+`
+
+// challenge is the WWW-Authenticate header that Graph errors carry (Graph debugging guide).
+func (e *graphError) challenge() string {
+	kind := "invalid_request"
+	if e.code == 190 {
+		kind = "invalid_token"
+	}
+	message := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			return '?'
+		}
+		return r
+	}, e.message)
+	return fmt.Sprintf(`OAuth "Facebook Platform" "%s" "%s"`, kind, message)
+}
+
+// half renders an answer and returns its first part.
+func half(a Action, status int, header http.Header, body []byte) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
+	if a == CutHeader {
+		return b.String() + "Content-Type: applica"
+	}
+	_ = header.Write(&b) // a Builder takes everything
+	fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n", len(body))
+	b.Write(body[:len(body)/2])
+	return b.String()
+}
+
+// hijack takes a call's connection from the HTTP server. Who closes it calls release, so that Close knows.
+func (h graphHandler) hijack(w http.ResponseWriter) (conn net.Conn, release func()) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // the connection is gone already: the server only has to drop it
+	}
+	return conn, func() {
+		conn.Close()
+		h.graph.conns.Done()
+	}
+}
+
+// reset ends the connection with a TCP reset.
+func (h graphHandler) reset(w http.ResponseWriter) {
+	conn, release := h.hijack(w)
+	defer release()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // if it fails the caller sees an orderly end in place of a reset
+	}
+}
+
+// writeRaw writes text in place of a response and ends the connection in good order, so that the caller gets to read it.
+func (h graphHandler) writeRaw(w http.ResponseWriter, text string) {
+	conn, release := h.hijack(w)
+	defer release()
+	_, _ = conn.Write([]byte(text)) // a caller that is gone misses it
+}
