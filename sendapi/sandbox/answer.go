@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -112,7 +113,7 @@ func (e graphError) varied(rnd *rand.Rand) graphError {
 func (e graphError) body(rnd *rand.Rand, trace string) []byte {
 	fields := []field{
 		{"message", quote(e.message)},
-		{"type", quote(orString(e.kind, "OAuthException"))},
+		{"type", quote(cmp.Or(e.kind, "OAuthException"))},
 		{"code", strconv.Itoa(e.code)},
 		{"fbtrace_id", quote(trace)},
 	}

@@ -4,18 +4,30 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
-// BenchmarkSend is the whole way over real HTTP, client included: what a load test on the same machine pays per message.
-func BenchmarkSend(b *testing.B) {
+func benchSandbox(b *testing.B) *Sandbox {
+	b.Helper()
 	s, err := New(Config{Control: controlOff, AnyPage: Page{Rate: Off, HighVolume: Off}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close()
+	b.Cleanup(func() { s.Close() })
+	return s
+}
+
+func benchBody(n int64) string {
+	return textBody(fmt.Sprint(1_000_000_000_000_000+n), "Your order is on its way.")
+}
+
+// BenchmarkSend is the whole way over real HTTP, client included: what a load test on the same machine pays per message.
+func BenchmarkSend(b *testing.B) {
+	s := benchSandbox(b)
 	tr := &http.Transport{MaxIdleConnsPerHost: 64}
 	defer tr.CloseIdleConnections()
 	client := &http.Client{Transport: tr}
@@ -25,10 +37,13 @@ func BenchmarkSend(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			body := fmt.Sprintf(`{"recipient":{"id":"%d"},"messaging_type":"UPDATE","message":{"text":"Your order is on its way."}}`, 1_000_000_000_000_000+n.Add(1))
-			req, _ := http.NewRequest("POST", s.URL()+"/v26.0/me/messages", strings.NewReader(body))
+			req, err := http.NewRequest("POST", s.URL()+"/v26.0/me/messages", strings.NewReader(benchBody(n.Add(1))))
+			if err != nil {
+				b.Error(err)
+				return
+			}
 			req.Header.Set("Authorization", "Bearer benchmark")
-			req.Header.Set("Content-Type", "application/json")
+			req.Header.Set("Content-Type", jsonBody)
 			resp, err := client.Do(req)
 			if err != nil {
 				b.Error(err)
@@ -40,4 +55,41 @@ func BenchmarkSend(b *testing.B) {
 	})
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
+}
+
+// BenchmarkJudge is the sandbox's own share: reading, judging, recording and wording, without the connection. Its bytes/call is
+// what stays in memory.
+func BenchmarkJudge(b *testing.B) {
+	s := benchSandbox(b)
+	b.ReportAllocs()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	b.ResetTimer()
+	for i := range b.N {
+		r, err := http.NewRequest("POST", "/v26.0/me/messages", strings.NewReader(benchBody(int64(i))))
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer benchmark")
+		r.Header.Set("Content-Type", jsonBody)
+		req, gerr := readHead(r)
+		if gerr == nil {
+			gerr = req.readBody(r)
+		}
+		graphHandler{s}.compose(http.Header{}, s.judge(&req, gerr))
+	}
+	b.StopTimer()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(int64(after.HeapAlloc)-int64(before.HeapAlloc))/float64(b.N), "kept-B/op")
+	runtime.KeepAlive(s)
+}
+
+func BenchmarkLimiter(b *testing.B) {
+	l := newLimiter(Page{Rate: 300, MediaRate: 10, HighVolume: Off, Block: time.Second})
+	b.ReportAllocs()
+	for i := range b.N {
+		l.take(time.Duration(i)*100*time.Microsecond, true, false) // 10,000 calls a second
+	}
 }

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -54,7 +55,7 @@ type Config struct {
 	// AllowRemote lifts the refusal to listen on an address that other machines can reach.
 	AllowRemote bool
 	// RecordLimit is how many calls the record keeps, the oldest dropped first; counts, duplicates and Delivered go on being
-	// exact. A call takes about 100 bytes, each distinct delivered message about 40 more. Default DefaultRecordLimit.
+	// exact. A call takes about 110 bytes, each distinct delivered message about 50 more. Default DefaultRecordLimit.
 	RecordLimit int
 }
 
@@ -94,46 +95,44 @@ func PageIDFor(token string) string {
 
 // resolved returns the configuration with defaults filled in, or an error that names the field at fault.
 func (c Config) resolved() (Config, error) {
-	c.Listen = orString(c.Listen, DefaultListen)
-	c.Control = orString(c.Control, DefaultListen)
-	if c.Slow == 0 {
-		c.Slow = DefaultSlow
-	}
-	if c.RecordLimit == 0 {
-		c.RecordLimit = DefaultRecordLimit
-	}
-	if len(c.Pages) == 0 {
-		c.AnyToken = true
-	}
+	c.Listen = cmp.Or(c.Listen, DefaultListen)
+	c.Control = cmp.Or(c.Control, DefaultListen)
+	c.Slow = cmp.Or(c.Slow, DefaultSlow)
+	c.RecordLimit = cmp.Or(c.RecordLimit, DefaultRecordLimit)
+	c.AnyToken = c.AnyToken || len(c.Pages) == 0
 	if err := c.check(); err != nil {
-		return c, fmt.Errorf("sandbox: %w", err)
+		return c, err
 	}
-	pages := make([]Page, len(c.Pages))
-	tokens := map[string]int{}
-	ids := map[string]int{}
-	for i, p := range c.Pages {
+	var err error
+	if c.AnyPage, err = c.AnyPage.resolved("AnyPage"); err != nil {
+		return c, err
+	}
+	c.Pages, err = resolvedPages(c.Pages)
+	return c, err
+}
+
+func resolvedPages(given []Page) ([]Page, error) {
+	pages := make([]Page, len(given))
+	ids, tokens := map[string]int{}, map[string]int{}
+	for i, p := range given {
+		field := fmt.Sprintf("Pages[%d]", i)
 		if p.ID == "" || !digits(p.ID) {
-			return c, fmt.Errorf("sandbox: Pages[%d].ID: %q is not a string of digits", i, p.ID)
+			return nil, fieldError{field + ".ID", fmt.Sprintf("%q is not a string of digits", p.ID)}
 		}
-		p, err := p.resolved(fmt.Sprintf("Pages[%d]", i))
+		p, err := p.resolved(field)
 		if err != nil {
-			return c, fmt.Errorf("sandbox: %w", err)
+			return nil, err
 		}
 		if j, taken := ids[p.ID]; taken {
-			return c, fmt.Errorf("sandbox: Pages[%d].ID: same as Pages[%d].ID", i, j)
+			return nil, fieldError{field + ".ID", fmt.Sprintf("same as Pages[%d].ID", j)}
 		}
 		if j, taken := tokens[p.Token]; taken {
-			return c, fmt.Errorf("sandbox: Pages[%d].Token: same as Pages[%d].Token", i, j)
+			return nil, fieldError{field + ".Token", fmt.Sprintf("same as Pages[%d].Token", j)}
 		}
 		ids[p.ID], tokens[p.Token] = i, i
 		pages[i] = p
 	}
-	c.Pages = pages
-	var err error
-	if c.AnyPage, err = c.AnyPage.resolved("AnyPage"); err != nil {
-		return c, fmt.Errorf("sandbox: %w", err)
-	}
-	return c, nil
+	return pages, nil
 }
 
 func (c Config) check() error {
@@ -142,16 +141,16 @@ func (c Config) check() error {
 			continue
 		}
 		if err := checkListen(l.addr, c.AllowRemote); err != nil {
-			return fmt.Errorf("%s: %w", l.field, err)
+			return fieldError{l.field, err.Error()}
 		}
 	}
 	switch {
 	case c.Slow < 0 || c.Slow > maxDelay:
-		return fmt.Errorf("Slow: %s is not between 0 and %s", c.Slow, maxDelay)
+		return fieldError{"Slow", fmt.Sprintf("%s is not between 0 and %s", c.Slow, maxDelay)}
 	case c.RecordLimit < 0:
-		return errors.New("RecordLimit: is negative")
+		return fieldError{"RecordLimit", "is negative"}
 	case c.AnyPage.ID+c.AnyPage.Name+c.AnyPage.Token+c.AnyPage.AppSecret != "":
-		return errors.New("AnyPage: takes limits only, no ID, Name, Token or AppSecret")
+		return fieldError{"AnyPage", "takes limits only, no ID, Name, Token or AppSecret"}
 	}
 	return checkLatency(c.Latency, c.Jitter)
 }
@@ -162,38 +161,34 @@ const maxDelay = 24 * time.Hour
 func checkLatency(latency, jitter time.Duration) error {
 	switch {
 	case latency < 0 || latency > maxDelay:
-		return fmt.Errorf("Latency: %s is not between 0 and %s", latency, maxDelay)
+		return fieldError{"Latency", fmt.Sprintf("%s is not between 0 and %s", latency, maxDelay)}
 	case jitter < 0 || jitter > maxDelay:
-		return fmt.Errorf("Jitter: %s is not between 0 and %s", jitter, maxDelay)
+		return fieldError{"Jitter", fmt.Sprintf("%s is not between 0 and %s", jitter, maxDelay)}
 	}
 	return nil
 }
 
 func (p Page) resolved(field string) (Page, error) {
-	p.Name = orString(p.Name, p.ID)
-	p.Token = orString(p.Token, DefaultToken(p.ID))
-	p.Rate = orInt(p.Rate, DefaultRate)
-	p.MediaRate = orInt(p.MediaRate, DefaultMediaRate)
-	p.HighVolume = orInt(p.HighVolume, DefaultHighVolume)
-	if p.HighVolumeFor == 0 {
-		p.HighVolumeFor = DefaultHighVolumeFor
-	}
-	if p.Block == 0 {
-		p.Block = DefaultBlock
-	}
+	p.Name = cmp.Or(p.Name, p.ID)
+	p.Token = cmp.Or(p.Token, DefaultToken(p.ID))
+	p.Rate = cmp.Or(p.Rate, DefaultRate)
+	p.MediaRate = cmp.Or(p.MediaRate, DefaultMediaRate)
+	p.HighVolume = cmp.Or(p.HighVolume, DefaultHighVolume)
+	p.HighVolumeFor = cmp.Or(p.HighVolumeFor, DefaultHighVolumeFor)
+	p.Block = cmp.Or(p.Block, DefaultBlock)
 	switch {
 	case looksReal(p.Token):
-		return p, fmt.Errorf("%s.Token: %w", field, errRealToken)
+		return p, fieldError{field + ".Token", errRealToken.Error()}
 	case p.Rate < Off:
-		return p, fmt.Errorf("%s.Rate: below Off", field)
+		return p, fieldError{field + ".Rate", "below Off"}
 	case p.MediaRate < Off:
-		return p, fmt.Errorf("%s.MediaRate: below Off", field)
+		return p, fieldError{field + ".MediaRate", "below Off"}
 	case p.HighVolume < Off:
-		return p, fmt.Errorf("%s.HighVolume: below Off", field)
+		return p, fieldError{field + ".HighVolume", "below Off"}
 	case p.HighVolumeFor < 0:
-		return p, fmt.Errorf("%s.HighVolumeFor: is negative", field)
+		return p, fieldError{field + ".HighVolumeFor", "is negative"}
 	case p.Block < 0:
-		return p, fmt.Errorf("%s.Block: is negative", field)
+		return p, fieldError{field + ".Block", "is negative"}
 	}
 	return p, nil
 }
@@ -223,16 +218,7 @@ func digits(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }) < 0
 }
 
-func orString(s, fallback string) string {
-	if s == "" {
-		return fallback
-	}
-	return s
-}
+// fieldError names the field of Config, Page or Fault that is at fault.
+type fieldError struct{ field, reason string }
 
-func orInt(n, fallback int) int {
-	if n == 0 {
-		return fallback
-	}
-	return n
-}
+func (e fieldError) Error() string { return e.field + ": " + e.reason }

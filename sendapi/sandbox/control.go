@@ -56,13 +56,21 @@ func (f control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, ErrNoPage) || errors.Is(err, errNoFault) {
 			status = http.StatusNotFound
 		}
-		v = map[string]string{"error": strings.TrimPrefix(err.Error(), "sandbox: ")}
+		v = map[string]string{"error": reason(err)}
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(v) // a caller that is gone misses its answer
+}
+
+// reason words an error for who speaks JSON: fields have lower-case names there.
+func reason(err error) string {
+	if f, ok := errors.AsType[fieldError](err); ok {
+		return strings.ToLower(f.field) + ": " + f.reason
+	}
+	return strings.TrimPrefix(err.Error(), "sandbox: ")
 }
 
 var errNoFault = errors.New("sandbox: no such fault")
@@ -104,25 +112,34 @@ func parseQuery(raw string) (Query, error) {
 	if err != nil {
 		return q, fmt.Errorf("query: %w", err)
 	}
-	for k, v := range values {
-		switch k {
-		case "page":
-			q.Page = v[0]
-		case "recipient":
-			q.Recipient = v[0]
-		case "since":
-			if q.Since, err = time.Parse(time.RFC3339Nano, v[0]); err != nil {
-				return q, fmt.Errorf("since: %q is not an RFC 3339 time", v[0])
-			}
-		case "limit":
-			if q.Limit, err = strconv.Atoi(v[0]); err != nil || q.Limit < 1 {
-				return q, fmt.Errorf("limit: %q is not a number above 0", v[0])
-			}
-		default:
-			return q, fmt.Errorf("query: %q is none of page, recipient, since, limit", k)
+	for k := range values {
+		if err := q.set(k, values.Get(k)); err != nil {
+			return q, err
 		}
 	}
 	return q, nil
+}
+
+// set sets the field that a query parameter is for. An empty one is as good as none, so that a template can be left as it is.
+func (q *Query) set(k, v string) (err error) {
+	switch {
+	case k != "page" && k != "recipient" && k != "since" && k != "limit":
+		return fmt.Errorf("query: %q is none of page, recipient, since, limit", k)
+	case v == "":
+	case k == "page":
+		q.Page = v
+	case k == "recipient":
+		q.Recipient = v
+	case k == "since":
+		if q.Since, err = time.Parse(time.RFC3339Nano, v); err != nil {
+			return fmt.Errorf("since: %q is not an RFC 3339 time", v)
+		}
+	case k == "limit":
+		if q.Limit, err = strconv.Atoi(v); err != nil || q.Limit < 1 {
+			return fmt.Errorf("limit: %q is not a number above 0", v)
+		}
+	}
+	return nil
 }
 
 // faultJSON is a Fault on the wire. Durations are text such as 1.5s.

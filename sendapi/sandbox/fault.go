@@ -1,7 +1,7 @@
 package sandbox
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -95,29 +95,29 @@ func (f Fault) resolved() (Fault, error) {
 			f.Status = http.StatusBadRequest
 		}
 		if f.Status == 0 {
-			return f, errors.New("Status: an answer takes a Status or a Code")
+			return f, fieldError{"Status", "an answer takes a Status or a Code"}
 		}
 	case HTML:
 		if f.Code != 0 {
-			return f, errors.New("Code: an HTML page carries none")
+			return f, fieldError{"Code", "an HTML page carries none"}
 		}
 		if f.Status == 0 {
 			f.Status = http.StatusBadGateway
 		}
 	case Empty:
 		if f.Code != 0 || f.Body != "" {
-			return f, errors.New("Code, Body: empty carries neither")
+			return f, fieldError{"Code, Body", "empty carries neither"}
 		}
 		if f.Status == 0 {
 			f.Status = http.StatusOK
 		}
 	case Raw:
 		if f.Body == "" || f.Code != 0 {
-			return f, errors.New("Body: raw takes the bytes to write, and no Code")
+			return f, fieldError{"Body", "raw takes the bytes to write, and no Code"}
 		}
 	case ResetEarly:
 		if f.Recipient != "" || f.Accept {
-			return f, fmt.Errorf("Action: %s strikes before the recipient is known: no Recipient, no Accept", f.Action)
+			return f, fieldError{"Action", fmt.Sprintf("%s strikes before the recipient is known: no Recipient, no Accept", f.Action)}
 		}
 	case CutHeader, CutBody:
 		if f.Status == 0 && f.Code != 0 {
@@ -125,10 +125,10 @@ func (f Fault) resolved() (Fault, error) {
 		}
 	case Pass, Hang, Reset:
 		if f.Code != 0 {
-			return f, fmt.Errorf("Code: %s gives no answer of its own", f.Action)
+			return f, fieldError{"Code", fmt.Sprintf("%s gives no answer of its own", f.Action)}
 		}
 	default:
-		return f, fmt.Errorf("Action: %q is none of %s", f.Action, actionNames)
+		return f, fieldError{"Action", fmt.Sprintf("%q is none of %s", f.Action, actionNames)}
 	}
 	return f, f.check()
 }
@@ -138,13 +138,13 @@ const actionNames = "pass, answer, html, empty, raw, hang, reset, reset_before_b
 func (f Fault) check() error {
 	switch {
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
-		return fmt.Errorf("Status: %d is not between 200 and 599", f.Status)
+		return fieldError{"Status", fmt.Sprintf("%d is not between 200 and 599", f.Status)}
 	case f.Every < 0:
-		return errors.New("Every: is negative")
+		return fieldError{"Every", "is negative"}
 	case f.Times < Standing:
-		return fmt.Errorf("Times: below Standing (%d)", Standing)
+		return fieldError{"Times", fmt.Sprintf("below Standing (%d)", Standing)}
 	case f.Delay < 0 || f.Delay > maxDelay:
-		return fmt.Errorf("Delay: %s is not between 0 and %s", f.Delay, maxDelay)
+		return fieldError{"Delay", fmt.Sprintf("%s is not between 0 and %s", f.Delay, maxDelay)}
 	}
 	return nil
 }
@@ -239,7 +239,7 @@ func (f *Fault) graphError() *graphError {
 		return nil
 	}
 	return &graphError{status: f.Status, code: f.Code, subcode: f.Subcode, kind: f.Type, transient: f.Transient, exact: true,
-		message: orString(f.Message, fmt.Sprintf("(#%d) Scripted by the sandbox", f.Code))}
+		message: cmp.Or(f.Message, fmt.Sprintf("(#%d) Scripted by the sandbox", f.Code))}
 }
 
 // AppLimit is the fault of an app that has used up its calls: every page's calls are refused with 4, HTTP 403, until Clear.

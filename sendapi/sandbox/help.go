@@ -39,27 +39,40 @@ func (s *Sandbox) Help() string {
 
 const controlHelp = `Control:
 
-  curl CONTROL/summary                               counts, per page and by error
-  curl 'CONTROL/calls?page=&recipient=&since=&limit=' the record; since is RFC 3339, limit the newest that many (100)
-  curl CONTROL/duplicates                            messages delivered more than once
-  curl CONTROL/pages                                 pages and their state
-  curl CONTROL/faults                                the script, with how often each fault struck
-  curl CONTROL/faults -d '{"code":613}'              the next call is answered 613
-  curl CONTROL/faults -d '{"times":-1,"status":403,"code":4,"is_transient":true}'
-                                                     until removed: the app's limit is reached
-  curl CONTROL/faults -d '{"action":"reset","accept":true,"every":10,"times":5}'
-                                                     five times, each tenth message is sent but its answer lost
-  curl CONTROL/faults -d '{"action":"hang","delay":"30s","page":"1029384756"}'
-                                                     the page's next call gets no answer; after 30s it is cut
-  curl -X DELETE CONTROL/faults                      removes all faults; /faults/f1 removes one
-  curl CONTROL/pages/1029384756/token -d '{"dead":463}'        its token has expired
-  curl CONTROL/pages/1029384756/token -d '{"token":"fresh"}'   it has a new one
-  curl CONTROL/pages/1029384756/restrict -d '{"code":10,"subcode":1893063}'
-                                                     it may not send; {"code":0} lifts that
-  curl -X PUT CONTROL/latency -d '{"latency":"800ms","jitter":"200ms"}'
-  curl -X POST CONTROL/reset                         forgets the record and the script
+  # counts, per page and by error
+  curl CONTROL/summary
+  # the record: all parameters optional, since is RFC 3339, limit the newest that many (100)
+  curl 'CONTROL/calls?page=&recipient=&since=&limit='
+  # messages delivered more than once
+  curl CONTROL/duplicates
+  # pages and their state
+  curl CONTROL/pages
+  # the script, with how often each fault struck
+  curl CONTROL/faults
 
-A fault takes: page, recipient (a prefix), every, times (-1: until removed), action, accept, delay, status, code, subcode,
-type, message, is_transient, header, body. Actions: pass, answer (default), html, empty, raw, hang, reset,
+  # the next call is answered 613
+  curl CONTROL/faults -d '{"code":613}'
+  # until removed: the app's limit is reached
+  curl CONTROL/faults -d '{"times":-1,"status":403,"code":4,"is_transient":true}'
+  # five times, each tenth message is sent but its answer lost
+  curl CONTROL/faults -d '{"action":"reset","accept":true,"every":10,"times":5}'
+  # the page's next call gets no answer; after 30 s it is cut
+  curl CONTROL/faults -d '{"action":"hang","delay":"30s","page":"1029384756"}'
+  # removes one fault; /faults without id removes all
+  curl -X DELETE CONTROL/faults/f1
+
+  # the page's token has expired; the page has a new one
+  curl CONTROL/pages/1029384756/token -d '{"dead":463}'
+  curl CONTROL/pages/1029384756/token -d '{"token":"fresh"}'
+  # the page may not send; it may again
+  curl CONTROL/pages/1029384756/restrict -d '{"code":10,"subcode":1893063}'
+  curl CONTROL/pages/1029384756/restrict -d '{"code":0}'
+  # answers take 600 ms to 1 s
+  curl -X PUT CONTROL/latency -d '{"latency":"800ms","jitter":"200ms"}'
+  # forgets the record and the script
+  curl -X POST CONTROL/reset
+
+A fault takes page, recipient (a prefix), every, times (-1: until removed), action, accept, delay, status, code, subcode, type,
+message, is_transient, header, body. Its action is one of pass, answer (default), html, empty, raw, hang, reset,
 reset_before_body, cut_header, cut_body.
 `

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// entry is a Call in compact form: 88 bytes and the recipient's id.
+// entry is a Call in compact form: 80 bytes and the recipient's id.
 type entry struct {
 	recipient     string
 	page          *page // nil: unknown

@@ -52,7 +52,7 @@ type token struct {
 func New(c Config) (*Sandbox, error) {
 	c, err := c.resolved()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("sandbox: %w", err)
 	}
 	s := &Sandbox{
 		cfg: c, seed: c.Seed, start: time.Now(), latency: c.Latency, jitter: c.Jitter,

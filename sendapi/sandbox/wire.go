@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/http"
@@ -42,7 +43,7 @@ func (h graphHandler) compose(header http.Header, o *outcome) (int, []byte) {
 		status, body = e.status, e.body(o.rnd, trace)
 	case f.Action == HTML:
 		header["Content-Type"] = []string{"text/html; charset=utf-8"}
-		status, body = f.Status, []byte(orString(f.Body, htmlPage))
+		status, body = f.Status, []byte(cmp.Or(f.Body, htmlPage))
 	case f.Action == Answer || f.Action == Empty:
 		status, body = f.Status, []byte(f.Body)
 	default:

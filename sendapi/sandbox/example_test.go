@@ -1,0 +1,98 @@
+package sandbox_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/brazier-relay/brazier/sendapi/sandbox"
+)
+
+// post sends a text through whatever client is under test; here a plain one.
+func post(s *sandbox.Sandbox, psid, text string) string {
+	body := fmt.Sprintf(`{"recipient":{"id":%q},"messaging_type":"UPDATE","message":{"text":%q}}`, psid, text)
+	req, err := http.NewRequest("POST", s.URL()+"/v26.0/me/messages", strings.NewReader(body))
+	if err != nil {
+		return err.Error()
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer acme-token")
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "no answer"
+	}
+	resp.Body.Close()
+	return resp.Status
+}
+
+func Example() {
+	s, err := sandbox.New(sandbox.Config{
+		Pages: []sandbox.Page{{ID: "1029384756", Name: "acme", Token: "acme-token"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+
+	fmt.Println(post(s, "4711000000000001", "Your order is on its way."))
+	fmt.Println(post(s, "9000000551000001", "Your order is on its way.")) // cannot be reached: see Persons
+
+	sum := s.Summary()
+	fmt.Println(sum.Calls, "calls,", sum.Accepted, "accepted, refused:", sum.RefusedBy)
+	// Output:
+	// 200 OK
+	// 400 Bad Request
+	// 2 calls, 1 accepted, refused: map[551/1545041:1]
+}
+
+// The first answer is lost, so the sender tries again, and the person gets the message twice.
+func ExampleSandbox_Script() {
+	s, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: "1029384756", Token: "acme-token"}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	s.Script(sandbox.Fault{Action: sandbox.Reset, Accept: true, Recipient: "4711"})
+
+	fmt.Println(post(s, "4711000000000001", "Your order is on its way."))
+	fmt.Println(post(s, "4711000000000001", "Your order is on its way."))
+
+	for _, c := range s.Calls() {
+		fmt.Println("accepted:", c.Accepted, "lost:", c.Lost)
+	}
+	body, err := sandbox.MessageDigest([]byte(`{"text":"Your order is on its way."}`))
+	if err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println("delivered:", s.Delivered("1029384756", "4711000000000001", body))
+	// Output:
+	// no answer
+	// 200 OK
+	// accepted: true lost: true
+	// accepted: true lost: false
+	// delivered: 2
+}
+
+func ExampleSandbox_Restrict() {
+	s, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: "1029384756", Token: "acme-token"}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+
+	if err := s.Restrict("1029384756", 10, 1893063); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(post(s, "4711000000000001", "hello"))
+	if err := s.Restrict("1029384756", 0, 0); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(post(s, "4711000000000001", "hello"))
+	// Output:
+	// 400 Bad Request
+	// 200 OK
+}
