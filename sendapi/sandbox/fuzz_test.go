@@ -23,13 +23,12 @@ func FuzzRequest(f *testing.F) {
 	} {
 		f.Add(seed.path, seed.query, seed.contentType, seed.body)
 	}
-	s, err := New(Config{Control: controlOff, RecordLimit: 100, Pages: []Page{{ID: "10", Token: "ten", AppSecret: "x"}}, AnyToken: true,
-		AnyPage: Page{Rate: Off, MediaRate: Off, HighVolume: Off}})
+	c, err := Config{Seed: 1, Pages: []Page{{ID: "10", Token: "ten", AppSecret: "x"}}, AnyToken: true}.resolved()
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(func() { s.Close() })
 	f.Fuzz(func(t *testing.T, path, query, contentType, body string) {
+		s := newSandbox(c) // a new one each time, since answers vary from call to call
 		r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 		r.URL = &url.URL{Path: path, RawQuery: query}
 		r.Header.Set("Content-Type", contentType)

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -54,18 +55,7 @@ func New(c Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	s := &Sandbox{
-		cfg: c, seed: c.Seed, start: time.Now(), latency: c.Latency, jitter: c.Jitter,
-		done: make(chan struct{}), pages: map[string]*page{}, tokens: map[string]*token{},
-		record: newRecord(c.RecordLimit), attempted: map[key]bool{},
-	}
-	s.clock = func() time.Duration { return time.Since(s.start) }
-	if s.seed == 0 {
-		s.seed = rand.Uint64()
-	}
-	for _, p := range c.Pages {
-		s.addPage(p)
-	}
+	s := newSandbox(c)
 	graph, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: Listen: %w", err)
@@ -84,6 +74,20 @@ func New(c Config) (*Sandbox, error) {
 		s.control.start()
 	}
 	return s, nil
+}
+
+// newSandbox makes a sandbox that does not listen yet, from a configuration that is resolved.
+func newSandbox(c Config) *Sandbox {
+	s := &Sandbox{
+		cfg: c, seed: cmp.Or(c.Seed, rand.Uint64()), start: time.Now(), latency: c.Latency, jitter: c.Jitter,
+		done: make(chan struct{}), pages: map[string]*page{}, tokens: map[string]*token{},
+		record: newRecord(c.RecordLimit), attempted: map[key]bool{},
+	}
+	s.clock = func() time.Duration { return time.Since(s.start) }
+	for _, p := range c.Pages {
+		s.addPage(p)
+	}
+	return s
 }
 
 // Close cuts all connections, calls that hang included, and returns when no goroutine of the sandbox is left. The record can
