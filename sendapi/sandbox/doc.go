@@ -1,6 +1,6 @@
 // Package sandbox simulates Facebook's Messenger Send API: real HTTP on a loopback port, real connection resets, limits over a
 // true sliding second, and a record of every call to ask what reached whom. It is a library for tests first; the command
-// "brazier sandbox" only wraps it. Nothing that is sent to it reaches a person, every response says so (X-Sandbox), message
+// "brazier sandbox" only wraps it. Nothing that is sent to it reaches a person, every response of its own says so (X-Sandbox), message
 // ids contain "sandbox", and it refuses real page tokens and addresses that other machines can reach.
 //
 // It was built from Meta's documentation and from responses that people pasted, not from package sendapi, with which it shares

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,7 +37,7 @@ const Standing = -1
 type Fault struct {
 	// Page is the id of the page; empty matches all.
 	Page string
-	// Recipient is a prefix of the recipient's id; empty matches all.
+	// Recipient is a prefix of Call.Recipient; empty matches all.
 	Recipient string
 	// Every strikes only each Nth of the calls that match. 0 and 1 strike each.
 	Every int
@@ -50,9 +51,9 @@ type Fault struct {
 	// Delay passes before the action.
 	Delay time.Duration
 
-	// Status is the HTTP status. Default 400 with a Code; 200 with neither Code nor Body is refused.
+	// Status is the HTTP status. Default 400 with a Code.
 	Status int
-	// Code and Subcode make a Graph error; a Code of 0 makes none.
+	// Code and Subcode make a Graph error; a Code of 0 makes none, and without Body the answer is empty then.
 	Code, Subcode int
 	// Type defaults to OAuthException, Message to a text for the code.
 	Type, Message string
@@ -83,34 +84,26 @@ type armed struct {
 }
 
 func (f Fault) resolved() (Fault, error) {
-	if f.Action == "" {
-		f.Action = Answer
-	}
-	if f.Times == 0 {
-		f.Times = 1
-	}
+	f.Action = cmp.Or(f.Action, Answer)
+	f.Times = cmp.Or(f.Times, 1)
 	switch f.Action {
-	case Answer:
+	case Answer, CutHeader, CutBody:
 		if f.Status == 0 && f.Code != 0 {
 			f.Status = http.StatusBadRequest
 		}
-		if f.Status == 0 {
+		if f.Status == 0 && f.Action == Answer {
 			return f, fieldError{"Status", "an answer takes a Status or a Code"}
 		}
 	case HTML:
 		if f.Code != 0 {
 			return f, fieldError{"Code", "an HTML page carries none"}
 		}
-		if f.Status == 0 {
-			f.Status = http.StatusBadGateway
-		}
+		f.Status = cmp.Or(f.Status, http.StatusBadGateway)
 	case Empty:
 		if f.Code != 0 || f.Body != "" {
 			return f, fieldError{"Code, Body", "empty carries neither"}
 		}
-		if f.Status == 0 {
-			f.Status = http.StatusOK
-		}
+		f.Status = cmp.Or(f.Status, http.StatusOK)
 	case Raw:
 		if f.Body == "" || f.Code != 0 {
 			return f, fieldError{"Body", "raw takes the bytes to write, and no Code"}
@@ -119,13 +112,9 @@ func (f Fault) resolved() (Fault, error) {
 		if f.Recipient != "" || f.Accept {
 			return f, fieldError{"Action", fmt.Sprintf("%s strikes before the recipient is known: no Recipient, no Accept", f.Action)}
 		}
-	case CutHeader, CutBody:
-		if f.Status == 0 && f.Code != 0 {
-			f.Status = http.StatusBadRequest
-		}
 	case Pass, Hang, Reset:
-		if f.Code != 0 {
-			return f, fieldError{"Code", fmt.Sprintf("%s gives no answer of its own", f.Action)}
+		if f.Code != 0 || f.Status != 0 || f.Body != "" {
+			return f, fieldError{"Status, Code, Body", fmt.Sprintf("%s gives no answer of its own", f.Action)}
 		}
 	default:
 		return f, fieldError{"Action", fmt.Sprintf("%q is none of %s", f.Action, actionNames)}
@@ -177,28 +166,15 @@ func (s *Sandbox) script(f Fault) (string, error) {
 func (s *Sandbox) Clear(ids ...string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	gone := func(a *armed) bool {
-		if len(ids) == 0 {
-			return true
+	before := len(s.faults)
+	s.faults = slices.DeleteFunc(s.faults, func(a *armed) bool {
+		gone := len(ids) == 0 || slices.Contains(ids, a.ID)
+		if gone {
+			close(a.cleared)
 		}
-		for _, id := range ids {
-			if id == a.ID {
-				return true
-			}
-		}
-		return false
-	}
-	kept := s.faults[:0:0]
-	for _, a := range s.faults {
-		if !gone(a) {
-			kept = append(kept, a)
-			continue
-		}
-		close(a.cleared)
-	}
-	n := len(s.faults) - len(kept)
-	s.faults = kept
-	return n
+		return gone
+	})
+	return before - len(s.faults)
 }
 
 // Faults returns the script in its order, used-up faults included.

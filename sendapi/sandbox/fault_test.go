@@ -232,18 +232,19 @@ func TestLatencyComesAfterTheDelivery(t *testing.T) {
 func TestFaultsThatMakeNoSense(t *testing.T) {
 	r := start(t, Config{})
 	for field, f := range map[string]Fault{
-		"Action:":     {Action: "explode"},
-		"Status: an":  {},
-		"Status: 99":  {Status: 99},
-		"Body:":       {Action: Raw},
-		"Code, Body:": {Action: Empty, Code: 1},
-		"Code: an":    {Action: HTML, Code: 1},
-		"Code: reset": {Action: Reset, Code: 1},
-		"Code: hang":  {Action: Hang, Code: 1},
-		"Every:":      {Code: 1, Every: -1},
-		"Times:":      {Code: 1, Times: -2},
-		"Delay:":      {Code: 1, Delay: -1},
-		"Action: res": {Action: ResetEarly, Recipient: "1"},
+		"Action:":                   {Action: "explode"},
+		"Status: an":                {},
+		"Status: 99":                {Status: 99},
+		"Body:":                     {Action: Raw},
+		"Code, Body:":               {Action: Empty, Code: 1},
+		"Code: an":                  {Action: HTML, Code: 1},
+		"Status, Code, Body: reset": {Action: Reset, Code: 1},
+		"Status, Code, Body: hang":  {Action: Hang, Code: 1},
+		"Status, Code, Body: pass":  {Action: Pass, Status: 500},
+		"Every:":                    {Code: 1, Every: -1},
+		"Times:":                    {Code: 1, Times: -2},
+		"Delay:":                    {Code: 1, Delay: -1},
+		"Action: res":               {Action: ResetEarly, Recipient: "1"},
 	} {
 		if _, err := r.script(f); err == nil || !strings.HasPrefix(err.Error(), field) {
 			t.Errorf("%+v: error %v, want %s", f, err, field)

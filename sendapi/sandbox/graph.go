@@ -58,9 +58,6 @@ func (s *Sandbox) judgeEarly(req *request) *outcome {
 	if a == nil {
 		return nil
 	}
-	if e.page != nil {
-		e.page.limits.all.add(e.at)
-	}
 	o := &outcome{fault: a.Fault, wait: a.Fault.Delay, seq: s.keep(e)}
 	o.call = s.call(&e, o.seq)
 	return o
@@ -164,6 +161,9 @@ func (o *outcome) settle(e *entry) {
 func (s *Sandbox) keep(e entry) int64 {
 	s.seq++
 	s.record.add(e)
+	if e.page != nil {
+		e.page.calls.add(e.at)
+	}
 	if s.changed != nil {
 		close(s.changed)
 		s.changed = nil

@@ -46,7 +46,6 @@ func (w *window) grow() {
 // limiter holds a page to its limits. Every call counts, refused ones too: "continuing to make calls" counts against the
 // caller (Graph rate limiting guide). Times are durations since the sandbox began.
 type limiter struct {
-	all      window // every call of the page
 	plain    lane
 	media    lane
 	messages window // messages of both kinds, for the high-volume mark
@@ -83,7 +82,6 @@ func newLimiter(p Page) *limiter {
 
 // take counts a call and says whether a limit refuses it.
 func (l *limiter) take(now time.Duration, message, media bool) limitVerdict {
-	l.all.add(now)
 	ln := &l.plain
 	if media {
 		ln = &l.media

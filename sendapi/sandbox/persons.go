@@ -24,7 +24,7 @@ type Person struct {
 // The last digits of a prefix are those of its code, subcode or status, where it has one. Codes and subcodes are those of the
 // Messenger error codes page and of responses that people pasted, statuses too as far as those give one (see the package
 // comment).
-var persons = []Person{
+var persons = resolvedPersons([]Person{
 	{Prefix: "9000000551", Does: "cannot be reached: 551/1545041", local: "(#551) Diese Person ist derzeit nicht erreichbar.",
 		fault: Fault{Status: 400, Code: 551, Subcode: 1545041, Message: "(#551) This person isn't available right now."}},
 	{Prefix: "9000000047", Does: "cannot be reached: 551/1893047, is_transient false", title: "Send Message Recipient Not Available",
@@ -64,17 +64,18 @@ var persons = []Person{
 	{Prefix: "9000000046", Does: "gets the message, but the answer is an error: 1/1357046",
 		fault: Fault{Status: 400, Code: 1, Subcode: 1357046, Message: "Received invalid JSON reply", Accept: true}},
 	{Prefix: "9000000005", Does: "gets the message; the answer takes five seconds", slow: true, fault: Fault{Action: Pass}},
-}
+})
 
-func init() {
-	for i := range persons {
-		p := &persons[i]
+func resolvedPersons(list []Person) []Person {
+	for i := range list {
+		p := &list[i]
 		f, err := p.fault.resolved()
 		if err != nil {
 			panic("sandbox: person " + p.Prefix + ": " + err.Error())
 		}
 		p.fault, p.Code, p.Subcode = f, f.Code, f.Subcode
 	}
+	return list
 }
 
 // Persons lists the recipients that behave in a way of their own.

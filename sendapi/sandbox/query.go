@@ -60,8 +60,8 @@ func (s *Sandbox) Summary() Summary {
 	sum := Summary{Pages: map[string]PageSummary{}, Forgotten: s.record.forgotten}
 	peak := 0
 	for id, p := range s.pages {
-		peak = max(peak, p.limits.all.peak)
-		sum.Pages[id] = p.tally.summary(s.start, p.limits.all.peak)
+		peak = max(peak, p.calls.peak)
+		sum.Pages[id] = p.tally.summary(s.start, p.calls.peak)
 	}
 	sum.PageSummary = s.record.total.summary(s.start, peak)
 	return sum
@@ -79,7 +79,7 @@ func (s *Sandbox) MaxInSecond(pageID string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.pages[pageID]; p != nil {
-		return p.limits.all.peak
+		return p.calls.peak
 	}
 	return 0
 }
@@ -128,7 +128,7 @@ func (s *Sandbox) ResetRecord() {
 	s.attempted = map[key]bool{}
 	for _, p := range s.pages {
 		p.tally = tally{}
-		p.limits.all.peak = p.limits.all.count(s.clock())
+		p.calls.peak = p.calls.count(s.clock())
 	}
 }
 

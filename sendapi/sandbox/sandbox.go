@@ -38,6 +38,7 @@ type Sandbox struct {
 // page is a Page with what changes. Guarded by Sandbox.mu, but for what is never written after it was made.
 type page struct {
 	Page
+	calls      window // all, for MaxInSecond
 	limits     *limiter
 	tally      tally
 	restricted *graphError // nil: may send
