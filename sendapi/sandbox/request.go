@@ -120,7 +120,7 @@ func mediaType(header string, body []byte) string {
 	return "application/x-www-form-urlencoded"
 }
 
-// addForm adds what it can read of a query or form; Facebook too ignores the rest.
+// addForm adds what it can read of a query or form; the rest counts as not sent.
 func (p params) addForm(s string) {
 	values, _ := url.ParseQuery(s)
 	for k, v := range values {
