@@ -25,7 +25,7 @@ const (
 	// pullExpiry is how long one pull request waits at the server, which is idle chatter: one request per consumer and
 	// expiry, with heartbeats at half of it telling a dead server from an empty lane.
 	pullExpiry    = 30 * time.Second
-	pullHeartbeat = 10 * time.Second
+	pullHeartbeat = 15 * time.Second
 )
 
 // Source hands out the jobs of one page and lane. Several processes may have a Source for the same lane; each job goes
@@ -36,10 +36,13 @@ type Source struct {
 	lane Lane
 	max  int
 
+	stop chan struct{} // closed by Stop
+
 	mu      sync.Mutex
-	msgs    jetstream.MessagesContext // nil between two subscriptions
 	stopped bool
-	stop    chan struct{} // closed by Stop
+	msgs    jetstream.MessagesContext // nil between two subscriptions
+	epoch   uint64                    // the connection's reconnects when msgs began
+	renewed bool                      // msgs is drained, to make place for another after a reconnect
 }
 
 // Source returns the jobs of one page and lane. At most buffer-1 of them wait in this process for Next, out of other
@@ -65,10 +68,13 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 			if msg, err = msgs.Next(); err == nil {
 				return s.q.delivery(ctx, s.page, s.lane, msg), nil
 			}
-			s.forget()
 		}
-		if s.isStopped() || errors.Is(err, jetstream.ErrConnectionClosed) {
+		stopped, renewed := s.ended()
+		switch {
+		case stopped || errors.Is(err, jetstream.ErrConnectionClosed):
 			return nil, ErrStopped
+		case renewed:
+			continue
 		}
 		// The consumer was deleted, or could not be made: make it again.
 		s.q.log.Warn("no jobs to be had, trying again", zap.String("event", "consumer_lost"),
@@ -85,13 +91,20 @@ var ErrStopped = errors.New("source is stopped")
 
 // subscription returns the running subscription, or starts one.
 func (s *Source) subscription(ctx context.Context) (jetstream.MessagesContext, error) {
+	epoch := s.q.nc.Stats().Reconnects
 	s.mu.Lock()
 	msgs, stopped := s.msgs, s.stopped
-	s.mu.Unlock()
-	if msgs != nil {
-		return msgs, nil // also after Stop: what is in its buffer is still to be had
+	if msgs != nil && epoch != s.epoch && !s.renewed {
+		// After a reconnect the subscription asks for a whole buffer more, however full its buffer is, and what does not
+		// fit is dropped without a word (nats.go 1.55). So it is emptied first, and replaced.
+		msgs.Drain()
+		s.renewed = true
 	}
-	if stopped {
+	s.mu.Unlock()
+	switch {
+	case msgs != nil:
+		return msgs, nil // also after Stop: what is in its buffer is still to be had
+	case stopped:
 		return nil, ErrStopped
 	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
@@ -122,20 +135,17 @@ func (s *Source) subscription(ctx context.Context) (jetstream.MessagesContext, e
 		msgs.Stop()
 		return nil, ErrStopped
 	}
-	s.msgs = msgs
+	s.msgs, s.epoch = msgs, epoch
 	return msgs, nil
 }
 
-func (s *Source) forget() {
-	s.mu.Lock()
-	s.msgs = nil
-	s.mu.Unlock()
-}
-
-func (s *Source) isStopped() bool {
+// ended notes that the subscription gives no more, and tells whether that was asked for, and by whom.
+func (s *Source) ended() (stopped, renewed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stopped
+	renewed = s.renewed
+	s.msgs, s.renewed = nil, false
+	return s.stopped, renewed
 }
 
 // Stop asks for no more jobs. It does not wait; see Next for what follows.
@@ -159,8 +169,9 @@ type Delivery struct {
 	// Attempts is how many attempts were counted before this delivery.
 	Attempts int
 	// InDoubt reports that an earlier delivery ended without a word: its worker was killed, or lost the server, and may
-	// have sent the message.
+	// have sent the message. Doubt says how that is known.
 	InDoubt bool
+	Doubt   string
 
 	q         *Queue
 	msg       jetstream.Msg

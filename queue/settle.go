@@ -37,14 +37,18 @@ func (d *Delivery) recall(ctx context.Context) {
 	case err == nil:
 		d.recorded = true
 		d.Attempts = rec.Attempts
-		d.InDoubt = d.delivered > rec.Delivered+1
+		if d.delivered > rec.Delivered+1 {
+			d.doubt(fmt.Sprintf("delivery %d, put back at %d and not heard of since", d.delivered, rec.Delivered))
+		}
 	case errors.Is(err, jetstream.ErrKeyNotFound):
-		d.InDoubt = true
+		d.doubt(fmt.Sprintf("delivery %d, and never put back", d.delivered))
 	default:
-		d.InDoubt = true // not known is in doubt
+		d.doubt("the retry record cannot be read")
 		d.q.log.Error("retry record cannot be read", zap.String("event", "retry_record"), zap.String("id", d.ID), zap.Error(redact(err)))
 	}
 }
+
+func (d *Delivery) doubt(how string) { d.InDoubt, d.Doubt = true, how }
 
 // put writes the record that announces the next delivery. Without one that delivery counts as in doubt, which is the
 // safe side: the job is put back all the same.
@@ -62,6 +66,7 @@ func (d *Delivery) put(ctx context.Context, attempts int, reason string) {
 // Done says that the job has come to its end. It returns when the server has confirmed it, and asks again until ctx
 // ends; after an error the job may be delivered again.
 func (d *Delivery) Done(ctx context.Context) error {
+	defer d.renewal.Stop()
 	if err := retry(ctx, d.msg.DoubleAck); err != nil {
 		return fmt.Errorf("queue: acknowledge: %w", redact(err))
 	}
@@ -77,6 +82,7 @@ func (d *Delivery) Done(ctx context.Context) error {
 // Retry puts the job back for after delay, with attempts counted so far and the reason for people who look. Both
 // outlast restarts of the worker and of the server.
 func (d *Delivery) Retry(ctx context.Context, attempts int, reason string, delay time.Duration) error {
+	defer d.renewal.Stop()
 	d.put(ctx, attempts, reason)
 	if err := retry(ctx, func(context.Context) error { return d.msg.NakWithDelay(delay) }); err != nil {
 		return fmt.Errorf("queue: put back: %w", redact(err))
@@ -86,8 +92,11 @@ func (d *Delivery) Retry(ctx context.Context, attempts int, reason string, delay
 
 // Release puts the job back untouched and uncounted, for another worker to take at once.
 func (d *Delivery) Release(ctx context.Context) error {
+	defer d.renewal.Stop()
 	d.put(ctx, d.Attempts, "released")
-	if err := retry(ctx, func(context.Context) error { return d.msg.Nak() }); err != nil {
+	// A delay, however short, is kept over a restart of the server. Without one the server would remember only that the
+	// job was handed out, and give it a whole lease.
+	if err := retry(ctx, func(context.Context) error { return d.msg.NakWithDelay(time.Millisecond) }); err != nil {
 		return fmt.Errorf("queue: release: %w", redact(err))
 	}
 	return nil
@@ -96,6 +105,7 @@ func (d *Delivery) Release(ctx context.Context) error {
 // Bury ends the job as a dead letter. The letter is stored before the job is acknowledged; after an error the job may
 // be delivered again, and the letter is still stored once.
 func (d *Delivery) Bury(ctx context.Context, why Reason) error {
+	defer d.renewal.Stop()
 	msg := d.letter(why)
 	err := retry(ctx, func(ctx context.Context) error {
 		_, err := d.q.js.PublishMsg(ctx, msg, jetstream.WithMsgID(d.ID), jetstream.WithRetryAttempts(0))
