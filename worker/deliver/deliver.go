@@ -1,0 +1,131 @@
+// Package deliver is the handler of send jobs: it posts a job's body to the Send API and turns Facebook's answer into a
+// verdict.
+//
+// What an answer means is decided in package sendapi, as a class. What is done about a class is decided here, in one
+// table (see policies). Nothing here knows how a job is put back, held or buried.
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi"
+	"github.com/brazier-relay/brazier/worker"
+)
+
+// InDoubt is what to do with a message of which nobody knows whether it was sent.
+type InDoubt string
+
+const (
+	// Resend sends it again: it may arrive twice.
+	Resend InDoubt = "resend"
+	// Park makes it a dead letter of class in_doubt: it may never arrive, until a person replays it.
+	Park InDoubt = "park"
+)
+
+// Page is how to send for a Facebook page.
+type Page struct {
+	ID   string // Facebook page id
+	Name string // how logs name it; default ID
+	// Credentials is asked before each call, so that a new token is used without a restart. It must be quick and safe
+	// for concurrent use. After an error the page is held as with a dead token.
+	Credentials func() (sendapi.Credentials, error)
+	InDoubt     InDoubt // default Resend
+}
+
+// Config is what a Handler needs. Client is required, and not owned.
+type Config struct {
+	Client *sendapi.Client
+	Pages  []Page
+	Log    *zap.Logger // default: nothing is logged
+}
+
+// Handler delivers send jobs. It is safe for concurrent use.
+type Handler struct {
+	client *sendapi.Client
+	pages  map[string]Page
+	log    *zap.Logger
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Handler, error) {
+	if cfg.Client == nil {
+		return nil, errors.New("deliver: Client is missing")
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	h := &Handler{client: cfg.Client, pages: make(map[string]Page, len(cfg.Pages)), log: cfg.Log}
+	for _, p := range cfg.Pages {
+		if p.Name == "" {
+			p.Name = p.ID
+		}
+		if p.InDoubt == "" {
+			p.InDoubt = Resend
+		}
+		switch {
+		case p.Credentials == nil:
+			return nil, fmt.Errorf("deliver: page %s: Credentials is missing", p.Name)
+		case p.InDoubt != Resend && p.InDoubt != Park:
+			return nil, fmt.Errorf("deliver: page %s: InDoubt is %q, not resend or park", p.Name, p.InDoubt)
+		}
+		h.pages[p.ID] = p
+	}
+	return h, nil
+}
+
+// Handle sends one message, unless it is in doubt and its page wants such messages parked.
+func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdict {
+	page, ok := h.pages[job.Page]
+	if !ok {
+		return verdict(&sendapi.Error{Class: sendapi.ClassPage}, "the page is not in the page file")
+	}
+	if job.InDoubt {
+		h.inDoubt(page, job, job.Doubt)
+		if page.InDoubt == Park {
+			return worker.Verdict{Outcome: worker.Dead, Class: sendapi.ClassInDoubt, Text: "it may have been sent: " + job.Doubt}
+		}
+	}
+	cred, err := page.Credentials()
+	if err != nil {
+		return verdict(&sendapi.Error{Class: sendapi.ClassAuth}, err.Error())
+	}
+	began := time.Now()
+	receipt, err := h.client.Send(ctx, cred, job.Body)
+	took := time.Since(began)
+	if err == nil {
+		return worker.Verdict{Outcome: worker.Delivered, MessageID: receipt.MessageID, Took: took}
+	}
+	v := h.failed(ctx, page, job, err)
+	v.Took = took
+	return v
+}
+
+func (h *Handler) failed(ctx context.Context, page Page, job *queue.Delivery, err error) worker.Verdict {
+	var fb *sendapi.Error
+	if !errors.As(err, &fb) { // Send promises one; whatever this is, the message may have gone out
+		fb = &sendapi.Error{Class: sendapi.ClassInDoubt}
+	}
+	v := verdict(fb, err.Error())
+	switch {
+	case fb.Class == sendapi.ClassInDoubt:
+		h.inDoubt(page, job, err.Error())
+		if page.InDoubt == Park {
+			v.Outcome = worker.Dead
+		}
+	case fb.Class == sendapi.ClassTransient && ctx.Err() != nil:
+		// The worker is being stopped and nothing was sent: this was no attempt.
+		v.Outcome = worker.Release
+	}
+	return v
+}
+
+func (h *Handler) inDoubt(page Page, job *queue.Delivery, cause string) {
+	h.log.Warn("message may have been sent", zap.String("event", "in_doubt"), zap.String("id", job.ID), zap.String("page", page.Name),
+		zap.Int("attempt", job.Attempts+1), zap.String("cause", cause), zap.String("action", string(page.InDoubt)))
+}

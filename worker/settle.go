@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi"
+)
+
+// settleTimeout bounds the settlement of one job. It outlasts a new leader's election and a restart of the server; a
+// job that is not settled by then is delivered again, and counts as in doubt.
+const settleTimeout = time.Minute
+
+// handle brings one job to its end: judged by the handler, settled by the verdict.
+func (p *page) handle(ph phases, job *queue.Delivery) {
+	p.inFlight.Add(1)
+	defer p.inFlight.Add(-1)
+	var v Verdict
+	if !job.Expire.IsZero() && time.Now().After(job.Expire) {
+		v = Verdict{Outcome: Dead, Class: sendapi.ClassExpired, Text: "its time ran out in the queue"}
+	} else {
+		v = p.judge(ph.work, job)
+	}
+	ctx, cancel := context.WithTimeout(ph.settle, settleTimeout)
+	defer cancel()
+	p.settle(ctx, job, v)
+}
+
+// judge calls the handler. A panic is a failed attempt.
+func (p *page) judge(ctx context.Context, job *queue.Delivery) (v Verdict) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.log.Error("handler panicked", append(jobFields(job), zap.String("event", "panic"),
+				zap.String("cause", fmt.Sprintf("%T", r)), zap.ByteString("stack", debug.Stack()))...)
+			v = Verdict{Outcome: Retry, Class: sendapi.ClassInDoubt, Text: "the handler panicked", MaxAttempts: 3,
+				Delays: Delays{First: time.Second, Max: time.Minute}}
+		}
+	}()
+	return p.w.cfg.Handler.Handle(ctx, job)
+}
+
+func (p *page) settle(ctx context.Context, job *queue.Delivery, v Verdict) {
+	attempt := job.Attempts + 1
+	if v.Outcome == Retry && v.MaxAttempts > 0 && attempt >= v.MaxAttempts {
+		v.Outcome = Dead
+	}
+	var err error
+	switch v.Outcome {
+	case Delivered:
+		if err = job.Done(ctx); err == nil {
+			p.delivered.Add(1)
+			p.wasSent()
+			p.logDelivered(job, attempt, v)
+		}
+	case Dead:
+		reason := queue.Reason{Class: string(v.Class), Code: v.Code, Subcode: v.Subcode, TraceID: v.TraceID, Attempts: attempt, Text: v.Text}
+		if v.Class == sendapi.ClassExpired {
+			reason.Attempts = job.Attempts // it was not sent this time
+		}
+		if err = job.Bury(ctx, reason); err == nil {
+			p.dead.Add(1)
+			p.logDead(job, reason)
+		}
+	case Hold:
+		delay := p.hold(v)
+		err = job.Retry(ctx, job.Attempts, string(v.Class), beforeExpiry(job, delay))
+	case Retry:
+		delay := beforeExpiry(job, v.Delays.Next(attempt))
+		if err = job.Retry(ctx, attempt, string(v.Class), delay); err == nil {
+			p.logRetry(job, attempt, v, delay)
+		}
+	case Release:
+		err = job.Release(ctx)
+	default: // a handler that does not know is a defect; the job is kept
+		err = job.Retry(ctx, attempt, "", time.Minute)
+		p.log.Error("handler gave no verdict", zap.String("event", "no_verdict"), zap.String("id", job.ID))
+	}
+	if err != nil {
+		p.log.Error("job not settled, it will be delivered again", append(jobFields(job), zap.String("event", "unsettled"),
+			zap.String("outcome", string(v.Outcome)), zap.Error(err))...)
+	}
+}
+
+// beforeExpiry keeps a delay from reaching past the job's expiry, so that an expired job is found to be so in time.
+func beforeExpiry(job *queue.Delivery, delay time.Duration) time.Duration {
+	if job.Expire.IsZero() {
+		return delay
+	}
+	return min(delay, max(time.Until(job.Expire), 0)+time.Millisecond)
+}
+
+// putBack returns a job that was not begun.
+func (p *page) putBack(ph phases, job *queue.Delivery) {
+	ctx, cancel := context.WithTimeout(ph.settle, settleTimeout)
+	defer cancel()
+	if err := job.Release(ctx); err != nil {
+		p.log.Error("job not put back, it will be delivered again", append(jobFields(job), zap.String("event", "unsettled"), zap.Error(err))...)
+	}
+}
+
+func jobFields(job *queue.Delivery) []zapcore.Field {
+	return []zapcore.Field{zap.String("id", job.ID), zap.String("lane", string(job.Lane))}
+}
+
+// tracking are the fields by which people find a message in Braze.
+func tracking(job *queue.Delivery) []zapcore.Field {
+	return []zapcore.Field{
+		zap.String("campaign", job.Tracking.Campaign),
+		zap.String("dispatch", job.Tracking.Dispatch),
+		zap.String("user", job.Tracking.User),
+	}
+}
+
+func (p *page) logDelivered(job *queue.Delivery, attempt int, v Verdict) {
+	fields := append(jobFields(job), zap.String("event", "delivered"), zap.Int("attempt", attempt), zap.String("mid", v.MessageID),
+		zap.Int64("send_ms", v.Took.Milliseconds()), age(job), zap.String("recipient", job.Recipient))
+	fields = append(fields, tracking(job)...)
+	if v.Class != "" { // delivered although Facebook answered with an error
+		fields = append(fields, zap.String("class", string(v.Class)), zap.Int("code", v.Code), zap.Int("subcode", v.Subcode))
+	}
+	p.log.Info("message delivered", fields...)
+}
+
+func (p *page) logRetry(job *queue.Delivery, attempt int, v Verdict, delay time.Duration) {
+	p.log.Info("message will be tried again", append(jobFields(job), zap.String("event", "retry"), zap.Int("attempt", attempt),
+		zap.String("class", string(v.Class)), zap.Int("code", v.Code), zap.Int("subcode", v.Subcode),
+		zap.String("trace_id", v.TraceID), zap.Int64("delay_ms", delay.Milliseconds()), zap.String("reason", v.Text))...)
+}
+
+func (p *page) logDead(job *queue.Delivery, why queue.Reason) {
+	fields := append(jobFields(job), zap.String("event", "dead"), zap.Int("attempts", why.Attempts),
+		zap.String("class", why.Class), zap.Int("code", why.Code), zap.Int("subcode", why.Subcode),
+		zap.String("trace_id", why.TraceID), age(job), zap.String("reason", why.Text))
+	p.log.Warn("message is dead", append(fields, tracking(job)...)...)
+}
+
+func age(job *queue.Delivery) zapcore.Field {
+	return zap.Int64("age_ms", time.Since(job.Accepted).Milliseconds())
+}

@@ -1,0 +1,92 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi"
+)
+
+// Handler does one job. ctx ends when the worker is cut off at the end of its drain budget. A panic counts as a failed
+// attempt.
+type Handler interface {
+	Handle(ctx context.Context, job *queue.Delivery) Verdict
+}
+
+// Outcome is what is to become of a job.
+type Outcome string
+
+const (
+	// Delivered ends the job well.
+	Delivered Outcome = "delivered"
+	// Dead ends it as a dead letter.
+	Dead Outcome = "dead"
+	// Retry puts it back, counts the attempt, and makes it a dead letter once MaxAttempts are used up.
+	Retry Outcome = "retry"
+	// Hold puts it back uncounted and stops its page for a while: the fault is not the job's.
+	Hold Outcome = "hold"
+	// Release puts it back uncounted and at once: it was not tried.
+	Release Outcome = "release"
+)
+
+// Verdict is a handler's answer about one job.
+type Verdict struct {
+	Outcome Outcome
+	// Class, Code, Subcode, TraceID and Text say why, where Outcome is not Delivered. Text is for people and holds no
+	// secret, no message text and no full PSID.
+	Class         sendapi.Class
+	Code, Subcode int
+	TraceID, Text string
+	// MessageID is Facebook's name of the delivered message, where there is one.
+	MessageID string
+	// Took is how long the call to Facebook took, zero if there was none.
+	Took time.Duration
+
+	// Delays are between attempts (Retry) or between probes of the page (Hold).
+	Delays Delays
+	// MaxAttempts bounds Retry. Zero means no bound but the job's time of expiry.
+	MaxAttempts int
+	// HoldFor is how long Facebook said to wait (Hold). Zero: it did not say, Delays decide.
+	HoldFor time.Duration
+}
+
+// Delays grow exponentially from First to Max, with full jitter: the n-th is anywhere between nothing and
+// First·2^(n-1), so that what failed together does not come back together.
+type Delays struct {
+	First, Max time.Duration
+}
+
+// Next returns the delay after the n-th failure in a row, n counting from 1.
+func (d Delays) Next(n int) time.Duration {
+	b := backoff.NewExponentialBackOff(
+		// A randomization factor of 1 spreads an interval over [0, 2·interval].
+		backoff.WithInitialInterval(d.First/2),
+		backoff.WithMaxInterval(d.Max/2),
+		backoff.WithMultiplier(2),
+		backoff.WithRandomizationFactor(1),
+		backoff.WithMaxElapsedTime(0),
+	)
+	for range min(n, 64) - 1 { // 2^64 is beyond every Max
+		b.NextBackOff()
+	}
+	return b.NextBackOff()
+}
+
+// Steady returns the n-th delay without jitter. Holds use it: a page's workers shall come back together and late
+// rather than one of them early.
+func (d Delays) Steady(n int) time.Duration {
+	b := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(d.First),
+		backoff.WithMaxInterval(d.Max),
+		backoff.WithMultiplier(2),
+		backoff.WithRandomizationFactor(0),
+		backoff.WithMaxElapsedTime(0),
+	)
+	for range min(n, 64) - 1 {
+		b.NextBackOff()
+	}
+	return b.NextBackOff()
+}
