@@ -1,0 +1,196 @@
+package ingress
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi"
+)
+
+// route reads the page out of a path of the Send API: /messages under "me" or a page id, with or without a version
+// before it. It is no http.ServeMux, because that redirects paths it finds unclean.
+func route(path string) (page string, ok bool) {
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	if len(parts) == 3 && isVersion(parts[0]) {
+		parts = parts[1:]
+	}
+	if len(parts) != 2 || parts[1] != "messages" || (parts[0] != "me" && !isDigits(parts[0])) {
+		return "", false
+	}
+	return parts[0], true
+}
+
+func isVersion(s string) bool {
+	major, minor, ok := strings.Cut(s, ".")
+	return ok && strings.HasPrefix(major, "v") && isDigits(major[1:]) && isDigits(minor)
+}
+
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+// authenticate returns the page that the request's key stands for.
+func (d *Door) authenticate(r *http.Request) (*Page, *refusal) {
+	key := ""
+	if scheme, rest, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		key = strings.TrimSpace(rest)
+	} else if r.URL.RawQuery != "" {
+		key = r.URL.Query().Get("access_token")
+	}
+	if key == "" {
+		return nil, &refusal{status: http.StatusUnauthorized, text: "no key: send the header Authorization: Bearer with a key of this relay"}
+	}
+	// Digests are compared, so the time it takes says nothing about the key.
+	page, ok := d.keys[sha256.Sum256([]byte(key))]
+	if !ok {
+		return nil, &refusal{status: http.StatusUnauthorized, text: "unknown key: use a key of this relay, not the page access token"}
+	}
+	return page, nil
+}
+
+// read makes a job of a request.
+func (d *Door) read(w http.ResponseWriter, r *http.Request, page *Page) (*queue.Job, *refusal) {
+	body, refused := d.body(w, r)
+	if refused != nil {
+		return nil, refused
+	}
+	send, err := sendapi.Parse(r.Header.Get("Content-Type"), body)
+	if err != nil {
+		return nil, &refusal{status: http.StatusBadRequest, text: err.Error()}
+	}
+	h := headers{Header: r.Header}
+	job := &queue.Job{
+		Page:      page.ID,
+		Lane:      h.lane(send.Media()),
+		Recipient: send.Recipient.Short(),
+		Tracking: queue.Tracking{
+			Campaign:   h.text("X-Brazier-Campaign"),
+			Canvas:     h.text("X-Brazier-Canvas"),
+			Dispatch:   h.text("X-Brazier-Dispatch"),
+			Message:    h.text("X-Brazier-Message"),
+			User:       h.text("X-Brazier-User"),
+			ExternalID: h.text("X-Brazier-External-Id"),
+		},
+		Accepted: time.Now(),
+		Body:     send.Body,
+	}
+	job.Expire = job.Accepted.Add(h.expire(page.Expire))
+	job.Key = h.key(job.Tracking)
+	if h.refused != nil {
+		return nil, h.refused
+	}
+	job.ID = queue.NewID()
+	if job.Key != "" {
+		job.ID = queue.KeyedID(page.ID, job.Key)
+	}
+	return job, nil
+}
+
+func (d *Door) body(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+	limited := http.MaxBytesReader(w, r.Body, d.cfg.MaxBody)
+	var body []byte
+	var err error
+	if n := r.ContentLength; n >= 0 && n <= d.cfg.MaxBody {
+		body = make([]byte, n)
+		_, err = io.ReadFull(limited, body)
+	} else {
+		body, err = io.ReadAll(limited)
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil:
+		return body, nil
+	case errors.As(err, &tooLarge):
+		return nil, &refusal{status: http.StatusRequestEntityTooLarge, text: "the body is over " + strconv.FormatInt(d.cfg.MaxBody, 10) + " bytes, the limit of this relay: shorten the message"}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &refusal{status: http.StatusRequestTimeout, text: "the body did not arrive in time: send it again"}
+	default:
+		return nil, &refusal{status: http.StatusBadRequest, text: "the body ended early: send as many bytes as Content-Length says"}
+	}
+}
+
+// headers reads the optional headers and keeps the first thing that is wrong with them.
+type headers struct {
+	http.Header
+	refused *refusal
+}
+
+func (h *headers) refuse(name, reason string) {
+	if h.refused == nil {
+		h.refused = &refusal{status: http.StatusBadRequest, text: "header " + name + " " + reason}
+	}
+}
+
+// maxText bounds a tracking header. Braze's ids are 36 characters.
+const maxText = 256
+
+func (h *headers) text(name string) string {
+	v := strings.TrimSpace(h.Get(name))
+	switch {
+	case v == "":
+	case len(v) > maxText:
+		h.refuse(name, "is longer than 256 bytes: shorten it")
+	case !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl):
+		h.refuse(name, "holds bytes that are no printable text: send plain UTF-8")
+	case strings.Contains(v, "{{") || strings.Contains(v, "{%"):
+		h.refuse(name, "holds Liquid that was not rendered: check the tag's spelling")
+	}
+	return v
+}
+
+// placeholder is what Braze renders as dispatch id in previews and test sends (Braze dispatch id documentation).
+const placeholder = "dispatch_id_for_unsent_campaign"
+
+// key returns what tells a repetition from a new message, or "" where nothing does. One dispatch goes to many people
+// and one person may get several messages, so it takes all three ids to make a key of them. The tab between them stands
+// in none of them (see text), so that different ids never make the same key.
+//
+// A key that is there but blank is no missing one: its Liquid came out empty, and the ids may be too coarse for a caller
+// who chose to send a key. Sending twice is the smaller harm.
+func (h *headers) key(t queue.Tracking) string {
+	const name = "Idempotency-Key"
+	key := h.text(name)
+	if len(h.Values(name)) == 0 && t.Dispatch != "" && t.User != "" && t.Message != "" {
+		key = t.Dispatch + "\t" + t.User + "\t" + t.Message
+	}
+	if strings.Contains(key, placeholder) {
+		return ""
+	}
+	return key
+}
+
+func (h *headers) lane(media bool) queue.Lane {
+	const name = "X-Brazier-Lane"
+	lane := queue.Bulk
+	switch v := h.text(name); strings.ToLower(v) {
+	case "", "bulk":
+	case "urgent":
+		lane = queue.Urgent
+	default:
+		h.refuse(name, "is neither urgent nor bulk")
+	}
+	if media {
+		return queue.Media
+	}
+	return lane
+}
+
+func (h *headers) expire(otherwise time.Duration) time.Duration {
+	const name = "X-Brazier-Expire"
+	v := h.text(name)
+	if v == "" {
+		return otherwise
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d < time.Second || d > queue.MaxExpire {
+		h.refuse(name, "is no time between 1s and 168h: write it like 30m or 6h")
+	}
+	return d
+}
