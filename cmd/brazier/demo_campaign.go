@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// posters is how many requests the campaign has under way at one time.
+const posters = 8
+
+// trouble is a message of the campaign that does not just arrive.
+type trouble struct {
+	at   int // which message of the campaign
+	psid string
+	what string
+}
+
+// troubles are spread over the campaign. The recipients are the sandbox's; see its help.
+var troubles = []trouble{
+	{3, "", "has no PSID in Braze"},
+	{5, "9000000551000001", "cannot be reached"},
+	{7, "9000000500000002", "meets an outage of Facebook's, once"},
+	{9, "9000000278000003", "wrote last more than a day ago"},
+	{11, "9000000444000004", "gets the message, but Facebook's answer is lost"},
+	{13, "9000000502000005", "meets an HTML error page, once"},
+}
+
+// post sends the campaign to the door as Braze would: templates rendered, several at a time, the dispatch in headers.
+func (d *demo) post(ctx context.Context) {
+	numbers := make(chan int)
+	var posting sync.WaitGroup
+	for range posters {
+		posting.Go(func() {
+			for n := range numbers {
+				d.tally.answered(d.postOne(ctx, n))
+			}
+		})
+	}
+	// As fast as a campaign of this size would come, and slow enough to watch.
+	pace := time.NewTicker(10 * time.Millisecond)
+	defer pace.Stop()
+	for n := range d.Messages {
+		select {
+		case <-ctx.Done():
+		case <-pace.C:
+			numbers <- n
+		}
+	}
+	if ctx.Err() == nil {
+		numbers <- d.Messages / 2 // one message is posted again, as Braze does when an answer is late
+	}
+	close(numbers)
+	posting.Wait()
+}
+
+func (d *demo) postOne(ctx context.Context, n int) (status int, answer string) {
+	page := d.pages[n%2]
+	psid := strconv.Itoa(2_000_000_000_000_000 + n)
+	for _, t := range troubles {
+		if t.at == n {
+			psid = t.psid
+		}
+	}
+	body, _ := json.Marshal(map[string]any{
+		"recipient":      map[string]string{"id": psid},
+		"messaging_type": "UPDATE",
+		"message":        map[string]string{"text": fmt.Sprintf("Hi %s, your order #%d has shipped.", names[n%len(names)], 48_000+n)},
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.door+"/v25.0/me/messages", bytes.NewReader(body))
+	if err != nil {
+		return 0, err.Error()
+	}
+	for name, value := range map[string]string{
+		"Content-Type":       "application/json",
+		"Authorization":      "Bearer " + d.keys[page.Name],
+		"X-Brazier-Campaign": "order-shipped",
+		"X-Brazier-Dispatch": "demo-dispatch",
+		"X-Brazier-Message":  "demo-message",
+		"X-Brazier-User":     fmt.Sprintf("braze-user-%d", n),
+	} {
+		req.Header.Set(name, value)
+	}
+	resp, err := d.client.Do(req)
+	if err != nil {
+		return 0, "no answer from the door"
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // a short answer is reported as it is
+	var got struct {
+		Status string
+		Error  struct{ Message string }
+	}
+	_ = json.Unmarshal(b, &got)
+	return resp.StatusCode, got.Status + got.Error.Message
+}
+
+var names = []string{"Ada", "Bela", "Chidi", "Dewi", "Emre", "Farah", "Goran", "Hana", "Ines", "Jonas"}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+const description = `Brazier stands between Braze webhook campaigns and Facebook Messenger: it takes what Braze posts, keeps it on disk, and delivers it with retries at the pace Facebook allows.
+
+New here? Run "brazier demo". It needs nothing, sends nothing to anybody, and shows the whole road.
+
+Every flag can also be set by the variable shown beside it. Exit codes: 0 stopped as asked, 1 failed, 2 wrong settings, 3 stopped before everything was drained.`
+
+var groups = []kong.Group{
+	{Key: "door", Title: "The door (takes messages from Braze):"},
+	{Key: "pages", Title: "Pages:"},
+	{Key: "graph", Title: "Facebook:"},
+	{Key: "queue", Title: "The queue (NATS JetStream):"},
+	{Key: "embedded", Title: "The queue (NATS JetStream inside this process):"},
+	{Key: "sandbox", Title: "The simulated Send API:"},
+	{Key: "ops", Title: "Operations:"},
+	{Key: "log", Title: "Logs (to standard error):"},
+}
+
+// vars are values that help texts and defaults share with the code.
+var vars = kong.Vars{
+	"graph_url":     "https://graph.facebook.com",
+	"graph_version": "v25.0",
+	"pages_help":    "YAML file with the pages: ids, tokens, keys and rates. \"brazier check\" tells what is wrong with it.",
+}
+
+type commands struct {
+	Demo    demoCommand    `cmd:"" help:"Show the whole road: everything in this process, against a simulated Facebook. Needs no configuration."`
+	Serve   serveCommand   `cmd:"" help:"Run everything on one machine: door, worker, and a queue in a directory."`
+	Ingress ingressCommand `cmd:"" help:"Run the door alone, against NATS servers. Any number of them may run."`
+	Worker  workerCommand  `cmd:"" help:"Run a worker alone, against NATS servers. Any number of them may run."`
+	Sandbox sandboxCommand `cmd:"" help:"Run a simulated Send API, to try things without Facebook."`
+	Check   checkCommand   `cmd:"" help:"Print the settings as the other commands would see them, secrets masked, and all that is wrong with them."`
+}
+
+type pagesFlags struct {
+	Pages string `name:"pages" default:"pages.yaml" type:"path" group:"pages" help:"${pages_help}"`
+}
+
+type doorFlags struct {
+	Listen    string        `name:"listen" default:"127.0.0.1:8080" group:"door" help:"Address of the door. Braze reaches ports 80 and 443 only: put a proxy with TLS before it."`
+	MaxBody   int64         `name:"max-body" default:"262144" group:"door" help:"Largest body of a request, in bytes."`
+	StoreWait time.Duration `name:"store-wait" default:"15s" group:"door" help:"How long a request waits for the queue to take its message before it is answered 503. Braze allows 90s."`
+}
+
+type graphFlags struct {
+	GraphURL      string        `name:"graph-url" default:"${graph_url}" group:"graph" help:"Where the Graph API is. Point it at a sandbox to send nothing to anybody."`
+	GraphVersion  string        `name:"graph-version" default:"${graph_version}" group:"graph" help:"Version of the Graph API that is called, whatever version the caller's URL has."`
+	GraphInsecure bool          `name:"graph-insecure" group:"graph" help:"Allow http:// to another machine: for a sandbox in a container network. Tokens cross that network in the clear."`
+	SendTimeout   time.Duration `name:"send-timeout" default:"90s" group:"graph" help:"How long a call to the Send API may take. Facebook takes up to 75s to fetch a video; a call given up before its answer is in doubt."`
+}
+
+type natsFlags struct {
+	NatsURL   string `name:"nats-url" default:"nats://127.0.0.1:4222" group:"queue" help:"NATS servers, separated by commas. A server that is not there is waited for."`
+	NatsCreds string `name:"nats-creds" type:"path" group:"queue" help:"Credentials file for NATS."`
+	NatsCA    string `name:"nats-ca" type:"path" group:"queue" help:"PEM file with the authority of the NATS servers' certificates."`
+	Replicas  int    `name:"replicas" default:"0" group:"queue" help:"Replicas of the streams when they are first made. 0: three on a cluster, else one."`
+}
+
+type embeddedFlags struct {
+	Data string `name:"data" default:"brazier-data" type:"path" group:"embedded" help:"Directory of the queue. It belongs to one process at a time."`
+	Sync string `name:"sync" default:"always" enum:"always,interval" group:"embedded" help:"always: a message is flushed to the disk before it is answered 202, and outlives a power cut. interval: flushed every 100ms, several times as fast; outlives a crash of the process, but a power cut loses the last moment."`
+}
+
+// streamFlags shape the streams when they are first made.
+type streamFlags struct {
+	MaxQueue  int64         `name:"max-queue" default:"10737418240" group:"queue" help:"Bytes of undelivered messages that are kept before the door answers 503. Used when the stream is first made."`
+	KeyWindow time.Duration `name:"key-window" default:"2h" group:"queue" help:"How long an idempotency key is remembered. Used when the stream is first made."`
+}
+
+type opsFlags struct {
+	OpsListen string `name:"ops-listen" default:"${ops_listen}" group:"ops" help:"Address of /healthz and /readyz, or off."`
+}

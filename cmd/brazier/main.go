@@ -1,0 +1,105 @@
+// Command brazier relays what Braze webhook campaigns post to Facebook Messenger, through a durable queue.
+//
+// This package holds flags, environment, the page file, signals, exit codes and wiring. A role (serve, ingress, worker)
+// is a list of parts; see parts.go. What the parts do stands in the packages they come from.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes. Scripts and orchestrators rely on them.
+const (
+	exitOK        = 0 // stopped as asked, nothing left in flight; or the command did what it says
+	exitFailed    = 1 // something went wrong while it ran, or check found a fault
+	exitUsage     = 2 // the command line, the environment or the page file is wrong; nothing was started
+	exitUndrained = 3 // stopped by a second signal, or out of the shutdown budget: what was in flight may be sent again
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// stdio is where a command writes: answers to out, logs and complaints to err.
+type stdio struct {
+	out, err io.Writer
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// After the first signal the default action is restored by hand: a second one ends the process at once, with a code
+	// that says so.
+	defer context.AfterFunc(ctx, func() {
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		go func() {
+			<-again
+			fmt.Fprintln(stderr, "brazier: second signal, ending at once")
+			os.Exit(exitUndrained)
+		}()
+	})()
+	return execute(ctx, args, stdio{stdout, stderr})
+}
+
+// execute is run without the process around it, for tests.
+func execute(ctx context.Context, args []string, std stdio) int {
+	var cli commands
+	exited := -1
+	parser, err := kong.New(&cli,
+		kong.Name("brazier"),
+		kong.Description(description),
+		kong.DefaultEnvars("BRAZIER"),
+		kong.Writers(std.out, std.err),
+		kong.Exit(func(code int) { exited = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 110}),
+		kong.ExplicitGroups(groups),
+		kong.Vars(vars),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+	)
+	if err != nil { // the struct tags are wrong: a defect, found by every test
+		panic(err)
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(std.err, "brazier: %v\nSee brazier --help.\n", err)
+		return exitUsage
+	}
+	return exitCode(parsed.Run(), std.err)
+}
+
+// usageError is a wrong setting: nothing was started.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// silent is an error that has been told to the user already.
+type silent struct{ error }
+
+func exitCode(err error, stderr io.Writer) int {
+	if err == nil {
+		return exitOK
+	}
+	if !errors.As(err, new(silent)) {
+		fmt.Fprintf(stderr, "brazier: %v\n", err)
+	}
+	switch {
+	case errors.As(err, new(usageError)):
+		return exitUsage
+	case errors.Is(err, errUndrained):
+		return exitUndrained
+	}
+	return exitFailed
+}

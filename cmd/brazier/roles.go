@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/embedded"
+	"github.com/brazier-relay/brazier/queue/ingress"
+	"github.com/brazier-relay/brazier/sendapi"
+	"github.com/brazier-relay/brazier/worker"
+	"github.com/brazier-relay/brazier/worker/deliver"
+)
+
+type serveCommand struct {
+	doorFlags
+	pagesFlags
+	graphFlags
+	embeddedFlags
+	streamFlags
+	opsFlags `set:"ops_listen=127.0.0.1:8081"`
+	logFlags
+}
+
+type ingressCommand struct {
+	doorFlags
+	pagesFlags
+	natsFlags
+	streamFlags
+	opsFlags `set:"ops_listen=127.0.0.1:8081"`
+	logFlags
+}
+
+type workerCommand struct {
+	pagesFlags
+	graphFlags
+	natsFlags
+	streamFlags
+	opsFlags `set:"ops_listen=127.0.0.1:8082"`
+	logFlags
+}
+
+func (c serveCommand) Run(ctx context.Context, std stdio) error {
+	return c.run(ctx, c.logger(std.err), nil)
+}
+
+// run is Run with a word to the caller once everything is open.
+func (c serveCommand) run(ctx context.Context, log *zap.Logger, ready func(*house)) error {
+	pages, err := readPages(c.Pages)
+	if err != nil {
+		return usageError{err}
+	}
+	h := &house{log: log, pages: pages, ready: ready}
+	h.queueConfig = queue.Config{MaxBytes: c.MaxQueue, Window: c.KeyWindow}
+	return h.live(ctx, "serve",
+		h.ops(c.opsFlags),
+		h.server(c.embeddedFlags),
+		h.queue(),
+		h.worker(&c.graphFlags),
+		h.door(c.doorFlags),
+	)
+}
+
+func (c ingressCommand) Run(ctx context.Context, std stdio) error {
+	pages, err := readPages(c.Pages)
+	if err != nil {
+		return usageError{err}
+	}
+	h := &house{log: c.logger(std.err), pages: pages, queueConfig: c.queueConfig("ingress", c.streamFlags)}
+	return h.live(ctx, "ingress", h.ops(c.opsFlags), h.queue(), h.door(c.doorFlags))
+}
+
+func (c workerCommand) Run(ctx context.Context, std stdio) error {
+	pages, err := readPages(c.Pages)
+	if err != nil {
+		return usageError{err}
+	}
+	h := &house{log: c.logger(std.err), pages: pages, queueConfig: c.queueConfig("worker", c.streamFlags)}
+	return h.live(ctx, "worker", h.ops(c.opsFlags), h.queue(), h.worker(&c.graphFlags))
+}
+
+func (f natsFlags) queueConfig(role string, s streamFlags) queue.Config {
+	return queue.Config{
+		URL: f.NatsURL, Name: "brazier-" + role, CredentialsFile: f.NatsCreds, CAFile: f.NatsCA,
+		Replicas: f.Replicas, MaxBytes: s.MaxQueue, Window: s.KeyWindow,
+	}
+}
+
+// house is what the parts of one process share. Each field below the line is set by the part that makes it, when it
+// opens, and used by parts that open later.
+type house struct {
+	log         *zap.Logger
+	pages       []pageConfig
+	queueConfig queue.Config
+	ready       func(*house) // optional: called once everything is open
+
+	jobs   *queue.Queue
+	doorAt string // address the door listens on
+
+	serving atomic.Pointer[queue.Queue] // set while everything is open
+}
+
+// live runs a role from its first to its last line of log.
+func (h *house) live(ctx context.Context, role string, parts ...part) error {
+	parts = append(parts, part{name: "announcement",
+		open: func(context.Context) error {
+			h.serving.Store(h.jobs)
+			h.log.Info("started", zap.String("event", "started"), zap.String("role", role), zap.String("version", version()),
+				zap.String("address", h.doorAt), zap.Int("pages", len(h.pages)))
+			if h.ready != nil {
+				h.ready(h)
+			}
+			return nil
+		},
+		close: func() error { h.serving.Store(nil); return nil },
+	})
+	h.log.Info("starting", zap.String("event", "starting"), zap.String("role", role), zap.String("version", version()))
+	err := runParts(ctx, h.log, parts)
+	code := exitOK
+	switch {
+	case errors.Is(err, errUndrained):
+		code = exitUndrained
+	case err != nil:
+		code = exitFailed
+	}
+	h.log.Info("stopped", zap.String("event", "stopped"), zap.String("role", role), zap.Int("exit_code", code))
+	return err
+}
+
+// server is JetStream in this process.
+func (h *house) server(f embeddedFlags) part {
+	var srv *embedded.Server
+	return part{
+		name: "JetStream",
+		open: func(context.Context) (err error) {
+			srv, err = embedded.Start(embedded.Config{Dir: f.Data, Sync: embedded.Sync(f.Sync), Log: component(h.log, "nats")})
+			if errors.Is(err, embedded.ErrInUse) {
+				return usageError{fmt.Errorf("--data: %w: stop it, or give this one a directory of its own", err)}
+			}
+			h.queueConfig.InProcess = srv
+			return err
+		},
+		close: func() error { return srv.Close() },
+	}
+}
+
+// queue is the connection to JetStream, wherever that is.
+func (h *house) queue() part {
+	return part{
+		name: "queue",
+		open: func(ctx context.Context) (err error) {
+			h.queueConfig.Log = component(h.log, "queue")
+			h.jobs, err = queue.Open(ctx, h.queueConfig)
+			return err
+		},
+		close: func() error { h.jobs.Close(); return nil },
+	}
+}
+
+// door takes messages.
+func (h *house) door(f doorFlags) part {
+	var door *ingress.Door
+	return part{
+		name: "door",
+		open: func(context.Context) (err error) {
+			cfg := ingress.Config{Queue: h.jobs, Listen: f.Listen, MaxBody: f.MaxBody, Wait: f.StoreWait, Log: component(h.log, "ingress")}
+			for _, p := range h.pages {
+				cfg.Pages = append(cfg.Pages, ingress.Page{ID: p.ID, Name: p.Name, Keys: p.Keys, Expire: p.Expire})
+			}
+			if door, err = ingress.Open(cfg); err != nil {
+				return usageError{fmt.Errorf("--listen: %w", err)}
+			}
+			h.doorAt = door.Addr().String()
+			return nil
+		},
+		run:   func(ctx context.Context) error { return door.Run(ctx) },
+		close: func() error { return door.Close() },
+	}
+}
+
+// worker delivers messages. f is read when the part opens.
+func (h *house) worker(f *graphFlags) part {
+	var client *sendapi.Client
+	var w *worker.Worker
+	return part{
+		name: "worker",
+		open: func(context.Context) (err error) {
+			log := component(h.log, "worker")
+			if warning := sendapi.VersionWarning(f.GraphVersion, time.Now()); warning != "" {
+				log.Warn("Graph API version", zap.String("event", "graph_version"), zap.String("reason", warning))
+			}
+			client, err = sendapi.NewClient(sendapi.Config{GraphURL: f.GraphURL, Version: f.GraphVersion, Timeout: f.SendTimeout, AllowPlainHTTP: f.GraphInsecure})
+			if err != nil {
+				return usageError{fmt.Errorf("--graph-url, --graph-version: %w", err)}
+			}
+			sends := deliver.Config{Client: client, Log: log}
+			cfg := worker.Config{Queue: h.jobs, Log: log}
+			for _, p := range h.pages {
+				sends.Pages = append(sends.Pages, deliver.Page{ID: p.ID, Name: p.Name, Credentials: p.Secrets.watched(), InDoubt: p.InDoubt})
+				cfg.Pages = append(cfg.Pages, worker.Page{ID: p.ID, Name: p.Name, Rate: p.Rate, MediaRate: p.MediaRate, MaxInFlight: p.MaxInFlight})
+			}
+			if cfg.Handler, err = deliver.New(sends); err != nil {
+				return err
+			}
+			w, err = worker.New(cfg)
+			return err
+		},
+		run: func(ctx context.Context) error {
+			err := w.Run(ctx)
+			h.log.Info("worker drained", zap.String("event", "drained"), zap.Int("left_in_flight", w.InFlight()))
+			return err
+		},
+		close: func() error { client.Close(); return nil },
+	}
+}
+
+// version is the module's, as the Go tool stamped it into the binary.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

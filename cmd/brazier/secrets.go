@@ -1,0 +1,71 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/brazier-relay/brazier/sendapi"
+)
+
+// secrets say where a page's credentials are.
+type secrets struct {
+	Token, TokenFile, AppSecretFile string
+}
+
+// read returns the credentials as they are now. Errors name files, never what is in them.
+func (s secrets) read() (sendapi.Credentials, error) {
+	cred := sendapi.Credentials{Token: s.Token}
+	var err error
+	if s.TokenFile != "" {
+		if cred.Token, err = readSecret("token_file", s.TokenFile); err != nil {
+			return sendapi.Credentials{}, err
+		}
+	}
+	if s.AppSecretFile != "" {
+		if cred.AppSecret, err = readSecret("app_secret_file", s.AppSecretFile); err != nil {
+			return sendapi.Credentials{}, err
+		}
+	}
+	return cred, nil
+}
+
+func readSecret(field, path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		var cause *os.PathError
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
+		return "", fmt.Errorf("%s: %s cannot be read: %w", field, path, err)
+	}
+	value := strings.TrimSpace(string(b))
+	if value == "" {
+		return "", fmt.Errorf("%s: %s is empty: put the secret into it", field, path)
+	}
+	return value, nil
+}
+
+// recheck is how old credentials from files may be.
+const recheck = 2 * time.Second
+
+// watched returns the credentials, read again from their files every few seconds, so that a new token is used without a
+// restart. It is safe for concurrent use.
+func (s secrets) watched() func() (sendapi.Credentials, error) {
+	var mu sync.Mutex
+	var cred sendapi.Credentials
+	var err error
+	var at time.Time
+	return func() (sendapi.Credentials, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(at) > recheck {
+			cred, err = s.read()
+			at = time.Now()
+		}
+		return cred, err
+	}
+}
