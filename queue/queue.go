@@ -126,10 +126,10 @@ func (q *Queue) options() []nats.Option {
 		nats.MaxPingsOutstanding(2),
 		nats.ClosedHandler(func(*nats.Conn) { close(q.closed) }),
 		nats.ConnectHandler(func(nc *nats.Conn) {
-			q.log.Info("connected to NATS", zap.String("event", "connected"), zap.String("address", nc.ConnectedUrlRedacted()))
+			q.log.Info("connected to NATS", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			q.log.Info("connected to NATS again", zap.String("event", "connected"), zap.String("address", nc.ConnectedUrlRedacted()))
+			q.log.Info("connected to NATS again", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if err != nil { // nil when we closed it
@@ -196,7 +196,15 @@ func cause(err, otherwise error) error {
 	return otherwise
 }
 
-// address names the server without a password.
+// server names the server that nc is connected to.
+func (q *Queue) server(nc *nats.Conn) string {
+	if q.cfg.InProcess != nil {
+		return "in-process"
+	}
+	return nc.ConnectedUrlRedacted()
+}
+
+// address names the servers that were asked for, without a password.
 func (q *Queue) address() string {
 	if q.cfg.InProcess != nil {
 		return "in-process"

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,6 +26,8 @@ const (
 )
 
 func main() {
+	// Where a peer misbehaves, net/http quotes its bytes to the standard logger. Nothing here writes to it on purpose.
+	log.SetOutput(io.Discard)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -95,7 +98,13 @@ func exitCode(err error, stderr io.Writer) int {
 	if !errors.As(err, new(silent)) {
 		fmt.Fprintf(stderr, "brazier: %v\n", err)
 	}
+	return codeOf(err)
+}
+
+func codeOf(err error) int {
 	switch {
+	case err == nil:
+		return exitOK
 	case errors.As(err, new(usageError)):
 		return exitUsage
 	case errors.Is(err, errUndrained):

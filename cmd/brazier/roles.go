@@ -47,17 +47,11 @@ type workerCommand struct {
 }
 
 func (c serveCommand) Run(ctx context.Context, std stdio) error {
-	return c.run(ctx, c.logger(std.err), nil)
-}
-
-// run is Run with a word to the caller once everything is open.
-func (c serveCommand) run(ctx context.Context, log *zap.Logger, ready func(*house)) error {
 	pages, err := readPages(c.Pages)
 	if err != nil {
 		return usageError{err}
 	}
-	h := &house{log: log, pages: pages, ready: ready}
-	h.queueConfig = queue.Config{MaxBytes: c.MaxQueue, Window: c.KeyWindow}
+	h := newHouse(c.logger(std.err), pages, queue.Config{MaxBytes: c.MaxQueue, Window: c.KeyWindow})
 	return h.live(ctx, "serve",
 		h.ops(c.opsFlags),
 		h.server(c.embeddedFlags),
@@ -72,7 +66,7 @@ func (c ingressCommand) Run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return usageError{err}
 	}
-	h := &house{log: c.logger(std.err), pages: pages, queueConfig: c.queueConfig("ingress", c.streamFlags)}
+	h := newHouse(c.logger(std.err), pages, c.queueConfig("ingress", c.streamFlags))
 	return h.live(ctx, "ingress", h.ops(c.opsFlags), h.queue(), h.door(c.doorFlags))
 }
 
@@ -81,7 +75,7 @@ func (c workerCommand) Run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return usageError{err}
 	}
-	h := &house{log: c.logger(std.err), pages: pages, queueConfig: c.queueConfig("worker", c.streamFlags)}
+	h := newHouse(c.logger(std.err), pages, c.queueConfig("worker", c.streamFlags))
 	return h.live(ctx, "worker", h.ops(c.opsFlags), h.queue(), h.worker(&c.graphFlags))
 }
 
@@ -98,38 +92,32 @@ type house struct {
 	log         *zap.Logger
 	pages       []pageConfig
 	queueConfig queue.Config
-	ready       func(*house) // optional: called once everything is open
 
-	jobs   *queue.Queue
-	doorAt string // address the door listens on
+	jobs     *queue.Queue
+	doorAt   string     // address the door listens on
+	inFlight func() int // messages in the worker's hands
 
 	serving atomic.Pointer[queue.Queue] // set while everything is open
 }
 
+func newHouse(log *zap.Logger, pages []pageConfig, cfg queue.Config) *house {
+	return &house{log: log, pages: pages, queueConfig: cfg, inFlight: func() int { return 0 }}
+}
+
 // live runs a role from its first to its last line of log.
 func (h *house) live(ctx context.Context, role string, parts ...part) error {
+	log := h.log.With(zap.String("role", role), zap.String("version", version()))
+	log.Info("starting", zap.String("event", "starting"))
 	parts = append(parts, part{name: "announcement",
 		open: func(context.Context) error {
 			h.serving.Store(h.jobs)
-			h.log.Info("started", zap.String("event", "started"), zap.String("role", role), zap.String("version", version()),
-				zap.String("address", h.doorAt), zap.Int("pages", len(h.pages)))
-			if h.ready != nil {
-				h.ready(h)
-			}
+			log.Info("started", zap.String("event", "started"), zap.String("address", h.doorAt), zap.Int("pages", len(h.pages)))
 			return nil
 		},
 		close: func() error { h.serving.Store(nil); return nil },
 	})
-	h.log.Info("starting", zap.String("event", "starting"), zap.String("role", role), zap.String("version", version()))
-	err := runParts(ctx, h.log, parts)
-	code := exitOK
-	switch {
-	case errors.Is(err, errUndrained):
-		code = exitUndrained
-	case err != nil:
-		code = exitFailed
-	}
-	h.log.Info("stopped", zap.String("event", "stopped"), zap.String("role", role), zap.Int("exit_code", code))
+	err := runParts(ctx, log, parts)
+	log.Info("stopped", zap.String("event", "stopped"), zap.Int("left_in_flight", h.inFlight()), zap.Int("exit_code", codeOf(err)))
 	return err
 }
 
@@ -208,14 +196,12 @@ func (h *house) worker(f *graphFlags) part {
 			if cfg.Handler, err = deliver.New(sends); err != nil {
 				return err
 			}
-			w, err = worker.New(cfg)
+			if w, err = worker.New(cfg); err == nil {
+				h.inFlight = w.InFlight
+			}
 			return err
 		},
-		run: func(ctx context.Context) error {
-			err := w.Run(ctx)
-			h.log.Info("worker drained", zap.String("event", "drained"), zap.Int("left_in_flight", w.InFlight()))
-			return err
-		},
+		run:   func(ctx context.Context) error { return w.Run(ctx) },
 		close: func() error { client.Close(); return nil },
 	}
 }
