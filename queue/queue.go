@@ -61,13 +61,13 @@ func (c *Config) setDefaults() error {
 	}
 	switch {
 	case c.Replicas < 0 || c.Replicas > 5:
-		return fmt.Errorf("Replicas: %d is not between 1 and 5", c.Replicas)
+		return fmt.Errorf("field Replicas: %d is not between 1 and 5", c.Replicas)
 	case c.Window < time.Second:
-		return fmt.Errorf("Window: %v is under a second", c.Window)
+		return fmt.Errorf("field Window: %v is under a second", c.Window)
 	case c.MaxBytes < 1<<20:
-		return fmt.Errorf("MaxBytes: %d is under 1 MiB", c.MaxBytes)
+		return fmt.Errorf("field MaxBytes: %d is under 1 MiB", c.MaxBytes)
 	case c.DeadMaxAge < time.Minute:
-		return fmt.Errorf("DeadMaxAge: %v is under a minute", c.DeadMaxAge)
+		return fmt.Errorf("field DeadMaxAge: %v is under a minute", c.DeadMaxAge)
 	}
 	return nil
 }
