@@ -110,7 +110,7 @@ func (e event) number(name string) int64 { n, _ := e[name].(int64); return n }
 func (e event) error() string {
 	code, subcode := int(e.number("code")), int(e.number("subcode"))
 	if code == 0 {
-		return e.text("class") + ": no error of Facebook's was read"
+		return strings.TrimPrefix(e.text("reason"), "sendapi: ")
 	}
 	number := strconv.Itoa(code)
 	if subcode != 0 {
@@ -144,7 +144,7 @@ func (t *tally) happened(e event) {
 		t.tell("%s: will try again in %d ms (%s)", e.text("page"), e.number("delay_ms"), e.error())
 	case "in_doubt":
 		c.inDoubt++
-		t.reasons["in doubt\x00"+e.text("action")+": "+e.text("cause")]++
+		t.reasons["in doubt\x00"+strings.TrimPrefix(e.text("cause"), "sendapi: ")+" ("+e.text("action")+")"]++
 	case "held":
 		c.throttled++
 		t.reasons["held\x00"+e.text("page")+": "+e.error()]++
