@@ -123,6 +123,8 @@ type graphError struct {
 	Subcode   json.RawMessage `json:"error_subcode"`
 	Transient json.RawMessage `json:"is_transient"`
 	TraceID   json.RawMessage `json:"fbtrace_id"`
+	UserTitle json.RawMessage `json:"error_user_title"`
+	UserMsg   json.RawMessage `json:"error_user_msg"`
 }
 
 // decodeError reads the value of "error", and returns nil where there is none.
@@ -143,9 +145,16 @@ func decodeError(status int, raw json.RawMessage) *Error {
 		Transient: rawBool(g.Transient),
 		TraceID:   mark(rawString(g.TraceID)),
 		Param:     paramIn(rawString(g.Message)),
+
+		UserMessage: userMessage(rawString(g.UserTitle), rawString(g.UserMsg)),
 	}
 	e.Class = classify(e.Code, e.Subcode, e.Transient, status)
 	return e
+}
+
+func userMessage(title, text string) UserMessage {
+	joined := strings.Trim(title+": "+text, ": ")
+	return UserMessage(strings.ToValidUTF8(joined[:min(len(joined), maxUserMessage)], ""))
 }
 
 // rawString returns a JSON string, and "" for anything else.

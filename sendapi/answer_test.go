@@ -280,6 +280,32 @@ func TestErrorShowsNothingOfTheRequest(t *testing.T) {
 	}
 }
 
+func TestUserMessage(t *testing.T) {
+	tests := []struct{ title, text, want string }{
+		{"Send Message Recipient Not Available", "This person isn't available", "Send Message Recipient Not Available: This person isn't available"},
+		{"", "This person isn't available", "This person isn't available"},
+		{"A title", "", "A title"},
+		{"", "", ""},
+		{strings.Repeat("ä", 300), "", strings.Repeat("ä", 250)}, // 500 bytes
+		{"x" + strings.Repeat("ä", 300), "", "x" + strings.Repeat("ä", 249)},
+	}
+	for _, tt := range tests {
+		body, err := json.Marshal(map[string]any{"error": map[string]any{"code": 551, "error_user_title": tt.title, "error_user_msg": tt.text}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := decodeFailure(t, 400, string(body))
+		if got := string(e.UserMessage); got != tt.want {
+			t.Errorf("%q, %q: got %q, want %q", tt.title, tt.text, got, tt.want)
+		}
+		marshalled, err := json.Marshal(e)
+		printed := fmt.Sprintf("%v %+v %#v %s %q %s", *e, *e, e.UserMessage, e.UserMessage, e, marshalled)
+		if err != nil || tt.want != "" && strings.Contains(printed, tt.want) {
+			t.Errorf("printed as %s, error %v", printed, err)
+		}
+	}
+}
+
 func TestParam(t *testing.T) {
 	tests := []struct{ sentence, want string }{
 		{"(#100) The parameter message[attachment][payload] is required", "message[attachment][payload]"},
