@@ -26,6 +26,8 @@ const (
 	// expiry, with heartbeats at half of it telling a dead server from an empty lane.
 	pullExpiry    = 30 * time.Second
 	pullHeartbeat = 15 * time.Second
+	// pullAnswer is how long the answer to a pull request may be under way while there are jobs.
+	pullAnswer = 100 * time.Millisecond
 )
 
 // Source hands out the jobs of one page and lane. Several processes may have a Source for the same lane; each job goes
@@ -36,13 +38,15 @@ type Source struct {
 	lane Lane
 	max  int
 
+	heartbeat time.Duration // pullHeartbeat, less in tests
+
 	stop chan struct{} // closed by Stop
 
 	mu      sync.Mutex
 	stopped bool
 	msgs    jetstream.MessagesContext // nil between two subscriptions
 	epoch   uint64                    // the connection's reconnects when msgs began
-	renewed bool                      // msgs is drained, to make place for another after a reconnect
+	drained chan struct{}             // not nil: msgs gets no more jobs once it is closed
 }
 
 // Source returns the jobs of one page and lane. At most buffer-1 of them wait in this process for Next, out of other
@@ -50,7 +54,7 @@ type Source struct {
 // puts back what it still returns, and takes a new one, or a job may be handed out twice. It makes the consumer on the
 // first Next.
 func (q *Queue) Source(page string, lane Lane, buffer int) *Source {
-	return &Source{q: q, page: page, lane: lane, max: max(buffer, 1), stop: make(chan struct{})}
+	return &Source{q: q, page: page, lane: lane, max: max(buffer, 1), heartbeat: pullHeartbeat, stop: make(chan struct{})}
 }
 
 // Next returns the next job. It waits for one, over every restart of the server, until [Source.Stop]; then it returns
@@ -69,16 +73,23 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 				return s.q.delivery(ctx, s.page, s.lane, msg), nil
 			}
 		}
-		stopped, renewed := s.ended()
-		switch {
-		case stopped || errors.Is(err, jetstream.ErrConnectionClosed):
-			return nil, ErrStopped
-		case renewed:
+		if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			// Nobody has our request: the consumer was deleted between two of them, or its server is gone.
+			s.drain()
 			continue
 		}
-		// The consumer was deleted, or could not be made: make it again.
-		s.q.log.Warn("no jobs to be had, trying again", zap.String("event", "consumer_lost"),
-			zap.String("page", s.page), zap.String("lane", string(s.lane)), zap.Error(redact(err)))
+		stopped, renew := s.ended()
+		switch {
+		case stopped || errors.Is(err, jetstream.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionClosed):
+			return nil, ErrStopped
+		case renew:
+			continue
+		}
+		// The consumer was deleted, or could not be made: make it again. An outage is told of by others.
+		if s.q.Connected() {
+			s.q.log.Warn("no jobs to be had, trying again", zap.String("event", "consumer_lost"),
+				zap.String("page", s.page), zap.String("lane", string(s.lane)), zap.Error(redact(err)))
+		}
 		select {
 		case <-s.stop:
 		case <-time.After(wait.NextBackOff()):
@@ -93,17 +104,19 @@ var ErrStopped = errors.New("source is stopped")
 func (s *Source) subscription(ctx context.Context) (jetstream.MessagesContext, error) {
 	epoch := s.q.nc.Stats().Reconnects
 	s.mu.Lock()
-	msgs, stopped := s.msgs, s.stopped
-	if msgs != nil && epoch != s.epoch && !s.renewed {
+	if s.msgs != nil && epoch != s.epoch {
 		// After a reconnect the subscription asks for a whole buffer more, however full its buffer is, and what does not
 		// fit is dropped without a word (nats.go 1.55). So it is emptied first, and replaced.
-		msgs.Drain()
-		s.renewed = true
+		s.drainLocked()
 	}
+	msgs, drained, stopped := s.msgs, s.drained, s.stopped
 	s.mu.Unlock()
 	switch {
+	case drained != nil:
+		<-drained
+		return msgs, nil // what is in its buffer is still to be had
 	case msgs != nil:
-		return msgs, nil // also after Stop: what is in its buffer is still to be had
+		return msgs, nil
 	case stopped:
 		return nil, ErrStopped
 	}
@@ -123,8 +136,7 @@ func (s *Source) subscription(ctx context.Context) (jetstream.MessagesContext, e
 	msgs, err = consumer.Messages(
 		jetstream.PullMaxMessages(s.max),
 		jetstream.PullExpiry(pullExpiry),
-		jetstream.PullHeartbeat(pullHeartbeat),
-		jetstream.WithMessagesErrOnMissingHeartbeat(false), // it asks again by itself
+		jetstream.PullHeartbeat(s.heartbeat),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
@@ -132,20 +144,38 @@ func (s *Source) subscription(ctx context.Context) (jetstream.MessagesContext, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		msgs.Stop()
+		msgs.Stop() // it has asked for nothing yet
 		return nil, ErrStopped
 	}
 	s.msgs, s.epoch = msgs, epoch
 	return msgs, nil
 }
 
-// ended notes that the subscription gives no more, and tells whether that was asked for, and by whom.
-func (s *Source) ended() (stopped, renewed bool) {
+// drain ends the subscription: what it has asked for still comes, and Next asks for no more.
+func (s *Source) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	renewed = s.renewed
-	s.msgs, s.renewed = nil, false
-	return s.stopped, renewed
+	s.drainLocked()
+}
+
+// drainLocked waits before it unsubscribes. What the server sends to a subscription that is gone it counts as delivered
+// all the same (nats-server 2.15.2), and a job on its first delivery would then come back as one in doubt.
+func (s *Source) drainLocked() {
+	if s.msgs == nil || s.drained != nil {
+		return
+	}
+	msgs, drained := s.msgs, make(chan struct{})
+	s.drained = drained
+	time.AfterFunc(pullAnswer, func() { msgs.Drain(); close(drained) })
+}
+
+// ended notes that the subscription gives no more, and tells whether that was asked for, and by whom.
+func (s *Source) ended() (stopped, renew bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	renew = s.drained != nil
+	s.msgs, s.drained = nil, nil
+	return s.stopped, renew
 }
 
 // Stop asks for no more jobs. It does not wait; see Next for what follows.
@@ -157,9 +187,7 @@ func (s *Source) Stop() {
 	}
 	s.stopped = true
 	close(s.stop)
-	if s.msgs != nil {
-		s.msgs.Drain()
-	}
+	s.drainLocked()
 }
 
 // Delivery is one job in this worker's hands, to be settled by exactly one of Done, Retry, Release and Bury. An
@@ -177,7 +205,10 @@ type Delivery struct {
 	msg       jetstream.Msg
 	delivered uint64 // the server's count of deliveries, this one included
 	recorded  bool   // a retry record exists and goes with the job
-	renewal   *time.Timer
+
+	mu      sync.Mutex // between renew and the settlement
+	renewal *time.Timer
+	settled bool
 }
 
 func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstream.Msg) *Delivery {
@@ -187,20 +218,46 @@ func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstr
 		stored, d.delivered = meta.Timestamp, meta.NumDelivered
 	}
 	d.Job = readJob(page, lane, msg.Headers(), msg.Data(), stored)
-	if d.ID == "" { // published by hand, without a message id
+	switch { // published by hand
+	case d.ID == "":
 		d.ID = "UNNAMED" + strconv.FormatInt(stored.UnixNano(), 36)
+	case !isID(d.ID):
+		d.ID = KeyedID(page, d.ID)
 	}
+	d.mu.Lock()
 	d.renewal = time.AfterFunc(Lease/3, d.renew)
+	d.mu.Unlock()
 	if d.delivered > 1 {
 		d.recall(ctx)
 	}
 	return d
 }
 
-// renew begins the lease anew. It runs on the timer's goroutine; what it loses to a race with a settlement is nothing,
-// since the server ignores word of a job that is settled.
+// renew begins the lease anew. It runs on the timer's goroutine.
 func (d *Delivery) renew() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.settled {
+		return
+	}
 	if err := d.msg.InProgress(); err == nil || errors.Is(err, nats.ErrReconnectBufExceeded) {
 		d.renewal.Reset(Lease / 3)
 	}
+}
+
+// settle ends the renewals. A job that was put back must not be renewed any more: that would take its delay from it.
+func (d *Delivery) settle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settled = true
+	d.renewal.Stop()
+}
+
+// putBack asks for the job to be handed out again after delay.
+func (d *Delivery) putBack(ctx context.Context, delay time.Duration) error {
+	return retry(ctx, func(context.Context) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.msg.NakWithDelay(delay)
+	})
 }

@@ -88,14 +88,21 @@ func jobSubject(page string, lane Lane) string { return jobSubjects + page + "."
 // check refuses a job that could not be stored under its own subject or found again.
 func (j *Job) check() error {
 	switch {
-	case j.ID == "":
-		return fmt.Errorf("job has no id")
+	case !isID(j.ID):
+		return fmt.Errorf("job id %q is not made of letters, digits, - and _", j.ID)
 	case !isPageID(j.Page):
 		return fmt.Errorf("page %q is not a Facebook page id (digits only)", j.Page)
 	case j.Lane != Urgent && j.Lane != Bulk && j.Lane != Media:
 		return fmt.Errorf("lane %q is none of urgent, bulk, media", j.Lane)
 	}
 	return nil
+}
+
+// isID reports whether s can be the key of a retry record.
+func isID(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_'
+	}) < 0
 }
 
 func isPageID(s string) bool {

@@ -26,13 +26,14 @@ type retryRecord struct {
 // recall reads what is known of a job that is delivered again.
 func (d *Delivery) recall(ctx context.Context) {
 	var rec retryRecord
-	err := retry(ctx, func(ctx context.Context) error {
-		entry, err := d.q.retries.Get(ctx, d.ID)
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(entry.Value(), &rec)
+	var entry jetstream.KeyValueEntry
+	err := retry(ctx, func(ctx context.Context) (err error) {
+		entry, err = d.q.retries.Get(ctx, d.ID)
+		return err
 	})
+	if err == nil {
+		err = json.Unmarshal(entry.Value(), &rec)
+	}
 	switch {
 	case err == nil:
 		d.recorded = true
@@ -66,7 +67,7 @@ func (d *Delivery) put(ctx context.Context, attempts int, reason string) {
 // Done says that the job has come to its end. It returns when the server has confirmed it, and asks again until ctx
 // ends; after an error the job may be delivered again.
 func (d *Delivery) Done(ctx context.Context) error {
-	defer d.renewal.Stop()
+	defer d.settle()
 	if err := retry(ctx, d.msg.DoubleAck); err != nil {
 		return fmt.Errorf("queue: acknowledge: %w", redact(err))
 	}
@@ -82,9 +83,9 @@ func (d *Delivery) Done(ctx context.Context) error {
 // Retry puts the job back for after delay, with attempts counted so far and the reason for people who look. Both
 // outlast restarts of the worker and of the server.
 func (d *Delivery) Retry(ctx context.Context, attempts int, reason string, delay time.Duration) error {
-	defer d.renewal.Stop()
+	defer d.settle()
 	d.put(ctx, attempts, reason)
-	if err := retry(ctx, func(context.Context) error { return d.msg.NakWithDelay(delay) }); err != nil {
+	if err := d.putBack(ctx, delay); err != nil {
 		return fmt.Errorf("queue: put back: %w", redact(err))
 	}
 	return nil
@@ -92,11 +93,11 @@ func (d *Delivery) Retry(ctx context.Context, attempts int, reason string, delay
 
 // Release puts the job back untouched and uncounted, for another worker to take at once.
 func (d *Delivery) Release(ctx context.Context) error {
-	defer d.renewal.Stop()
+	defer d.settle()
 	d.put(ctx, d.Attempts, "released")
 	// A delay, however short, is kept over a restart of the server. Without one the server would remember only that the
 	// job was handed out, and give it a whole lease.
-	if err := retry(ctx, func(context.Context) error { return d.msg.NakWithDelay(time.Millisecond) }); err != nil {
+	if err := d.putBack(ctx, time.Millisecond); err != nil {
 		return fmt.Errorf("queue: release: %w", redact(err))
 	}
 	return nil
@@ -105,7 +106,7 @@ func (d *Delivery) Release(ctx context.Context) error {
 // Bury ends the job as a dead letter. The letter is stored before the job is acknowledged; after an error the job may
 // be delivered again, and the letter is still stored once.
 func (d *Delivery) Bury(ctx context.Context, why Reason) error {
-	defer d.renewal.Stop()
+	defer d.settle()
 	msg := d.letter(why)
 	err := retry(ctx, func(ctx context.Context) error {
 		_, err := d.q.js.PublishMsg(ctx, msg, jetstream.WithMsgID(d.ID), jetstream.WithRetryAttempts(0))
