@@ -22,17 +22,23 @@ func (q *Queue) Backlog(ctx context.Context, page string) (Backlog, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	var b Backlog
+	jobs, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(jobSubjects+page+".>"))
+	if err != nil {
+		return Backlog{}, fmt.Errorf("queue: backlog: %w", redact(err))
+	}
 	for _, lane := range Lanes() {
-		consumer, err := q.jobs.Consumer(ctx, page+"-"+string(lane)) // asks for its info
-		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		stored := jobs.State.Subjects[jobSubject(page, lane)]
+		if stored == 0 {
 			continue
 		}
-		if err != nil {
+		b.Pending += stored
+		consumer, err := q.jobs.Consumer(ctx, page+"-"+string(lane)) // asks for its info
+		switch {
+		case err == nil:
+			b.Retrying += uint64(consumer.CachedInfo().NumRedelivered)
+		case !errors.Is(err, jetstream.ErrConsumerNotFound): // no worker has come yet
 			return Backlog{}, fmt.Errorf("queue: backlog: %w", redact(err))
 		}
-		info := consumer.CachedInfo()
-		b.Pending += info.NumPending + uint64(info.NumAckPending)
-		b.Retrying += uint64(info.NumRedelivered)
 		// The first message of the subject, from the start of the stream.
 		first, err := q.jobs.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(jobSubject(page, lane)))
 		if err == nil && (b.Oldest.IsZero() || first.Time.Before(b.Oldest)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -44,6 +45,7 @@ func (q *Queue) Publish(ctx context.Context, job *Job) (duplicate bool, err erro
 		backoff.WithMaxElapsedTime(0),
 	), ctx)
 	asked := false
+	var last error // what stood in the way when ctx ended
 	ack, err := backoff.RetryWithData(func() (*jetstream.PubAck, error) {
 		try, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
@@ -57,8 +59,13 @@ func (q *Queue) Publish(ctx context.Context, job *Job) (duplicate bool, err erro
 			return nil, backoff.Permanent(fmt.Errorf("%w: %v", ErrFull, err))
 		case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum):
 			return nil, backoff.Permanent(fmt.Errorf("%w: %v", ErrTooLarge, err))
+		case errors.Is(err, nats.ErrConnectionClosed):
+			return nil, backoff.Permanent(err)
 		case !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, nats.ErrReconnectBufExceeded):
 			asked = true // the request went out, its fate is not known
+		}
+		if ctx.Err() == nil {
+			last = err
 		}
 		return nil, err
 	}, wait)
@@ -68,18 +75,19 @@ func (q *Queue) Publish(ctx context.Context, job *Job) (duplicate bool, err erro
 	case errors.Is(err, ErrFull), errors.Is(err, ErrTooLarge):
 		return false, fmt.Errorf("queue: publish: %w", err)
 	default:
+		if ctx.Err() != nil && last != nil {
+			err = last
+		}
 		return false, fmt.Errorf("queue: publish: %w: %v", ErrUnavailable, redact(err))
 	}
 }
 
 func isFull(err error) bool {
+	return hasCode(err, errCodeStoreFailed, errCodeInsufficientResources, errCodeStorageExceeded)
+}
+
+// hasCode reports whether err is an answer of the server with one of the codes.
+func hasCode(err error, codes ...jetstream.ErrorCode) bool {
 	var js jetstream.JetStreamError
-	if !errors.As(err, &js) || js.APIError() == nil {
-		return false
-	}
-	switch js.APIError().ErrorCode {
-	case errCodeStoreFailed, errCodeInsufficientResources, errCodeStorageExceeded:
-		return true
-	}
-	return false
+	return errors.As(err, &js) && js.APIError() != nil && slices.Contains(codes, js.APIError().ErrorCode)
 }

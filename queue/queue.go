@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -95,7 +96,11 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	}
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{})}
 	var err error
-	if q.nc, err = nats.Connect(cfg.URL, q.options()...); err != nil {
+	var badURL *url.Error
+	switch q.nc, err = nats.Connect(cfg.URL, q.options()...); {
+	case errors.As(err, &badURL): // its text is the address or a part of it, and may be the password
+		return nil, errors.New("queue: field URL: an address is not of the form nats://HOST:PORT")
+	case err != nil:
 		return nil, fmt.Errorf("queue: connect: %w", redact(err))
 	}
 	if q.js, err = jetstream.New(q.nc, jetstream.WithDefaultTimeout(apiTimeout)); err == nil {
@@ -160,7 +165,8 @@ func (q *Queue) await(ctx context.Context) error {
 		backoff.WithMaxElapsedTime(0),
 	), ctx)
 	var said time.Time
-	return backoff.RetryNotify(func() error {
+	var last error // what stood in the way when ctx ended
+	err := backoff.RetryNotify(func() error {
 		if q.nc.IsClosed() {
 			return backoff.Permanent(fmt.Errorf("NATS refused the connection: %w", redact(q.nc.LastError())))
 		}
@@ -177,16 +183,21 @@ func (q *Queue) await(ctx context.Context) error {
 		defer cancel()
 		err := q.ensure(try)
 		var bad *ConfigError
-		if errors.As(err, &bad) {
+		if errors.As(err, &bad) || hasCode(err, errCodeStorageExceeded) {
 			return backoff.Permanent(err)
 		}
 		return err
 	}, wait, func(err error, _ time.Duration) {
+		last = err
 		if time.Since(said) > 5*time.Second {
 			said = time.Now()
 			q.log.Warn("waiting for NATS", zap.String("event", "waiting"), zap.String("address", q.address()), zap.Error(redact(err)))
 		}
 	})
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("waiting for NATS: %w, after %w", ctx.Err(), redact(cause(last, err)))
+	}
+	return err
 }
 
 func cause(err, otherwise error) error {
@@ -209,18 +220,24 @@ func (q *Queue) address() string {
 	if q.cfg.InProcess != nil {
 		return "in-process"
 	}
-	return redactURLs(q.cfg.URL)
+	return redactText(q.cfg.URL)
 }
 
 // Connected reports whether the server is there at this moment.
 func (q *Queue) Connected() bool { return q.nc.IsConnected() }
+
+// Closed returns a channel that is closed when the connection has ended for good: by [Queue.Close], or because the
+// server refused its credentials twice. Nothing works from then on.
+func (q *Queue) Closed() <-chan struct{} { return q.closed }
 
 // Close ends the connection and waits until it is closed. Unsettled deliveries are delivered again when their lease
 // runs out. It may be called more than once.
 func (q *Queue) Close() {
 	q.closeOnce.Do(func() {
 		// What was already handed to the connection goes out first: an acknowledgement lost here is a message sent twice.
-		_ = q.nc.FlushTimeout(time.Second)
+		if q.nc.IsConnected() {
+			_ = q.nc.FlushTimeout(time.Second)
+		}
 		q.nc.Close()
 		<-q.closed
 	})

@@ -1,39 +1,32 @@
 package queue
 
-import (
-	"net/url"
-	"strings"
-)
+import "strings"
 
-// redactURLs removes user and password from a list of server addresses.
-func redactURLs(list string) string {
-	urls := strings.Split(list, ",")
-	for i, u := range urls {
-		u = strings.TrimSpace(u)
-		if parsed, err := url.Parse(u); err == nil && parsed.User != nil {
-			parsed.User = url.User("xxxxx")
-			u = parsed.String()
-		} else if at := strings.LastIndexByte(u, '@'); at >= 0 {
-			u = "xxxxx" + u[at:]
+// redactText replaces what stands before each @, which is user and password where it is part of a server's address:
+// from the :// before it on, whatever the password is made of.
+func redactText(s string) string {
+	var b strings.Builder
+	for {
+		at := strings.IndexByte(s, '@')
+		if at < 0 {
+			b.WriteString(s)
+			return b.String()
 		}
-		urls[i] = u
+		from := strings.LastIndexAny(s[:at], " ,\"") + 1
+		if scheme := strings.LastIndex(s[:at], "://"); scheme >= 0 {
+			from = scheme + len("://")
+		}
+		b.WriteString(s[:from])
+		b.WriteString("xxxxx@")
+		s = s[at+1:]
 	}
-	return strings.Join(urls, ",")
 }
 
-// redacted is an error whose text has lost what stands before an @ in it: nats.go puts the server's address, password
-// included, into some of its errors.
+// redacted is an error without the passwords in its text: nats.go puts the server's address as it was given into some
+// of its errors.
 type redacted struct{ error }
 
-func (r redacted) Error() string {
-	words := strings.Split(r.error.Error(), " ")
-	for i, w := range words {
-		if strings.Contains(w, "@") {
-			words[i] = redactURLs(w)
-		}
-	}
-	return strings.Join(words, " ")
-}
+func (r redacted) Error() string { return redactText(r.error.Error()) }
 
 func (r redacted) Unwrap() error { return r.error }
 

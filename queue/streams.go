@@ -94,6 +94,9 @@ func (q *Queue) ensureStream(ctx context.Context, want jetstream.StreamConfig) (
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = q.js.CreateOrUpdateStream(ctx, want)
 	}
+	if hasCode(err, errCodeStorageExceeded) {
+		return nil, fmt.Errorf("stream %s: the server does not have %d bytes for it: %w", want.Name, want.MaxBytes, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
 	}

@@ -85,9 +85,6 @@ func Start(cfg Config) (*Server, error) {
 	return &Server{ns: ns, lock: lock}, nil
 }
 
-// readyTimeout covers reading a large store back: about a second per million messages (measured).
-const readyTimeout = 5 * time.Minute
-
 func start(cfg Config) (*server.Server, error) {
 	opts := &server.Options{
 		ServerName:        "brazier-embedded",
@@ -105,8 +102,8 @@ func start(cfg Config) (*server.Server, error) {
 		return nil, err
 	}
 	ns.SetLoggerV2(&natsLogger{cfg.Log}, false, false, false)
-	ns.Start()
-	if !ns.ReadyForConnections(readyTimeout) || !ns.JetStreamEnabled() {
+	ns.Start() // returns when the store is read back, about a second per million messages (measured)
+	if !ns.ReadyForConnections(time.Second) || !ns.JetStreamEnabled() {
 		ns.Shutdown()
 		ns.WaitForShutdown()
 		return nil, errors.New("JetStream did not start; its own log lines say why")
