@@ -1,0 +1,152 @@
+package queue
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/brazier-relay/brazier/queue/embedded"
+)
+
+// These tests are inside the package for the sake of times that are too long to wait for.
+
+func openInside(t *testing.T) *Queue {
+	t.Helper()
+	srv, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Sync: embedded.SyncInterval})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	q, err := Open(t.Context(), Config{InProcess: srv, Log: zaptest.NewLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(q.Close)
+	return q
+}
+
+func publishOne(t *testing.T, q *Queue) string {
+	t.Helper()
+	j := &Job{ID: NewID(), Page: "1029384756", Lane: Bulk, Body: []byte("{}")}
+	if _, err := q.Publish(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	return j.ID
+}
+
+func takeOne(t *testing.T, s *Source) *Delivery {
+	t.Helper()
+	giveUp := time.AfterFunc(Lease/2, s.Stop)
+	defer giveUp.Stop()
+	d, err := s.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// A consumer that was deleted while nothing was asked of it answers the next request with silence.
+func TestSilentConsumer(t *testing.T) {
+	t.Parallel()
+	q := openInside(t)
+	s := q.Source("1029384756", Bulk, 1)
+	defer s.Stop()
+	s.heartbeat = 500 * time.Millisecond // the least that nats.go takes
+	publishOne(t, q)
+	if err := takeOne(t, s).Done(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.js.DeleteConsumer(t.Context(), StreamJobs, "1029384756-bulk"); err != nil {
+		t.Fatal(err)
+	}
+	id := publishOne(t, q)
+	if d := takeOne(t, s); d.ID != id || d.InDoubt {
+		t.Errorf("got %s, in doubt %v; want %s", d.ID, d.InDoubt, id)
+	}
+}
+
+// A renewed job stays where it is.
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	q := openInside(t)
+	s := q.Source("1029384756", Bulk, 1)
+	defer s.Stop()
+	first := publishOne(t, q)
+	d := takeOne(t, s)
+	const lease = 600 * time.Millisecond
+	consumer, err := q.js.Consumer(t.Context(), StreamJobs, "1029384756-bulk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := consumer.CachedInfo().Config
+	cfg.AckWait = lease
+	if _, err := q.js.UpdateConsumer(t.Context(), StreamJobs, cfg); err != nil {
+		t.Fatal(err)
+	}
+	renew := time.NewTicker(lease / 6)
+	defer renew.Stop()
+	for range 12 {
+		d.renew()
+		<-renew.C
+	}
+	second := publishOne(t, q)
+	if d := takeOne(t, s); d.ID != second {
+		t.Errorf("got %s again, in doubt %v; want the next job", d.ID, d.InDoubt)
+	}
+	if err := d.Done(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// And one that nobody renews any more does not.
+	if d := takeOne(t, s); d.ID != second || !d.InDoubt {
+		t.Errorf("got %s, in doubt %v; want %s in doubt, not %s", d.ID, d.InDoubt, second, first)
+	}
+}
+
+// A renewal that comes too late does not change when a job that was put back is due.
+func TestRenewalAfterRetry(t *testing.T) {
+	t.Parallel()
+	q := openInside(t)
+	s := q.Source("1029384756", Bulk, 1)
+	defer s.Stop()
+	publishOne(t, q)
+	for _, putBack := range []func(*Delivery) error{
+		func(d *Delivery) error { return d.Retry(t.Context(), 1, "transient", 300*time.Millisecond) },
+		func(d *Delivery) error { return d.Release(t.Context()) },
+	} {
+		d := takeOne(t, s)
+		if err := putBack(d); err != nil {
+			t.Fatal(err)
+		}
+		d.renew()
+		if d.renewal.Stop() {
+			t.Error("its renewals go on")
+		}
+	}
+	if d := takeOne(t, s); d.InDoubt || d.Attempts != 1 {
+		t.Errorf("in doubt %v, attempts %d", d.InDoubt, d.Attempts)
+	}
+}
+
+// The settings that a promise depends on.
+func TestConsumerSettings(t *testing.T) {
+	t.Parallel()
+	q := openInside(t)
+	s := q.Source("1029384756", Bulk, 1)
+	defer s.Stop()
+	publishOne(t, q)
+	takeOne(t, s)
+	consumer, err := q.js.Consumer(t.Context(), StreamJobs, "1029384756-bulk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := consumer.CachedInfo().Config
+	if cfg.AckPolicy != jetstream.AckExplicitPolicy || cfg.AckWait != Lease || cfg.MaxDeliver != -1 || len(cfg.BackOff) != 0 || cfg.MaxAckPending != maxAckPending {
+		t.Errorf("the consumer is %+v", cfg)
+	}
+}

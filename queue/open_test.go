@@ -1,0 +1,189 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
+)
+
+// Open waits for a server that is not there yet, says so, and is done once it is.
+func TestOpenWaits(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	core, lines := observer.New(zap.InfoLevel)
+	opened := make(chan error, 1)
+	go func() {
+		q, err := queue.Open(within(t, patience), queue.Config{InProcess: m, Log: zap.New(core)})
+		if err == nil {
+			defer q.Close()
+			_, err = q.Publish(within(t, patience), job(acme, queue.Bulk))
+		}
+		opened <- err
+	}()
+	event := func(name string) *observer.ObservedLogs { return lines.FilterField(zap.String("event", name)) }
+	eventually(t, "it is said that it waits", func() bool { return event("waiting").Len() > 0 })
+	select {
+	case err := <-opened:
+		t.Fatalf("opened without a server: %v", err)
+	default:
+	}
+	m.start()
+	if err := <-opened; err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "lines", []int{event("waiting").Len(), event("connected").Len()}, []int{1, 1})
+	waiting := event("waiting").All()[0]
+	if waiting.Level != zap.WarnLevel || waiting.ContextMap()["address"] != "in-process" || waiting.ContextMap()["error"] == "" {
+		t.Errorf("said at level %v: %v", waiting.Level, waiting.ContextMap())
+	}
+}
+
+// Open gives up with its context, and says what it waited for.
+func TestOpenGivesUp(t *testing.T) {
+	t.Parallel()
+	_, err := queue.Open(within(t, 200*time.Millisecond), queue.Config{InProcess: newMachine(t)})
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no NATS server") {
+		t.Errorf("open: %v", err)
+	}
+}
+
+func TestOpenRefusesConfig(t *testing.T) {
+	t.Parallel()
+	for field, cfg := range map[string]queue.Config{
+		"Replicas":   {Replicas: 6},
+		"Window":     {Window: time.Millisecond},
+		"MaxBytes":   {MaxBytes: 1000},
+		"DeadMaxAge": {DeadMaxAge: time.Second},
+	} {
+		if _, err := queue.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+// A stream that would lose messages is refused at once; one that an operator tuned otherwise is left as it is.
+func TestOpenJudgesStreams(t *testing.T) {
+	t.Parallel()
+	jobs := jetstream.StreamConfig{Name: queue.StreamJobs, Subjects: []string{"brazier.jobs.>"}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew}
+	dead := jetstream.StreamConfig{Name: queue.StreamDead, Subjects: []string{"brazier.dead.>"}, Discard: jetstream.DiscardNew}
+	for name, test := range map[string]struct {
+		stream jetstream.StreamConfig
+		change func(*jetstream.StreamConfig)
+		refuse string // a word of the reason, empty if it is taken
+	}{
+		"jobs kept after delivery": {jobs, func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }, "retention"},
+		"jobs dropped when full":   {jobs, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, "discard"},
+		"jobs in memory":           {jobs, func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, "storage"},
+		"jobs that age":            {jobs, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, "max age"},
+		"jobs of another size":     {jobs, func(c *jetstream.StreamConfig) { c.MaxBytes = 2 << 20; c.Duplicates = time.Minute }, ""},
+		"letters dropped when full": {dead, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
+			"discard"},
+		"letters as work queue": {dead, func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, "retention"},
+		"letters that age":      {dead, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := queuetest.Server(t, "")
+			js := raw(t, srv)
+			test.change(&test.stream)
+			made, err := js.CreateStream(t.Context(), test.stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q, err := queue.Open(within(t, patience), queue.Config{InProcess: srv})
+			if err == nil {
+				defer q.Close()
+			}
+			var bad *queue.ConfigError
+			switch {
+			case test.refuse == "" && err != nil:
+				t.Errorf("open: %v", err)
+			case test.refuse != "" && (!errors.As(err, &bad) || bad.Stream != test.stream.Name || !strings.Contains(bad.Error(), test.refuse)):
+				t.Errorf("open: %v; want a ConfigError about %s of %s", err, test.refuse, test.stream.Name)
+			}
+			info, err := made.Info(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, "stream after Open", info.Config, made.CachedInfo().Config)
+		})
+	}
+}
+
+// Many processes may start at the same time on a fresh server.
+func TestOpenTogether(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	opened := make(chan error)
+	const processes = 8
+	for range processes {
+		go func() {
+			q, err := queue.Open(within(t, patience), queue.Config{InProcess: srv})
+			if err == nil {
+				q.Close()
+			}
+			opened <- err
+		}()
+	}
+	for range processes {
+		if err := <-opened; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Nothing that is said of an address tells its password, whatever the password is made of and whatever went wrong.
+func TestPasswordIsNotTold(t *testing.T) {
+	t.Parallel()
+	refusing, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := refusing.Addr().String()
+	refusing.Close()
+	for _, form := range []string{
+		"nats://relay:%s@" + address,
+		"nats://%s@" + address,
+		"relay:%s@" + address,
+		"nats://" + address + ", nats://relay:%s@" + address,
+		"nats://relay:%s@127.0.0.1:port",
+		"nats://relay:%s@[::1",
+	} {
+		for _, password := range []string{"hunter2", "hun,ter2", "hun ter2", "hun@ter2", "hun/ter2", "hun%zzter2", "hun:ter2", `hun"ter2`, "?hunter2"} {
+			url := fmt.Sprintf(form, password)
+			t.Run(url, func(t *testing.T) {
+				t.Parallel()
+				isNotTold(t, url)
+			})
+		}
+	}
+}
+
+func isNotTold(t *testing.T, url string) {
+	core, lines := observer.New(zap.DebugLevel)
+	q, err := queue.Open(within(t, 50*time.Millisecond), queue.Config{URL: url, Log: zap.New(core)})
+	if err == nil {
+		q.Close()
+		t.Fatalf("%s: opened", url)
+	}
+	said := []string{err.Error()}
+	for _, l := range lines.All() {
+		said = append(said, fmt.Sprint(l.Message, l.ContextMap()))
+	}
+	for _, s := range said {
+		if strings.Contains(s, "ter2") || strings.Contains(s, "hun") {
+			t.Errorf("for %s was said: %s", url, s)
+		}
+	}
+}

@@ -1,0 +1,312 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
+)
+
+// Every field comes back as it was given, and a settled job is gone.
+func TestRoundTrip(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	now := time.Now().Truncate(time.Millisecond)
+	jobs := map[string]*queue.Job{
+		"full": {
+			ID: queue.KeyedID(acme, "order 17"), Page: acme, Lane: queue.Urgent, Key: "order 17",
+			Recipient: "…0001",
+			Tracking: queue.Tracking{
+				Campaign: "Sommer ☀ 夏季", Canvas: "Zustellung à l’étage", Dispatch: "d1spatch", Message: "m:1, \"quoted\"",
+				User: "braze-user", ExternalID: "Łódź/42=%20",
+			},
+			Accepted: now, Expire: now.Add(90 * time.Minute),
+			Body: []byte("{\"message\":{\"text\":\"Grüße\\n\"}}\r\n\x00"),
+		},
+		"bare":       {ID: queue.NewID(), Page: acme, Lane: queue.Bulk, Body: []byte("{}")},
+		"empty body": {ID: queue.NewID(), Page: nordwind, Lane: queue.Media, Accepted: now, Expire: now},
+		"big body":   {ID: queue.NewID(), Page: nordwind, Lane: queue.Urgent, Accepted: now, Expire: now, Body: bytes.Repeat([]byte("x"), 1<<20)},
+	}
+	for name, want := range jobs {
+		t.Run(name, func(t *testing.T) {
+			publish(t, q, want)
+			d := next(t, source(t, q, want.Page, want.Lane, 1))
+			got := d.Job
+			// A time that was not given is the zero time again, in whatever zone.
+			if want.Accepted.IsZero() && got.Accepted.IsZero() && got.Expire.IsZero() {
+				got.Accepted, got.Expire = want.Accepted, want.Expire
+			}
+			if want.Body == nil && len(got.Body) == 0 {
+				got.Body = nil
+			}
+			equal(t, "job", got, *want)
+			if d.Attempts != 0 || d.InDoubt || d.Doubt != "" {
+				t.Errorf("a first delivery has attempts %d, in doubt %v %q", d.Attempts, d.InDoubt, d.Doubt)
+			}
+			done(t, d)
+			isEmpty(t, q, want.Page)
+		})
+	}
+}
+
+// A job that the stream got from elsewhere is delivered rather than lost.
+func TestForeignJob(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	js := raw(t, srv)
+	for name, id := range map[string]string{"without id": "", "with an id that is no key": "order 17 / ü"} {
+		t.Run(name, func(t *testing.T) {
+			msg := jetstreamMessage("brazier.jobs."+acme+".bulk", id)
+			if _, err := js.PublishMsg(t.Context(), msg); err != nil {
+				t.Fatal(err)
+			}
+			s := source(t, q, acme, queue.Bulk, 1)
+			d := next(t, s)
+			if d.ID == "" || string(d.Body) != "{}" || !d.Expire.IsZero() || time.Since(d.Accepted) > time.Hour {
+				t.Errorf("got %+v", d.Job)
+			}
+			// Its attempts are counted as every other's.
+			if err := d.Retry(within(t, 10*time.Second), 1, "transient", time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+			again := next(t, s)
+			if again.ID != d.ID || again.Attempts != 1 || again.InDoubt {
+				t.Errorf("again %s with attempts %d, in doubt %v %q; want %s with 1, not in doubt", again.ID, again.Attempts, again.InDoubt, again.Doubt, d.ID)
+			}
+			done(t, again)
+		})
+	}
+}
+
+func TestJobRefused(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	for name, change := range map[string]func(*queue.Job){
+		"no id":               func(j *queue.Job) { j.ID = "" },
+		"id with a dot":       func(j *queue.Job) { j.ID = "a.b" },
+		"no page":             func(j *queue.Job) { j.Page = "" },
+		"page with a name":    func(j *queue.Job) { j.Page = "acme" },
+		"page with wildcards": func(j *queue.Job) { j.Page = "1.>" },
+		"no lane":             func(j *queue.Job) { j.Lane = "" },
+		"other lane":          func(j *queue.Job) { j.Lane = "express" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := job(acme, queue.Bulk)
+			change(j)
+			if _, err := q.Publish(t.Context(), j); err == nil || errors.Is(err, queue.ErrUnavailable) {
+				t.Errorf("publish: %v", err)
+			}
+		})
+	}
+	isEmpty(t, q, acme)
+}
+
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	id := queue.KeyedID(acme, "k")
+	if again := queue.KeyedID(acme, "k"); again != id {
+		t.Errorf("the same page and key have ids %s and %s", id, again)
+	}
+	seen := map[string]string{id: "first"}
+	for _, other := range [][2]string{{acme, "K"}, {acme, "k "}, {acme, ""}, {nordwind, "k"}, {acme + "1", "k"}, {acme[:9], acme[9:] + "k"}} {
+		id := queue.KeyedID(other[0], other[1])
+		if was, taken := seen[id]; taken {
+			t.Errorf("%q has the id of %s", other, was)
+		}
+		seen[id] = fmt.Sprint(other)
+	}
+	for range 1000 {
+		id := queue.NewID()
+		if _, taken := seen[id]; taken {
+			t.Fatal("a new id is taken")
+		}
+		seen[id] = "new"
+		if len(id) != 24 || strings.Trim(id, "0123456789ABCDEFGHIJKLMNOPQRSTUV") != "" {
+			t.Fatalf("id %q is not 24 digits and capitals", id)
+		}
+	}
+}
+
+func TestDuplicates(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	keyed := func(page, key string) *queue.Job {
+		j := job(page, queue.Bulk)
+		j.ID, j.Key = queue.KeyedID(page, key), key
+		return j
+	}
+	publish(t, q, keyed(acme, "a"), keyed(acme, "b"), keyed(nordwind, "a"))
+
+	// Many at once, while the first is stored, delivered, and settled.
+	s := source(t, q, acme, queue.Bulk, 1)
+	var posting sync.WaitGroup
+	for range 8 {
+		posting.Go(func() {
+			if duplicate, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !duplicate {
+				t.Errorf("the same key again: duplicate %v, %v", duplicate, err)
+			}
+		})
+	}
+	first := next(t, s)
+	done(t, first)
+	posting.Wait()
+	if duplicate, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !duplicate {
+		t.Errorf("the key of a settled job: duplicate %v, %v", duplicate, err)
+	}
+	second := next(t, s)
+	done(t, second)
+	equal(t, "keys of the page", []string{first.Key, second.Key}, []string{"a", "b"})
+	isEmpty(t, q, acme)
+
+	other := next(t, source(t, q, nordwind, queue.Bulk, 1))
+	done(t, other)
+	if other.Key != "a" || other.ID == first.ID {
+		t.Errorf("the other page's job has key %q and id %s", other.Key, other.ID)
+	}
+	isEmpty(t, q, nordwind)
+}
+
+// A full queue refuses, keeps what it has, and takes jobs again once there is room.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	q := open(t, queue.Config{InProcess: srv, MaxBytes: 1 << 20})
+	body := bytes.Repeat([]byte("x"), 100<<10)
+	var stored []string
+	for {
+		j := job(acme, queue.Bulk)
+		j.Body = body
+		_, err := q.Publish(t.Context(), j)
+		if errors.Is(err, queue.ErrFull) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stored = append(stored, j.ID); len(stored) > 20 {
+			t.Fatal("2 MiB went into a queue of 1 MiB")
+		}
+	}
+	if len(stored) < 5 {
+		t.Fatalf("full after %d jobs of 100 KiB", len(stored))
+	}
+	s := source(t, q, acme, queue.Bulk, 4)
+	d := next(t, s)
+	done(t, d)
+	if d.ID != stored[0] {
+		t.Errorf("the first job is %s, want %s", d.ID, stored[0])
+	}
+	after := job(acme, queue.Bulk)
+	after.Body = body
+	publish(t, q, after)
+	for _, want := range append(stored[1:], after.ID) {
+		d := next(t, s)
+		done(t, d)
+		if d.ID != want {
+			t.Fatalf("next is %s, want %s", d.ID, want)
+		}
+	}
+	isEmpty(t, q, acme)
+}
+
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	j := job(acme, queue.Bulk)
+	j.Body = make([]byte, 9<<20)
+	if _, err := q.Publish(t.Context(), j); !errors.Is(err, queue.ErrTooLarge) {
+		t.Errorf("publish of 9 MiB: %v", err)
+	}
+	publish(t, q, job(acme, queue.Bulk)) // the connection is still well
+}
+
+// Publish tries until its context ends, and no longer.
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	q := m.open()
+	m.stop()
+	eventually(t, "the connection is lost", func() bool { return !q.Connected() })
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := q.Publish(ctx, job(acme, queue.Bulk)); !errors.Is(err, queue.ErrUnavailable) {
+		t.Errorf("publish under an ended context: %v", err)
+	}
+	began := time.Now()
+	if _, err := q.Publish(within(t, 300*time.Millisecond), job(acme, queue.Bulk)); !errors.Is(err, queue.ErrUnavailable) {
+		t.Errorf("publish without a server: %v", err)
+	}
+	if took := time.Since(began); took < 200*time.Millisecond || took > 10*time.Second {
+		t.Errorf("it took %v to give up after 300ms", took)
+	}
+
+	// The server comes back in the middle of a call.
+	answer := make(chan error, 1)
+	j := job(acme, queue.Bulk)
+	go func() {
+		duplicate, err := q.Publish(within(t, patience), j)
+		if duplicate {
+			err = errors.New("its own retry is called a duplicate")
+		}
+		answer <- err
+	}()
+	m.start()
+	if err := <-answer; err != nil {
+		t.Errorf("publish over a restart: %v", err)
+	}
+	d := next(t, source(t, q, acme, queue.Bulk, 1))
+	done(t, d)
+	if d.ID != j.ID {
+		t.Errorf("stored is %s, want %s", d.ID, j.ID)
+	}
+	isEmpty(t, q, acme)
+}
+
+func jetstreamMessage(subject, id string) *nats.Msg {
+	msg := &nats.Msg{Subject: subject, Data: []byte("{}"), Header: nats.Header{}}
+	if id != "" {
+		msg.Header.Set(nats.MsgIdHdr, id)
+	}
+	return msg
+}
+
+// A try whose answer was lost is repeated, and the job that it stored is no duplicate.
+func TestOwnRetryIsNoDuplicate(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	w := &wire{server: srv}
+	q := open(t, queue.Config{InProcess: w})
+	cut := w.mute()
+	j := job(acme, queue.Bulk)
+	type answer struct {
+		duplicate bool
+		err       error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		duplicate, err := q.Publish(within(t, patience), j)
+		answers <- answer{duplicate, err}
+	}()
+	other := queuetest.On(t, srv)
+	js := raw(t, srv)
+	eventually(t, "the job is stored", func() bool {
+		stream, err := js.Stream(t.Context(), queue.StreamJobs)
+		return err == nil && stream.CachedInfo().State.Msgs == 1
+	})
+	cut()
+	equal(t, "answer", <-answers, answer{}, cmp.AllowUnexported(answer{}))
+	done(t, next(t, source(t, other, acme, queue.Bulk, 1)))
+	isEmpty(t, other, acme)
+}

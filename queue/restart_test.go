@@ -1,0 +1,110 @@
+package queue_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/brazier-relay/brazier/queue"
+)
+
+// Everything that is known of a job outlasts the server: that it is there, its attempts, and when its next one is due.
+func TestServerRestart(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	q := m.open()
+	s := source(t, q, acme, queue.Bulk, 1)
+	stored, retried, held := job(acme, queue.Media), job(acme, queue.Bulk), job(acme, queue.Urgent)
+	publish(t, q, stored, retried, held)
+	if err := next(t, s).Retry(t.Context(), 3, "transient", 4*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	put := time.Now()
+	urgent := source(t, q, acme, queue.Urgent, 1)
+	inHand := next(t, urgent)
+	m.restart(q)
+
+	// The source that is there finds the new server by itself.
+	again := make(chan *queue.Delivery, 1)
+	go func() {
+		d, err := s.Next(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		again <- d
+	}()
+	d := next(t, source(t, q, acme, queue.Media, 1))
+	equal(t, "stored job", d.Job, *stored)
+	done(t, d)
+	done(t, inHand) // who held a job goes on with it
+	late := job(acme, queue.Urgent)
+	publish(t, q, late)
+	if d := next(t, urgent); d.ID != late.ID {
+		t.Errorf("the settled job %s came again", d.ID)
+	} else {
+		done(t, d)
+	}
+
+	d = <-again
+	// The server keeps the times of its consumers in whole seconds over a restart, so a delay may end a second early.
+	if waited := time.Since(put); waited < 2900*time.Millisecond || waited > patience {
+		t.Errorf("the retry of 4 s came after %v", waited)
+	}
+	if d.ID != retried.ID || d.Attempts != 3 || d.InDoubt {
+		t.Errorf("got %s with attempts %d, in doubt %v %q; want %s with 3, not in doubt", d.ID, d.Attempts, d.InDoubt, d.Doubt, retried.ID)
+	}
+	done(t, d)
+	isEmpty(t, q, acme)
+}
+
+// A full buffer over a restart: each job still comes exactly once, none is dropped for want of room, none is in doubt.
+func TestRestartWithFullBuffer(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	q := m.open()
+	const buffer, jobs = 6, 40
+	want := map[string]bool{}
+	for range jobs {
+		j := job(acme, queue.Bulk)
+		publish(t, q, j)
+		want[j.ID] = true
+	}
+	js := raw(t, m)
+	s := source(t, q, acme, queue.Bulk, buffer)
+	taken := []*queue.Delivery{next(t, s)}
+	eventually(t, "the buffer is full", func() bool {
+		consumer, err := js.Consumer(t.Context(), queue.StreamJobs, acme+"-bulk")
+		return err == nil && consumer.CachedInfo().NumAckPending == buffer
+	})
+	m.restart(q)
+	for len(taken) < jobs {
+		taken = append(taken, next(t, s))
+	}
+	for _, d := range taken {
+		if d.InDoubt || !want[d.ID] {
+			t.Errorf("%s was waited for: %v; is in doubt: %v %s", d.ID, want[d.ID], d.InDoubt, d.Doubt)
+		}
+		delete(want, d.ID)
+		done(t, d)
+	}
+	isEmpty(t, q, acme)
+}
+
+// The key of a stored job is remembered over a restart of the server. That of a settled one is not: the server rebuilds
+// its memory from what is in the stream.
+func TestDuplicateAfterRestart(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	q := m.open()
+	j := job(acme, queue.Bulk)
+	j.ID = queue.KeyedID(acme, "k")
+	publish(t, q, j)
+	m.restart(q)
+	if duplicate, err := q.Publish(within(t, patience), j); err != nil || !duplicate {
+		t.Errorf("the same key after a restart: duplicate %v, %v", duplicate, err)
+	}
+	done(t, next(t, source(t, q, acme, queue.Bulk, 1)))
+	isEmpty(t, q, acme)
+}

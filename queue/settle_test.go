@@ -1,0 +1,332 @@
+package queue_test
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
+)
+
+// Attempts go with the job, and a delay is kept.
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	s := source(t, q, acme, queue.Bulk, 2)
+	j := job(acme, queue.Bulk)
+	publish(t, q, j)
+	d := next(t, s)
+	for attempt, delay := range []time.Duration{300 * time.Millisecond, 0, time.Millisecond} {
+		put := time.Now()
+		if err := d.Retry(t.Context(), attempt+1, "transient", delay); err != nil {
+			t.Fatal(err)
+		}
+		d = next(t, s)
+		if waited := time.Since(put); waited < delay {
+			t.Errorf("it came back after %v, before its delay of %v", waited, delay)
+		}
+		if d.ID != j.ID || d.Attempts != attempt+1 || d.InDoubt {
+			t.Errorf("got %s with attempts %d, in doubt %v %q; want %s with %d, not in doubt", d.ID, d.Attempts, d.InDoubt, d.Doubt, j.ID, attempt+1)
+		}
+		equal(t, "job", d.Job, *j)
+	}
+	done(t, d)
+	isEmpty(t, q, acme)
+
+	// The record went with the job.
+	bucket, err := raw(t, srv).KeyValue(t.Context(), queue.BucketRetries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entry, err := bucket.Get(t.Context(), j.ID); err == nil {
+		t.Errorf("its record is still there: %s", entry.Value())
+	}
+}
+
+// A job that waits for its next attempt stands in nobody's way.
+func TestRetryLetsOthersPass(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	s := source(t, q, acme, queue.Bulk, 1)
+	first, second := job(acme, queue.Bulk), job(acme, queue.Bulk)
+	publish(t, q, first, second)
+	d := next(t, s)
+	if err := d.Retry(t.Context(), 1, "transient", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{second.ID, first.ID} {
+		d := next(t, s)
+		if d.ID != want {
+			t.Errorf("next is %s, want %s", d.ID, want)
+		}
+		done(t, d)
+	}
+}
+
+// A job that is released is another's at once, and nothing of it is counted.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	other := queuetest.On(t, srv)
+	j := job(acme, queue.Bulk)
+	publish(t, q, j)
+	s := source(t, q, acme, queue.Bulk, 1)
+	d := next(t, s)
+	if err := d.Retry(t.Context(), 4, "transient", 0); err != nil {
+		t.Fatal(err)
+	}
+	d = next(t, s)
+	for _, q := range []*queue.Queue{other, q, other} {
+		rest(t, s)
+		if err := d.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		released := time.Now()
+		s = source(t, q, acme, queue.Bulk, 1)
+		d = next(t, s)
+		if took := time.Since(released); took > queue.Lease/2 {
+			t.Errorf("it came after %v", took)
+		}
+		if d.ID != j.ID || d.Attempts != 4 || d.InDoubt {
+			t.Errorf("got %s with attempts %d, in doubt %v %q; want %s with 4, not in doubt", d.ID, d.Attempts, d.InDoubt, d.Doubt, j.ID)
+		}
+	}
+	done(t, d)
+	isEmpty(t, q, acme)
+}
+
+// What comes again without having been put back is in doubt, first time or not, and keeps its attempts.
+func TestInDoubt(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	js := raw(t, srv)
+	s := source(t, q, acme, queue.Bulk, 1)
+	j := job(acme, queue.Bulk)
+	publish(t, q, j)
+	// lose is a delivery that ends without a record: the server takes the job back, and no worker said why.
+	lose := func() {
+		t.Helper()
+		consumer, err := js.Consumer(t.Context(), queue.StreamJobs, acme+"-bulk")
+		if err != nil {
+			t.Fatal(err)
+		}
+		msg, err := consumer.Next(jetstream.FetchMaxWait(patience))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := msg.Nak(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := next(t, s)
+	rest(t, s)
+	if err := d.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lose()
+	s = source(t, q, acme, queue.Bulk, 1)
+	d = next(t, s)
+	if d.ID != j.ID || !d.InDoubt || d.Attempts != 0 {
+		t.Errorf("got %s, in doubt %v %q, attempts %d; want %s in doubt", d.ID, d.InDoubt, d.Doubt, d.Attempts, j.ID)
+	}
+	// Once it was put back with word it is in doubt no more.
+	if err := d.Retry(t.Context(), 1, "in_doubt", 0); err != nil {
+		t.Fatal(err)
+	}
+	d = next(t, s)
+	if d.InDoubt || d.Attempts != 1 {
+		t.Errorf("after a retry: in doubt %v %q, attempts %d", d.InDoubt, d.Doubt, d.Attempts)
+	}
+	rest(t, s)
+	if err := d.Retry(t.Context(), 2, "transient", 0); err != nil {
+		t.Fatal(err)
+	}
+	lose()
+	lose()
+	s = source(t, q, acme, queue.Bulk, 1)
+	if d = next(t, s); !d.InDoubt || d.Attempts != 2 || d.Doubt == "" {
+		t.Errorf("after two lost deliveries: in doubt %v %q, attempts %d", d.InDoubt, d.Doubt, d.Attempts)
+	}
+	done(t, d)
+}
+
+// A record that cannot be read puts its job in doubt. It does not stop the lane.
+func TestUnreadableRecord(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	s := source(t, q, acme, queue.Bulk, 1)
+	j := job(acme, queue.Bulk)
+	publish(t, q, j)
+	if err := next(t, s).Retry(t.Context(), 1, "transient", 300*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	bucket, err := raw(t, srv).KeyValue(t.Context(), queue.BucketRetries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bucket.PutString(t.Context(), j.ID, "by hand"); err != nil {
+		t.Fatal(err)
+	}
+	d := next(t, s)
+	if d.ID != j.ID || !d.InDoubt {
+		t.Errorf("got %s, in doubt %v", d.ID, d.InDoubt)
+	}
+	done(t, d)
+}
+
+// A dead letter is the whole job with its reason, and its job is gone.
+func TestBury(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	js := raw(t, srv)
+	full := job(acme, queue.Urgent)
+	full.Key, full.Recipient = "order 17", "…0001"
+	full.Tracking = queue.Tracking{Campaign: "Sommer ☀", Canvas: "c", Dispatch: "d", Message: "m", User: "u", ExternalID: "e"}
+	bare := job(acme, queue.Media)
+	letter := func(j *queue.Job, why queue.Reason) *jetstream.RawStreamMsg {
+		t.Helper()
+		publish(t, q, j)
+		s := source(t, q, acme, j.Lane, 1)
+		before := time.Now()
+		if err := next(t, s).Bury(t.Context(), why); err != nil {
+			t.Fatal(err)
+		}
+		msg := letters(t, js, acme)["brazier.dead."+acme+"."+why.Class+" "+j.ID]
+		if msg == nil {
+			t.Fatalf("no letter for %s among %v", j.ID, letters(t, js, acme))
+		}
+		if string(msg.Data) != string(j.Body) {
+			t.Errorf("body is %q", msg.Data)
+		}
+		died, err := strconv.ParseInt(msg.Header.Get("Brazier-Died"), 10, 64)
+		if at := time.UnixMilli(died); err != nil || at.Before(before.Truncate(time.Millisecond)) || at.After(time.Now()) {
+			t.Errorf("died at %v, %v", at, err)
+		}
+		msg.Header.Del("Brazier-Died")
+		for name := range msg.Header { // the server's own
+			if strings.HasPrefix(name, "Nats-") && name != nats.MsgIdHdr {
+				msg.Header.Del(name)
+			}
+		}
+		return msg
+	}
+	millis := func(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }
+
+	got := letter(full, queue.Reason{Class: "window", Code: 10, Subcode: 2018278, TraceID: "A1b2", Attempts: 3, Text: "outside the window — too late"})
+	equal(t, "headers of a full letter", got.Header, nats.Header{
+		"Nats-Msg-Id": {full.ID}, "Brazier-Key": {"order 17"}, "Brazier-Recipient": {"…0001"},
+		"Brazier-Campaign": {"Sommer ☀"}, "Brazier-Canvas": {"c"}, "Brazier-Dispatch": {"d"}, "Brazier-Message": {"m"},
+		"Brazier-User": {"u"}, "Brazier-External-Id": {"e"},
+		"Brazier-Accepted": {millis(full.Accepted)}, "Brazier-Expire": {millis(full.Expire)}, "Brazier-Lane": {"urgent"},
+		"Brazier-Class": {"window"}, "Brazier-Code": {"10"}, "Brazier-Subcode": {"2018278"}, "Brazier-Trace-Id": {"A1b2"},
+		"Brazier-Attempts": {"3"}, "Brazier-Reason": {"outside the window — too late"},
+	})
+	got = letter(bare, queue.Reason{Class: "expired"})
+	equal(t, "headers of a bare letter", got.Header, nats.Header{
+		"Nats-Msg-Id":      {bare.ID},
+		"Brazier-Accepted": {millis(bare.Accepted)}, "Brazier-Expire": {millis(bare.Expire)}, "Brazier-Lane": {"media"},
+		"Brazier-Class": {"expired"}, "Brazier-Attempts": {"0"},
+	})
+	isEmpty(t, q, acme)
+	if b, err := q.Backlog(t.Context(), acme); err != nil || b.Dead != 2 {
+		t.Errorf("backlog %+v, %v; want 2 dead", b, err)
+	}
+}
+
+// A worker that died between the letter and the acknowledgement leaves both. The letter stays single.
+func TestBuryTwice(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	js := raw(t, srv)
+	j := job(acme, queue.Bulk)
+	publish(t, q, j)
+	s := source(t, q, acme, queue.Bulk, 1)
+	d := next(t, s)
+	letter := &nats.Msg{Subject: "brazier.dead." + acme + ".message", Data: j.Body, Header: nats.Header{}}
+	if _, err := js.PublishMsg(t.Context(), letter, jetstream.WithMsgID(j.ID)); err != nil {
+		t.Fatal(err)
+	}
+	// The class may be another the second time: the first letter is the one that counts.
+	if err := d.Bury(t.Context(), queue.Reason{Class: "in_doubt", Attempts: 1}); err != nil {
+		t.Fatal(err)
+	}
+	found := letters(t, js, acme)
+	if len(found) != 1 || found[letter.Subject+" "+j.ID] == nil {
+		t.Errorf("letters: %v", found)
+	}
+	isEmpty(t, q, acme)
+}
+
+// Done is repeated until the server has confirmed it, also when its first confirmation was lost.
+func TestDoneIsConfirmed(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	w := &wire{server: srv}
+	q, other := open(t, queue.Config{InProcess: w}), queuetest.On(t, srv)
+	publish(t, q, job(acme, queue.Bulk))
+	d := next(t, source(t, q, acme, queue.Bulk, 1))
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Done(ended); err == nil {
+		t.Error("done under an ended context: no error")
+	}
+
+	cut := w.mute()
+	confirmed := make(chan error, 1)
+	go func() { confirmed <- d.Done(within(t, patience)) }()
+	eventually(t, "the job is gone", func() bool {
+		b, err := other.Backlog(t.Context(), acme)
+		return err == nil && b.Pending == 0
+	})
+	cut()
+	if err := <-confirmed; err != nil {
+		t.Errorf("done: %v", err)
+	}
+	isEmpty(t, other, acme)
+}
+
+// Settlements wait for a server that is away.
+func TestSettleOverOutage(t *testing.T) {
+	t.Parallel()
+	for name, settle := range map[string]func(context.Context, *queue.Delivery) error{
+		"done":    func(ctx context.Context, d *queue.Delivery) error { return d.Done(ctx) },
+		"retry":   func(ctx context.Context, d *queue.Delivery) error { return d.Retry(ctx, 1, "transient", 0) },
+		"release": func(ctx context.Context, d *queue.Delivery) error { return d.Release(ctx) },
+		"bury":    func(ctx context.Context, d *queue.Delivery) error { return d.Bury(ctx, queue.Reason{Class: "message"}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t)
+			m.start()
+			q := m.open()
+			publish(t, q, job(acme, queue.Bulk))
+			s := source(t, q, acme, queue.Bulk, 1)
+			d := next(t, s)
+			m.stop()
+			eventually(t, "the connection is lost", func() bool { return !q.Connected() })
+			if err := settle(within(t, 50*time.Millisecond), d); err == nil {
+				t.Error("settled without a server")
+			}
+			settled := make(chan error, 1)
+			go func() { settled <- settle(within(t, patience), d) }()
+			m.start()
+			if err := <-settled; err != nil {
+				t.Fatal(err)
+			}
+			if name == "retry" || name == "release" {
+				if d = next(t, s); d.InDoubt {
+					t.Errorf("in doubt: %s", d.Doubt)
+				}
+				done(t, d)
+			}
+			isEmpty(t, q, acme)
+		})
+	}
+}
