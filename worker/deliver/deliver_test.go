@@ -1,0 +1,226 @@
+package deliver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi"
+	"github.com/brazier-relay/brazier/sendapi/sandbox"
+	"github.com/brazier-relay/brazier/worker"
+	"github.com/brazier-relay/brazier/worker/deliver"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	page  = "1029384756"
+	token = "page-token-of-this-test"
+	text  = "Hi Ada, this is private"
+)
+
+type fixture struct {
+	handler *deliver.Handler
+	fb      *sandbox.Sandbox
+	logs    *observer.ObservedLogs
+}
+
+func newFixture(t *testing.T, inDoubt deliver.InDoubt, credentials func() (sendapi.Credentials, error)) fixture {
+	t.Helper()
+	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page, Token: token}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = fb.Close() })
+	client, err := sendapi.NewClient(sendapi.Config{GraphURL: fb.URL(), Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	if credentials == nil {
+		credentials = func() (sendapi.Credentials, error) { return sendapi.Credentials{Token: token}, nil }
+	}
+	core, logs := observer.New(zapcore.DebugLevel)
+	h, err := deliver.New(deliver.Config{Client: client, Log: zap.New(core),
+		Pages: []deliver.Page{{ID: page, Name: "acme", Credentials: credentials, InDoubt: inDoubt}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fixture{h, fb, logs}
+}
+
+func job(psid string) *queue.Delivery {
+	return &queue.Delivery{Job: queue.Job{ID: "JOB1", Page: page, Lane: queue.Bulk, Recipient: "…" + psid[len(psid)-4:],
+		Body: fmt.Appendf(nil, `{"recipient":{"id":%q},"messaging_type":"UPDATE","message":{"text":%q}}`, psid, text)}}
+}
+
+// keeps checks that neither the verdict nor the log holds what must not be there.
+func (f fixture) keeps(t *testing.T, v worker.Verdict, psid string) {
+	t.Helper()
+	written := fmt.Sprintf("%+v", v)
+	for _, line := range f.logs.All() {
+		written += fmt.Sprint(line.Message, line.ContextMap())
+	}
+	for _, secret := range []string{token, text, psid} {
+		if strings.Contains(written, secret) {
+			t.Errorf("%q was written: %s", secret, written)
+		}
+	}
+}
+
+// Each kind of answer leads to the outcome that the README promises.
+func TestAnswers(t *testing.T) {
+	tests := []struct {
+		name, psid string
+		fault      sandbox.Fault
+		outcome    worker.Outcome
+		class      sendapi.Class
+		code       int
+	}{
+		{name: "sent", psid: "2000000000000001", outcome: worker.Delivered},
+		{name: "not reachable", psid: "9000000551000001", outcome: worker.Dead, class: sendapi.ClassRecipient, code: 551},
+		{name: "outside the window", psid: "9000000278000001", outcome: worker.Dead, class: sendapi.ClassWindow, code: 10},
+		{name: "another app's thread", psid: "9000000300000001", outcome: worker.Retry, class: sendapi.ClassThread, code: 10},
+		{name: "a wrong message", psid: "9000000100000001", outcome: worker.Dead, class: sendapi.ClassMessage, code: 100},
+		{name: "an outage", psid: "9000000002000001", outcome: worker.Retry, class: sendapi.ClassTransient, code: 2},
+		{name: "an HTML page", psid: "9000000502000001", outcome: worker.Retry, class: sendapi.ClassTransient},
+		{name: "sent, says the documentation", psid: "9000000046000001", outcome: worker.Delivered, class: sendapi.ClassDeliveredAnyway, code: 1},
+		{name: "no answer", psid: "9000000444000001", outcome: worker.Retry, class: sendapi.ClassInDoubt},
+		{name: "throttled", psid: "2000000000000001", fault: sandbox.Fault{Status: 400, Code: 613}, outcome: worker.Hold, class: sendapi.ClassThrottle, code: 613},
+		{name: "the app throttled", psid: "2000000000000001", fault: sandbox.AppLimit(), outcome: worker.Hold, class: sendapi.ClassThrottleApp, code: 4},
+		{name: "a dead token", psid: "2000000000000001", fault: sandbox.Fault{Status: 400, Code: 190, Subcode: 463}, outcome: worker.Hold, class: sendapi.ClassAuth, code: 190},
+		{name: "a restricted page", psid: "2000000000000001", fault: sandbox.Fault{Status: 400, Code: 368}, outcome: worker.Hold, class: sendapi.ClassPage, code: 368},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t, deliver.Resend, nil)
+			if tt.fault.Code != 0 {
+				f.fb.Script(tt.fault)
+			}
+			v := f.handler.Handle(t.Context(), job(tt.psid))
+			if v.Outcome != tt.outcome || v.Class != tt.class || v.Code != tt.code {
+				t.Errorf("got %s %s %d, want %s %s %d", v.Outcome, v.Class, v.Code, tt.outcome, tt.class, tt.code)
+			}
+			switch {
+			case v.Outcome == worker.Delivered && v.Class == "" && v.MessageID == "":
+				t.Error("delivered without a message id")
+			case v.Outcome == worker.Retry && (v.Delays.First == 0 || v.Delays.Max < v.Delays.First || v.MaxAttempts == 0):
+				t.Errorf("a retry without a plan: %+v", v)
+			case v.Outcome == worker.Hold && (v.Delays.First == 0 || v.Delays.Max < v.Delays.First):
+				t.Errorf("a hold without a plan: %+v", v)
+			case v.Took == 0:
+				t.Error("the call took no time")
+			}
+			if calls := f.fb.Calls(); len(calls) != 1 || calls[0].Auth != "bearer" || calls[0].Page != page {
+				t.Errorf("calls: %+v", calls)
+			}
+			f.keeps(t, v, tt.psid)
+		})
+	}
+}
+
+func TestHoldAsLongAsFacebookSays(t *testing.T) {
+	f := newFixture(t, deliver.Resend, nil)
+	f.fb.Script(sandbox.Fault{Status: 400, Code: 80006, Header: map[string][]string{
+		"X-Business-Use-Case-Usage": {`{"1029384756":[{"type":"messenger","call_count":107,"estimated_time_to_regain_access":17}]}`}}})
+	if v := f.handler.Handle(t.Context(), job("2000000000000001")); v.HoldFor != 17*time.Minute {
+		t.Errorf("held for %v", v.HoldFor)
+	}
+}
+
+func TestInDoubt(t *testing.T) {
+	const lostAnswer, plain = "9000000444000001", "2000000000000001"
+	again := job(plain)
+	again.InDoubt, again.Doubt = true, "handed out once before"
+	tests := []struct {
+		name    string
+		policy  deliver.InDoubt
+		job     *queue.Delivery
+		outcome worker.Outcome
+		calls   int
+	}{
+		{"an answer is lost, resend", deliver.Resend, job(lostAnswer), worker.Retry, 1},
+		{"an answer is lost, park", deliver.Park, job(lostAnswer), worker.Dead, 1},
+		{"a delivery was lost, resend", deliver.Resend, again, worker.Delivered, 1},
+		{"a delivery was lost, park", deliver.Park, again, worker.Dead, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t, tt.policy, nil)
+			v := f.handler.Handle(t.Context(), tt.job)
+			if v.Outcome != tt.outcome || (v.Outcome != worker.Delivered && v.Class != sendapi.ClassInDoubt) {
+				t.Errorf("got %+v, want %s", v, tt.outcome)
+			}
+			if n := len(f.fb.Calls()); n != tt.calls {
+				t.Errorf("%d calls, want %d", n, tt.calls)
+			}
+			lines := f.logs.FilterField(zap.String("event", "in_doubt")).All()
+			if len(lines) != 1 {
+				t.Fatalf("%d in_doubt lines", len(lines))
+			}
+			line := lines[0].ContextMap()
+			if line["id"] != "JOB1" || line["page"] != "acme" || line["action"] != string(tt.policy) || line["attempt"] != int64(1) || line["cause"] == "" {
+				t.Errorf("in_doubt line: %v", line)
+			}
+			f.keeps(t, v, plain)
+		})
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	f := newFixture(t, deliver.Resend, func() (sendapi.Credentials, error) {
+		return sendapi.Credentials{}, errors.New("token_file: acme.token cannot be read")
+	})
+	v := f.handler.Handle(t.Context(), job("2000000000000001"))
+	if v.Outcome != worker.Hold || v.Class != sendapi.ClassAuth || !strings.Contains(v.Text, "acme.token") {
+		t.Errorf("got %+v", v)
+	}
+	if n := len(f.fb.Calls()); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+// A worker that is being stopped has not tried what it did not send.
+func TestStopped(t *testing.T) {
+	f := newFixture(t, deliver.Resend, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if v := f.handler.Handle(ctx, job("2000000000000001")); v.Outcome != worker.Release {
+		t.Errorf("got %+v", v)
+	}
+}
+
+func TestUnknownPage(t *testing.T) {
+	f := newFixture(t, deliver.Resend, nil)
+	j := job("2000000000000001")
+	j.Page = "42"
+	if v := f.handler.Handle(t.Context(), j); v.Outcome != worker.Hold || v.Class != sendapi.ClassPage {
+		t.Errorf("got %+v", v)
+	}
+}
+
+func TestNew(t *testing.T) {
+	client, err := sendapi.NewClient(sendapi.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := func() (sendapi.Credentials, error) { return sendapi.Credentials{}, nil }
+	for want, cfg := range map[string]deliver.Config{
+		"Client":      {},
+		"Credentials": {Client: client, Pages: []deliver.Page{{ID: page}}},
+		"InDoubt":     {Client: client, Pages: []deliver.Page{{ID: page, Credentials: none, InDoubt: "maybe"}}},
+	} {
+		if _, err := deliver.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not name %s", err, want)
+		}
+	}
+}
