@@ -1,15 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +15,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
-	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/ingress"
 	"github.com/brazier-relay/brazier/sendapi"
 	"github.com/brazier-relay/brazier/worker"
 	"github.com/brazier-relay/brazier/worker/deliver"
@@ -86,29 +84,27 @@ func (r *pageReader) problem(line int, format string, args ...any) {
 }
 
 func (r *pageReader) read(source []byte) []pageConfig {
-	file, err := parser.ParseBytes(source, 0)
+	source = bytes.TrimPrefix(source, []byte("\ufeff")) // Windows editors begin UTF-8 with it
+	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		line, text := syntaxError(err)
-		r.problem(line, "not valid YAML: %s", text)
+		r.problem(line, "not valid YAML: %s: check quotes, colons and indentation here and in the line before", text)
 		return nil
 	}
 	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
 		r.problem(1, "no pages: begin with \"pages:\" and a list of them")
 		return nil
 	}
-	if len(file.Docs) > 1 {
-		r.problem(line(file.Docs[1].Body), "a second YAML document: put all pages into one list")
+	for _, doc := range file.Docs[1:] {
+		if doc.Body != nil {
+			r.problem(line(doc.Body), "a second YAML document: put all pages into one list")
+		}
 	}
 	var pages []pageConfig
 	root := file.Docs[0].Body
-	r.fields(root, "the file", map[string]func(ast.Node){
+	r.fields(root, "the file", "pages:", map[string]func(ast.Node){
 		"pages": func(n ast.Node) {
-			list, ok := n.(*ast.SequenceNode)
-			if !ok {
-				r.problem(line(n), "pages is not a list: begin each page with \"- id:\"")
-				return
-			}
-			for _, item := range list.Values {
+			for _, item := range r.list(n, "pages", "begin each page with \"- id:\"") {
 				pages = append(pages, r.page(item))
 			}
 		},
@@ -122,13 +118,13 @@ func (r *pageReader) read(source []byte) []pageConfig {
 
 func (r *pageReader) page(n ast.Node) pageConfig {
 	p := pageConfig{line: line(n), Rate: worker.DefaultRate, MediaRate: worker.DefaultMediaRate,
-		MaxInFlight: worker.DefaultMaxInFlight, InDoubt: deliver.Resend, Expire: 24 * time.Hour}
-	r.fields(n, "a page", map[string]func(ast.Node){
+		MaxInFlight: worker.DefaultMaxInFlight, InDoubt: deliver.Resend, Expire: ingress.DefaultExpire}
+	at := r.fields(n, "a page", "- id:", map[string]func(ast.Node){
 		"id":              func(n ast.Node) { p.ID = r.pageID(n) },
 		"name":            func(n ast.Node) { p.Name = r.name(n) },
-		"token":           func(n ast.Node) { p.Secrets.Token = r.secret(n) },
-		"token_file":      func(n ast.Node) { p.Secrets.TokenFile = r.path(n) },
-		"app_secret_file": func(n ast.Node) { p.Secrets.AppSecretFile = r.path(n) },
+		"token":           func(n ast.Node) { p.Secrets.Token = r.secret(n, "token") },
+		"token_file":      func(n ast.Node) { p.Secrets.TokenFile = r.secretFile(n, "token_file") },
+		"app_secret_file": func(n ast.Node) { p.Secrets.AppSecretFile = r.secretFile(n, "app_secret_file") },
 		"keys":            func(n ast.Node) { p.Keys = r.keys(n) },
 		"rate":            func(n ast.Node) { p.Rate = r.rate(n, "rate", sendapi.MaxCallsPerSecond) },
 		"media_rate":      func(n ast.Node) { p.MediaRate = r.rate(n, "media_rate", sendapi.MaxMediaCallsPerSecond) },
@@ -139,28 +135,29 @@ func (r *pageReader) page(n ast.Node) pageConfig {
 	if p.Name == "" {
 		p.Name = p.ID
 	}
-	r.complete(&p)
+	if at != nil {
+		r.complete(&p, at)
+	}
 	return p
 }
 
-// complete checks what no single field shows.
-func (r *pageReader) complete(p *pageConfig) {
-	name := cmp.Or(p.Name, "without id")
-	if p.ID == "" {
-		r.problem(p.line, "page %s: id is missing: add the Facebook page id, in quotes", name)
+// complete checks what no single field shows. at has the line of each field that is there.
+func (r *pageReader) complete(p *pageConfig, at map[string]int) {
+	page := "page"
+	if p.Name != "" {
+		page += " " + p.Name
 	}
-	switch s := p.Secrets; {
-	case s.Token == "" && s.TokenFile == "":
-		r.problem(p.line, "page %s: token is missing: add token_file with a path, or token: ${VARIABLE}", name)
-	case s.Token != "" && s.TokenFile != "":
-		r.problem(p.line, "page %s: both token and token_file are set: keep one", name)
-	default:
-		if _, err := s.read(); err != nil {
-			r.problem(p.line, "page %s: %v", name, err)
-		}
+	if at["id"] == 0 {
+		r.problem(p.line, "%s: id is missing: add the Facebook page id, in quotes", page)
 	}
-	if len(p.Keys) == 0 {
-		r.problem(p.line, "page %s: keys is missing: nobody could send for it; add the SHA-256 of a key as \"sha256:HEX\"", name)
+	switch token, file := at["token"], at["token_file"]; {
+	case token == 0 && file == 0:
+		r.problem(p.line, "%s: token is missing: add token_file with a path, or token: ${VARIABLE}", page)
+	case token != 0 && file != 0:
+		r.problem(max(token, file), "%s: both token and token_file are set: keep one", page)
+	}
+	if at["keys"] == 0 {
+		r.problem(p.line, "%s: keys is missing: nobody could send for it; add the SHA-256 of a key as \"sha256:HEX\"", page)
 	}
 }
 
@@ -186,27 +183,58 @@ func (r *pageReader) unique(pages []pageConfig) {
 	}
 }
 
-// fields hands the value of each known field to its reader and reports the others.
-func (r *pageReader) fields(n ast.Node, what string, known map[string]func(ast.Node)) {
+// fields hands the value of each known field to its reader, reports the others, and returns the line of each known field
+// that is there: nil where n has no fields at all.
+func (r *pageReader) fields(n ast.Node, what, begin string, known map[string]func(ast.Node)) map[string]int {
+	if !r.plain(n, what) {
+		return nil
+	}
 	m, ok := n.(*ast.MappingNode)
 	if !ok {
-		r.problem(line(n), "%s is not a list of \"name: value\" lines", what)
-		return
+		r.problem(line(n), "%s does not consist of \"name: value\" lines: begin with %q", what, begin)
+		return nil
 	}
-	seen := map[string]bool{}
+	at := make(map[string]int)
 	for _, v := range m.Values {
-		name := v.Key.String()
+		name := v.Key.GetToken().Value // without the quotes it may have
 		read, ok := known[name]
 		switch {
+		case name == "<<":
+			r.problem(line(v.Key), "a YAML merge (<<) is not read here: write the fields out")
 		case !ok:
-			r.problem(line(v.Key), "unknown field %q in %s: known are %s", name, what, strings.Join(sortedKeys(known), ", "))
-		case seen[name]:
-			r.problem(line(v.Key), "field %q stands twice in %s: remove one", name, what)
+			r.problem(line(v.Key), "unknown field %s in %s: known are %s", shown(name), what, strings.Join(sortedKeys(known), ", "))
+		case at[name] != 0:
+			r.problem(line(v.Key), "field %q stands in line %d already: remove one", name, at[name])
 		default:
-			seen[name] = true
+			at[name] = line(v.Key)
 			read(v.Value)
 		}
 	}
+	return at
+}
+
+// list returns the items of a list.
+func (r *pageReader) list(n ast.Node, field, remedy string) []ast.Node {
+	if !r.plain(n, field) {
+		return nil
+	}
+	list, ok := n.(*ast.SequenceNode)
+	if !ok {
+		r.problem(line(n), "%s is not a list: %s", field, remedy)
+		return nil
+	}
+	return list.Values
+}
+
+// plain refuses what lets one line of the file stand for another: who looks for the page that holds a token or a key
+// finds it where it stands.
+func (r *pageReader) plain(n ast.Node, what string) bool {
+	switch n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		r.problem(line(n), "%s has a YAML anchor, alias or tag (&, *, !), which are not read here: write the value out, in quotes if it begins with one of these", what)
+		return false
+	}
+	return true
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -225,127 +253,19 @@ func line(n ast.Node) int {
 	return n.GetToken().Position.Line
 }
 
-// text returns a scalar as it is written. Numbers keep their digits: a page id without quotes is still an id.
-func (r *pageReader) text(n ast.Node, field string) string {
-	switch n := n.(type) {
-	case *ast.StringNode:
-		return n.Value
-	case *ast.LiteralNode:
-		return strings.TrimSpace(n.Value.Value)
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return n.GetToken().Value
-	case *ast.NullNode:
-		r.problem(line(n), "%s is empty: give it a value or remove the line", field)
-	default:
-		r.problem(line(n), "%s is not a single value", field)
-	}
-	return ""
-}
-
-func (r *pageReader) pageID(n ast.Node) string {
-	id := r.text(n, "id")
-	if id != "" && strings.Trim(id, "0123456789") != "" {
-		r.problem(line(n), "id %q is not a Facebook page id: digits only, as in the page's About section", id)
-	}
-	return id
-}
-
-// name is used in logs and on command lines.
-func (r *pageReader) name(n ast.Node) string {
-	name := r.text(n, "name")
-	if strings.ContainsAny(name, " \t\n/\"'") || len(name) > 64 {
-		r.problem(line(n), "name %q does not fit logs and commands: at most 64 characters, no spaces, quotes or slashes", name)
-	}
-	return name
-}
-
-// secret is a value that may be ${VARIABLE}. Its text stands in no problem.
-func (r *pageReader) secret(n ast.Node) string {
-	v := r.text(n, "token")
-	name, isVariable := strings.CutPrefix(v, "${")
-	if !isVariable {
-		return v
-	}
-	name = strings.TrimSuffix(name, "}")
-	value, ok := os.LookupEnv(name)
-	if !ok || strings.TrimSpace(value) == "" {
-		r.problem(line(n), "token: the variable %s is not set: export it before the start", name)
-		return "unset" // told already; not missing too
-	}
-	return strings.TrimSpace(value)
-}
-
-// path is relative to the page file, wherever the process was started.
-func (r *pageReader) path(n ast.Node) string {
-	path := r.text(n, "path")
-	if path == "" || filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(filepath.Dir(r.file), path)
-}
-
-func (r *pageReader) keys(n ast.Node) [][sha256.Size]byte {
-	list, ok := n.(*ast.SequenceNode)
-	if !ok {
-		r.problem(line(n), "keys is not a list: write keys: [\"sha256:HEX\"]")
-		return nil
-	}
-	keys := make([][sha256.Size]byte, 0, len(list.Values))
-	for _, item := range list.Values {
-		digest, isDigest := strings.CutPrefix(r.text(item, "key"), "sha256:")
-		b, err := hex.DecodeString(digest)
-		if !isDigest || err != nil || len(b) != sha256.Size {
-			r.problem(line(item), "a key is not \"sha256:\" and 64 hexadecimal digits: take the output of printf %%s KEY | sha256sum")
-			continue
-		}
-		keys = append(keys, [sha256.Size]byte(b))
-	}
-	return keys
-}
-
-func (r *pageReader) rate(n ast.Node, field string, ceiling int) float64 {
-	v := r.text(n, field)
-	f, err := strconv.ParseFloat(v, 64)
-	if err != nil || !(f > 0) || f > float64(ceiling) {
-		r.problem(line(n), "%s %q is not a number above 0 and up to %d, Facebook's limit of calls a second", field, v, ceiling)
-		return 0
-	}
-	return f
-}
-
-func (r *pageReader) count(n ast.Node, field string, ceiling int) int {
-	v := r.text(n, field)
-	i, err := strconv.Atoi(v)
-	if err != nil || i < 1 || i > ceiling {
-		r.problem(line(n), "%s %q is not a whole number from 1 to %d", field, v, ceiling)
-		return 0
-	}
-	return i
-}
-
-func (r *pageReader) inDoubt(n ast.Node) deliver.InDoubt {
-	v := deliver.InDoubt(r.text(n, "in_doubt"))
-	if v != deliver.Resend && v != deliver.Park {
-		r.problem(line(n), "in_doubt %q is neither resend nor park", v)
-	}
-	return v
-}
-
-func (r *pageReader) expire(n ast.Node) time.Duration {
-	v := r.text(n, "expire")
-	d, err := time.ParseDuration(v)
-	if err != nil || d <= 0 || d > queue.MaxExpire {
-		r.problem(line(n), "expire %q is no time up to %v: write it like 90m or 24h", v, queue.MaxExpire)
-	}
-	return d
-}
-
-// syntaxError takes line and reason out of the parser's error, and leaves out the excerpt of the file, which may hold
-// secrets.
+// syntaxError takes line and reason out of the parser's error. It leaves out the excerpt of the file, which may hold
+// secrets, and any reason that quotes it.
 func syntaxError(err error) (line int, text string) {
 	var syntax yaml.Error
-	if errors.As(err, &syntax) && syntax.GetToken() != nil && syntax.GetToken().Position != nil {
-		return syntax.GetToken().Position.Line, syntax.GetMessage()
+	if !errors.As(err, &syntax) || syntax.GetToken() == nil || syntax.GetToken().Position == nil {
+		return 1, "it cannot be read"
 	}
-	return 1, "it cannot be read"
+	line, text = syntax.GetToken().Position.Line, syntax.GetMessage()
+	switch {
+	case strings.Contains(text, "'\t'"):
+		text = "a tab where YAML wants spaces"
+	case strings.Contains(text, "\""):
+		text = "it cannot be read"
+	}
+	return line, text
 }

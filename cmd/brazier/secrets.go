@@ -40,13 +40,24 @@ func readSecret(field, path string) (string, error) {
 		if errors.As(err, &cause) {
 			err = cause.Err
 		}
-		return "", fmt.Errorf("%s: %s cannot be read: %w", field, path, err)
+		return "", fmt.Errorf("%s: %s cannot be read, check the path and its permissions: %w", field, path, err)
 	}
 	value := strings.TrimSpace(string(b))
 	if value == "" {
 		return "", fmt.Errorf("%s: %s is empty: put the secret into it", field, path)
 	}
+	if err := checkSecret(value); err != nil {
+		return "", fmt.Errorf("%s: %s %w", field, path, err)
+	}
 	return value, nil
+}
+
+// checkSecret refuses what cannot be a token or an app secret, and would break the header or the URL that it goes into.
+func checkSecret(value string) error {
+	if strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return errors.New("holds spaces, line breaks or other characters that no secret has: keep the secret alone")
+	}
+	return nil
 }
 
 // recheck is how old credentials from files may be.

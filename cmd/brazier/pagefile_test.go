@@ -1,0 +1,308 @@
+package main
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/brazier-relay/brazier/worker/deliver"
+)
+
+// marker stands in every secret of these tests, and in no message.
+const marker = "MARKER"
+
+// pageDir is a directory with secrets, beside which a page file is put.
+func pageDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"acme.token":  marker + "-token-of-acme\n",
+		"acme.secret": marker + "-secret-of-acme\n",
+		"empty.token": " \n",
+		"two.token":   marker + "-token\n" + marker + "-and-another\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// digests replaces KEY1 and KEY2 by digests of keys.
+var digests = strings.NewReplacer(
+	"KEY1", fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("key 1"))),
+	"KEY2", fmt.Sprintf("sha256:%X", sha256.Sum256([]byte("key 2"))),
+)
+
+func TestPageFile(t *testing.T) {
+	t.Setenv("BRAZIER_TEST_TOKEN", " "+marker+"-token-from-variable\n")
+	dir := pageDir(t)
+	path := filepath.Join(dir, "pages.yaml")
+	writeFile(t, path, digests.Replace(`# All fields, and as few as possible.
+pages:
+  - id: "1029384756"
+    name: acme
+    token_file: acme.token
+    app_secret_file: `+filepath.Join(dir, "acme.secret")+`
+    keys: ["KEY1", "KEY2"]
+    rate: 12.5
+    media_rate: "2"
+    max_in_flight: 8
+    in_doubt: park
+    expire: 90m
+  - {"id": 00005647382910, "token": "${BRAZIER_TEST_TOKEN}", "keys": ["sha256:`+strings.Repeat("0a", 32)+`"]}
+`))
+	got, err := readPages(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []pageConfig{
+		{
+			ID: "1029384756", Name: "acme",
+			Secrets: secrets{TokenFile: filepath.Join(dir, "acme.token"), AppSecretFile: filepath.Join(dir, "acme.secret")},
+			Keys:    [][sha256.Size]byte{sha256.Sum256([]byte("key 1")), sha256.Sum256([]byte("key 2"))},
+			Rate:    12.5, MediaRate: 2, MaxInFlight: 8, InDoubt: deliver.Park, Expire: 90 * time.Minute,
+			line: 3,
+		},
+		{
+			ID: "00005647382910", Name: "00005647382910", // a number keeps its digits
+			Secrets: secrets{Token: marker + "-token-from-variable"},
+			Keys:    [][sha256.Size]byte{[sha256.Size]byte([]byte(strings.Repeat("\n", 32)))},
+			Rate:    40, MediaRate: 10, MaxInFlight: 64, InDoubt: deliver.Resend, Expire: 24 * time.Hour,
+			line: 13,
+		},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(pageConfig{})); diff != "" {
+		t.Errorf("pages (-want +got):\n%s", diff)
+	}
+	cred, err := got[0].Secrets.read()
+	if err != nil || cred.Token != marker+"-token-of-acme" || cred.AppSecret != marker+"-secret-of-acme" {
+		t.Errorf("the credentials are not those of the files, error %v", err)
+	}
+}
+
+// Each case has one fault, or several that are told at once. A message is the file, the line, what is wrong, and what to
+// do about it.
+func TestPageFileFaults(t *testing.T) {
+	const (
+		head  = "pages:\n  - id: \"1\"\n    keys: [KEY1]\n" // token and the rest follow, from line 4
+		token = "    token: " + marker + "-token\n"
+		page  = head + token // the rest follows from line 5
+		known = "known are app_secret_file, expire, id, in_doubt, keys, max_in_flight, media_rate, name, rate, token, token_file"
+		look  = ": check quotes, colons and indentation here and in the line before"
+		long  = marker + "-and-so-on-as-long-as-a-token"
+
+		aKey     = `a key is not "sha256:" and 64 hexadecimal digits: take the output of printf %s KEY | sha256sum`
+		plain    = " has a YAML anchor, alias or tag (&, *, !), which are not read here: write the value out, in quotes if it begins with one of these"
+		rate     = " is not a number above 0 and up to 300, Facebook's limit of calls a second"
+		media    = " is not a number above 0 and up to 10, Facebook's limit of calls a second"
+		inFlight = " is not a whole number from 1 to 10000"
+		expire   = " is no time between 1s and 168h: write it like 90m or 24h"
+		variable = "token is no variable: write ${NAME} with capitals, digits and _, and nothing beside it"
+		empty    = " is empty: give it a value or remove the line"
+	)
+	t.Setenv("BRAZIER_TEST_BLANK", " ")
+	t.Setenv("BRAZIER_TEST_SPACED", marker+" "+marker)
+	dir := pageDir(t)
+	for _, c := range []struct {
+		name, file string
+		want       []string
+	}{
+		// The file as a whole.
+		{"empty", "", []string{`1: no pages: begin with "pages:" and a list of them`}},
+		{"comment", "# none yet\n", []string{`1: no pages: begin with "pages:" and a list of them`}},
+		{"no list", "pages:\n", []string{`1: pages is not a list: begin each page with "- id:"`}},
+		{"empty list", "\npages: []\n", []string{`2: no pages: add at least one to the list "pages"`}},
+		{"list at the top", "- id: \"1\"\n", []string{`1: the file does not consist of "name: value" lines: begin with "pages:"`}},
+		{"text", "pages\n", []string{`1: the file does not consist of "name: value" lines: begin with "pages:"`}},
+		{"no list of pages", "pages: acme\n", []string{`1: pages is not a list: begin each page with "- id:"`}},
+		{"page without fields", "pages:\n  - acme\n", []string{`2: a page does not consist of "name: value" lines: begin with "- id:"`}},
+		{"unknown field of the file", page + "defaults: {}\n", []string{`5: unknown field "defaults" in the file: known are pages`}},
+		{"second document", page + "---\n" + page, []string{`6: a second YAML document: put all pages into one list`}},
+		{"end of the document", page + "---\n", nil},
+		{"mark of an editor", "\ufeff" + page, nil},
+		{"lines of Windows", strings.ReplaceAll(page+"    rate: 0\n", "\n", "\r\n"), []string{`5: rate "0"` + rate}},
+
+		// No YAML.
+		{"tab", "pages:\n\t- id: \"1\"\n", []string{`2: not valid YAML: a tab where YAML wants spaces` + look}},
+		{"open quote", head + "    token: \"" + marker + "\n    rate: 5\n", []string{`4: not valid YAML: could not find end character of double-quoted text` + look}},
+		{"open bracket", head + "    token: [" + marker + "\n", []string{`4: not valid YAML: sequence end token ']' not found` + look}},
+		{"no space after the colon", head + "    token:" + marker + "\n    rate: 5\n", []string{`4: not valid YAML: non-map value is specified` + look}},
+		{"no colon", head + "    token " + marker + "\n    rate: 5\n", []string{`4: not valid YAML: non-map value is specified` + look}},
+		{"two colons", head + "    token: " + marker + ": x\n", []string{`4: not valid YAML: mapping value is not allowed in this context` + look}},
+		{"reserved character", head + "    token: @" + marker + "\n", []string{`4: not valid YAML: '@' is a reserved character` + look}},
+		{"unknown escape", head + "    token: \"\\q" + marker + "\"\n", []string{`4: not valid YAML: found unknown escape character 'q'` + look}},
+		{"reason that quotes the file", "%YAML " + marker + "\n---\n" + page, []string{`1: not valid YAML: it cannot be read` + look}},
+
+		// Forms that are not read.
+		{"anchor", "pages:\n  - id: &id \"1\"\n    keys: [KEY1]\n" + token, []string{`2: id` + plain}},
+		{"alias", page + "    name: *" + marker + "\n", []string{`5: name` + plain}},
+		{"tag", page + "    name: !!str acme\n", []string{`5: name` + plain}},
+		{"anchor of a page", "pages:\n  - &acme\n    id: \"1\"\n" + token, []string{`2: a page` + plain}},
+		{"alias of a list", head + token + "  - id: \"2\"\n    keys: *k\n" + token, []string{`6: keys` + plain}},
+		{"merge", page + "    <<: {rate: 5}\n", []string{`5: a YAML merge (<<) is not read here: write the fields out`}},
+		{"secret that begins like an alias", head + "    token: *" + marker + "\n", []string{`4: token` + plain}},
+
+		// Fields.
+		{"unknown field", page + "    pace: 5\n", []string{`5: unknown field "pace" in a page: ` + known}},
+		{"unknown field that may be a secret", page + "    " + long + ": 5\n", []string{`5: unknown field (35 characters) in a page: ` + known}},
+		{"field twice", page + "    name: a\n    name: b\n", []string{`6: field "name" stands in line 5 already: remove one`}},
+		{"no value", page + "    name:\n    rate: \"\"\n", []string{`5: name` + empty, `6: rate` + empty}},
+		{"list for a value", page + "    name: [a]\n", []string{`5: name is not a single value: write it in the same line`}},
+		{"no id", "pages:\n  - name: acme\n    keys: [KEY1]\n" + token, []string{`2: page acme: id is missing: add the Facebook page id, in quotes`}},
+		{"no id and no name", "pages:\n  - keys: [KEY1]\n" + token, []string{`2: page: id is missing: add the Facebook page id, in quotes`}},
+		{"empty id", "pages:\n  - id: \"\"\n    keys: [KEY1]\n" + token, []string{`2: id` + empty}},
+		{"name for an id", "pages:\n  - id: acme\n    keys: [KEY1]\n" + token, []string{`2: id "acme" is not a Facebook page id: digits only, as in the page's About section`}},
+		{"id with a point", "pages:\n  - id: 1.0\n    keys: [KEY1]\n" + token, []string{`2: id "1.0" is not a Facebook page id: digits only, as in the page's About section`}},
+		{"token for an id", "pages:\n  - id: " + long + "\n    keys: [KEY1]\n" + token, []string{`2: id (35 characters) is not a Facebook page id: digits only, as in the page's About section`}},
+		{"name with spaces", page + "    name: Acme Inc\n", []string{`5: name "Acme Inc" does not fit logs and commands: at most 64 characters, no spaces, quotes or slashes`}},
+		{"token that continues a name", page + "    name: acme\n      token " + marker + "-and-so-on\n",
+			[]string{`5: name (27 characters) does not fit logs and commands: at most 64 characters, no spaces, quotes or slashes`}},
+		{"long name", page + "    name: " + strings.Repeat("n", 65) + "\n", []string{`5: name (65 characters) does not fit logs and commands: at most 64 characters, no spaces, quotes or slashes`}},
+
+		// Secrets.
+		{"no token", head, []string{`2: page 1: token is missing: add token_file with a path, or token: ${VARIABLE}`}},
+		{"empty token", head + "    token:\n", []string{`4: token` + empty}},
+		{"both", page + "    token_file: acme.token\n", []string{`5: page 1: both token and token_file are set: keep one`}},
+		{"variable that is not set", head + "    token: ${BRAZIER_TEST_UNSET}\n", []string{`4: token: the variable BRAZIER_TEST_UNSET is not set: export it before the start`}},
+		{"variable that is blank", head + "    token: ${BRAZIER_TEST_BLANK}\n", []string{`4: token: the variable BRAZIER_TEST_BLANK is not set: export it before the start`}},
+		{"variable with two words", head + "    token: ${BRAZIER_TEST_SPACED}\n", []string{`4: token holds spaces, line breaks or other characters that no secret has: keep the secret alone`}},
+		{"variable without braces", head + "    token: $BRAZIER_TEST_BLANK\n", []string{`4: ` + variable}},
+		{"variable without its end", head + "    token: ${BRAZIER_TEST_BLANK\n", []string{`4: ` + variable}},
+		{"variable and more", head + "    token: x${BRAZIER_TEST_BLANK}\n", []string{`4: ` + variable}},
+		{"variable without a name", head + "    token: ${}\n", []string{`4: ` + variable}},
+		{"secret in braces", head + "    token: ${" + marker + "abc}\n", []string{`4: ` + variable}},
+		{"token with spaces", head + "    token: " + marker + " " + marker + "\n", []string{`4: token holds spaces, line breaks or other characters that no secret has: keep the secret alone`}},
+		{"no such file", head + "    token_file: none.token\n", []string{`4: token_file: ` + dir + `/none.token cannot be read, check the path and its permissions: no such file or directory`}},
+		{"directory for a file", head + "    token_file: .\n", []string{`4: token_file: ` + dir + ` cannot be read, check the path and its permissions: is a directory`}},
+		{"empty file", head + "    token_file: empty.token\n", []string{`4: token_file: ` + dir + `/empty.token is empty: put the secret into it`}},
+		{"two tokens in a file", head + "    token_file: two.token\n", []string{`4: token_file: ` + dir + `/two.token holds spaces, line breaks or other characters that no secret has: keep the secret alone`}},
+		{"no such app secret", page + "    app_secret_file: /none\n", []string{`5: app_secret_file: /none cannot be read, check the path and its permissions: no such file or directory`}},
+
+		// Keys.
+		{"no keys", "pages:\n  - id: \"1\"\n" + token, []string{`2: page 1: keys is missing: nobody could send for it; add the SHA-256 of a key as "sha256:HEX"`}},
+		{"empty keys", "pages:\n  - id: \"1\"\n    keys: []\n" + token, []string{`3: keys is empty, nobody could send for the page: write keys: ["sha256:HEX"]`}},
+		{"one key, no list", "pages:\n  - id: \"1\"\n    keys: KEY1\n" + token, []string{`3: keys is not a list: write keys: ["sha256:HEX"]`}},
+		{"bad digests", "pages:\n  - id: \"1\"\n" + token + "    keys:\n      - " + marker + "-key\n      - sha256:" + marker + "\n      - sha256:0a0b\n      - KEY1\n      - KEY1ff\n      - md5:0a0b\n",
+			[]string{`5: ` + aKey, `6: ` + aKey, `7: ` + aKey, `9: ` + aKey, `10: ` + aKey}},
+
+		// Numbers and choices.
+		{"rate 0", page + "    rate: 0\n", []string{`5: rate "0"` + rate}},
+		{"rate under 0", page + "    rate: -1\n", []string{`5: rate "-1"` + rate}},
+		{"rate over Facebook's", page + "    rate: 301\n", []string{`5: rate "301"` + rate}},
+		{"rate at Facebook's", page + "    rate: 300\n    media_rate: 10\n", nil},
+		{"rate in words", page + "    rate: fast\n", []string{`5: rate "fast"` + rate}},
+		{"rate NaN", page + "    rate: NaN\n", []string{`5: rate "NaN"` + rate}},
+		{"rate .nan", page + "    rate: .nan\n    media_rate: .inf\n", []string{`5: rate ".nan"` + rate, `6: media_rate ".inf"` + media}},
+		{"media rate over Facebook's", page + "    media_rate: 11\n", []string{`5: media_rate "11"` + media}},
+		{"in flight", page + "    max_in_flight: 0\n", []string{`5: max_in_flight "0"` + inFlight}},
+		{"in flight, a fraction", page + "    max_in_flight: 1.5\n", []string{`5: max_in_flight "1.5"` + inFlight}},
+		{"in flight, too many", page + "    max_in_flight: 10001\n", []string{`5: max_in_flight "10001"` + inFlight}},
+		{"in doubt", page + "    in_doubt: wait\n", []string{`5: in_doubt "wait" is neither resend nor park`}},
+		{"expire without a unit", page + "    expire: 24\n", []string{`5: expire "24"` + expire}},
+		{"expire in days", page + "    expire: 2d\n", []string{`5: expire "2d"` + expire}},
+		{"expire at once", page + "    expire: 0s\n", []string{`5: expire "0s"` + expire}},
+		{"expire in the past", page + "    expire: -1h\n", []string{`5: expire "-1h"` + expire}},
+		{"expire after too long", page + "    expire: 169h\n", []string{`5: expire "169h"` + expire}},
+
+		// Several pages.
+		{"same id", page + strings.Replace(page[len("pages:\n"):], "KEY1", "KEY2", 1), []string{`5: page id 1 stands in line 2 already: remove one of the two`}},
+		{"same name", page + "    name: a\n  - id: \"2\"\n    name: a\n    keys: [KEY2]\n" + token, []string{`6: page name a stands in line 2 already: choose another`}},
+		{"same key", page + "  - id: \"2\"\n    keys: [KEY2, KEY1]\n" + token, []string{`5: page 2: a key is the same as one of the page in line 2: a key names one page`}},
+		{"all at once", "pages:\n  - name: acme\n    pace: 1\n    token: ${BRAZIER_TEST_UNSET}\n    rate: 999\n  - id: x\n    in_doubt: no\n", []string{
+			`2: page acme: id is missing: add the Facebook page id, in quotes`,
+			`2: page acme: keys is missing: nobody could send for it; add the SHA-256 of a key as "sha256:HEX"`,
+			`3: unknown field "pace" in a page: ` + known,
+			`4: token: the variable BRAZIER_TEST_UNSET is not set: export it before the start`,
+			`5: rate "999"` + rate,
+			`6: id "x" is not a Facebook page id: digits only, as in the page's About section`,
+			`6: page: token is missing: add token_file with a path, or token: ${VARIABLE}`,
+			`6: page: keys is missing: nobody could send for it; add the SHA-256 of a key as "sha256:HEX"`,
+			`7: in_doubt "no" is neither resend nor park`,
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(dir, "pages.yaml")
+			writeFile(t, path, digests.Replace(c.file))
+			pages, err := readPages(path)
+			if len(c.want) == 0 {
+				if err != nil || len(pages) != 1 {
+					t.Errorf("%d pages, error %v", len(pages), err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("no error")
+			}
+			var found problems
+			if !errors.As(err, &found) {
+				t.Fatalf("error is %T: %v", err, err)
+			}
+			want := path + ":" + strings.Join(c.want, "\n"+path+":")
+			if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(err.Error(), "\n")); diff != "" {
+				t.Errorf("messages (-want +got):\n%s", diff)
+			}
+			keepsSecrets(t, err.Error(), marker)
+		})
+	}
+}
+
+func TestPageFileThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none.yaml"): "does not exist: name yours with --pages",
+		dir:                             "is a directory",
+	} {
+		if _, err := readPages(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// A new token in the file is used without a restart; what is wrong meanwhile is an error without the secret in it.
+func TestWatchedSecrets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := secrets{TokenFile: filepath.Join(pageDir(t), "acme.token")}
+		read := s.watched()
+		expect := func(token string) {
+			t.Helper()
+			if cred, err := read(); err != nil || cred.Token != token {
+				t.Errorf("the token is not %s, error %v", token, err)
+			}
+		}
+		expect(marker + "-token-of-acme")
+		writeFile(t, s.TokenFile, marker+"-next-token")
+		<-time.After(recheck)
+		expect(marker + "-token-of-acme") // not read for each call
+		<-time.After(1)
+		expect(marker + "-next-token")
+
+		writeFile(t, s.TokenFile, marker+" "+marker)
+		<-time.After(recheck + 1)
+		for range 2 {
+			if cred, err := read(); err == nil || cred.Token != "" {
+				t.Error("a broken token is used")
+			} else {
+				keepsSecrets(t, err.Error(), marker)
+			}
+		}
+		writeFile(t, s.TokenFile, marker+"-last-token")
+		<-time.After(recheck + 1)
+		expect(marker + "-last-token")
+	})
+}

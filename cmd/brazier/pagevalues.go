@@ -1,0 +1,174 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/worker/deliver"
+)
+
+// shown quotes a value in a problem, unless it is so long that it may be a secret in the wrong place.
+func shown(v string) string {
+	if len(v) > 24 {
+		return fmt.Sprintf("(%d characters)", len(v))
+	}
+	return strconv.Quote(v)
+}
+
+// text returns a scalar as it is written. Numbers keep their digits: a page id without quotes is still an id. Where there
+// is none it says so and reports false.
+func (r *pageReader) text(n ast.Node, field string) (v string, ok bool) {
+	if !r.plain(n, field) {
+		return "", false
+	}
+	switch n := n.(type) {
+	case *ast.StringNode:
+		v = n.Value
+	case *ast.LiteralNode:
+		v = n.Value.Value
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		v = n.GetToken().Value
+	case *ast.NullNode:
+	default:
+		r.problem(line(n), "%s is not a single value: write it in the same line", field)
+		return "", false
+	}
+	if v = strings.TrimSpace(v); v == "" {
+		r.problem(line(n), "%s is empty: give it a value or remove the line", field)
+		return "", false
+	}
+	return v, true
+}
+
+func (r *pageReader) pageID(n ast.Node) string {
+	id, ok := r.text(n, "id")
+	if ok && strings.Trim(id, "0123456789") != "" {
+		r.problem(line(n), "id %s is not a Facebook page id: digits only, as in the page's About section", shown(id))
+		return ""
+	}
+	return id
+}
+
+// name is used in logs and on command lines.
+func (r *pageReader) name(n ast.Node) string {
+	name, ok := r.text(n, "name")
+	if ok && (len(name) > 64 || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || strings.ContainsRune("/\"'", c) })) {
+		r.problem(line(n), "name %s does not fit logs and commands: at most 64 characters, no spaces, quotes or slashes", shown(name))
+		return ""
+	}
+	return name
+}
+
+// secret is a value that may be ${VARIABLE}. Its text stands in no problem.
+func (r *pageReader) secret(n ast.Node, field string) string {
+	v, ok := r.text(n, field)
+	if !ok {
+		return ""
+	}
+	if strings.Contains(v, "$") {
+		name, begins := strings.CutPrefix(v, "${")
+		name, ends := strings.CutSuffix(name, "}")
+		// Small letters make it a secret in braces rather than a name.
+		if !begins || !ends || name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
+			r.problem(line(n), "%s is no variable: write ${NAME} with capitals, digits and _, and nothing beside it", field)
+			return ""
+		}
+		if v = strings.TrimSpace(os.Getenv(name)); v == "" {
+			r.problem(line(n), "%s: the variable %s is not set: export it before the start", field, name)
+			return ""
+		}
+	}
+	if err := checkSecret(v); err != nil {
+		r.problem(line(n), "%s %v", field, err)
+		return ""
+	}
+	return v
+}
+
+// secretFile is a path, relative to the page file wherever the process was started. It is tried.
+func (r *pageReader) secretFile(n ast.Node, field string) string {
+	path, ok := r.text(n, field)
+	if !ok {
+		return ""
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(r.file), path)
+	}
+	if _, err := readSecret(field, path); err != nil {
+		r.problem(line(n), "%v", err)
+	}
+	return path
+}
+
+func (r *pageReader) keys(n ast.Node) [][sha256.Size]byte {
+	const remedy = "write keys: [\"sha256:HEX\"]"
+	list := r.list(n, "keys", remedy)
+	if s, ok := n.(*ast.SequenceNode); ok && len(s.Values) == 0 {
+		r.problem(line(n), "keys is empty, nobody could send for the page: %s", remedy)
+	}
+	keys := make([][sha256.Size]byte, 0, len(list))
+	for _, item := range list {
+		v, ok := r.text(item, "a key")
+		if !ok {
+			continue
+		}
+		digest, isDigest := strings.CutPrefix(v, "sha256:")
+		b, err := hex.DecodeString(digest)
+		if !isDigest || err != nil || len(b) != sha256.Size {
+			r.problem(line(item), "a key is not \"sha256:\" and 64 hexadecimal digits: take the output of printf %%s KEY | sha256sum")
+			continue
+		}
+		keys = append(keys, [sha256.Size]byte(b))
+	}
+	return keys
+}
+
+func (r *pageReader) rate(n ast.Node, field string, ceiling int) float64 {
+	v, ok := r.text(n, field)
+	f, err := strconv.ParseFloat(v, 64)
+	if ok && (err != nil || !(f > 0) || f > float64(ceiling)) {
+		r.problem(line(n), "%s %s is not a number above 0 and up to %d, Facebook's limit of calls a second", field, shown(v), ceiling)
+		return 0
+	}
+	return f
+}
+
+func (r *pageReader) count(n ast.Node, field string, ceiling int) int {
+	v, ok := r.text(n, field)
+	i, err := strconv.Atoi(v)
+	if ok && (err != nil || i < 1 || i > ceiling) {
+		r.problem(line(n), "%s %s is not a whole number from 1 to %d", field, shown(v), ceiling)
+		return 0
+	}
+	return i
+}
+
+func (r *pageReader) inDoubt(n ast.Node) deliver.InDoubt {
+	v, ok := r.text(n, "in_doubt")
+	if choice := deliver.InDoubt(v); choice == deliver.Resend || choice == deliver.Park {
+		return choice
+	}
+	if ok {
+		r.problem(line(n), "in_doubt %s is neither resend nor park", shown(v))
+	}
+	return ""
+}
+
+func (r *pageReader) expire(n ast.Node) time.Duration {
+	v, ok := r.text(n, "expire")
+	d, err := time.ParseDuration(v)
+	if ok && (err != nil || d < time.Second || d > queue.MaxExpire) {
+		r.problem(line(n), "expire %s is no time between 1s and %.0fh: write it like 90m or 24h", shown(v), queue.MaxExpire.Hours())
+		return 0
+	}
+	return d
+}
