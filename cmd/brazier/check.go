@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -61,20 +63,46 @@ func (c checkCommand) inspect() (pages []pageConfig, wrong []string) {
 	if warning := sendapi.VersionWarning(c.GraphVersion, time.Now()); warning != "" {
 		wrong = append(wrong, "--graph-version: "+warning)
 	}
-	for flag, address := range map[string]string{"--listen": c.Listen, "--ops-listen": c.OpsListen} {
-		if _, _, err := net.SplitHostPort(address); err != nil && !(flag == "--ops-listen" && address == "off") {
-			wrong = append(wrong, fmt.Sprintf("%s: %q is no address: write HOST:PORT", flag, address))
-		}
-	}
-	for _, server := range strings.Split(c.NatsURL, ",") {
-		if u, err := url.Parse(strings.TrimSpace(server)); err != nil || u.Host == "" {
-			wrong = append(wrong, "--nats-url: an address is not of the form nats://HOST:PORT")
-		}
-	}
+	wrong = append(wrong, c.wrongAddresses()...)
 	if c.StoreWait <= 0 || c.StoreWait > 80*time.Second {
 		wrong = append(wrong, fmt.Sprintf("--store-wait: %v is not between 0 and 80s: Braze gives a request 90s", c.StoreWait))
 	}
+	if c.MaxBody <= 0 {
+		wrong = append(wrong, fmt.Sprintf("--max-body: %d is no size: give it in bytes, above 0", c.MaxBody))
+	}
 	return pages, wrong
+}
+
+func (c checkCommand) wrongAddresses() (wrong []string) {
+	for _, f := range []struct{ flag, address string }{{"--listen", c.Listen}, {"--ops-listen", c.OpsListen}} {
+		if f.flag == "--ops-listen" && f.address == "off" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(f.address)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s: %q is no address: write HOST:PORT", f.flag, f.address))
+		}
+	}
+	if c.Listen == c.OpsListen && !strings.HasSuffix(c.Listen, ":0") { // port 0 is a free one each time
+		wrong = append(wrong, fmt.Sprintf("--ops-listen: %q is the address of --listen: choose another, or off", c.OpsListen))
+	}
+	for server := range strings.SplitSeq(c.NatsURL, ",") {
+		if _, ok := parseServer(server); !ok {
+			wrong = append(wrong, "--nats-url: an address is not of the form nats://HOST:PORT")
+		}
+	}
+	for _, f := range []struct{ flag, path string }{{"--nats-creds", c.NatsCreds}, {"--nats-ca", c.NatsCA}} {
+		if f.path == "" {
+			continue
+		}
+		if _, err := os.ReadFile(f.path); err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s: %v: check the path and its permissions", f.flag, err))
+		}
+	}
+	return wrong
 }
 
 func (c checkCommand) print(w io.Writer, pages []pageConfig) {
@@ -86,10 +114,14 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 	row("max-body", c.MaxBody)
 	row("store-wait", c.StoreWait)
 	row("ops-listen", c.OpsListen)
-	row("graph-url", withoutPassword(c.GraphURL))
+	row("graph-url", masked(c.GraphURL))
 	row("graph-version", c.GraphVersion)
+	row("graph-insecure", c.GraphInsecure)
 	row("send-timeout", c.SendTimeout)
-	row("nats-url", withoutPassword(c.NatsURL)+"  (ingress and worker)")
+	row("nats-url", maskedList(c.NatsURL)+"  (ingress and worker)")
+	row("nats-creds", cmp.Or(c.NatsCreds, "none"))
+	row("nats-ca", cmp.Or(c.NatsCA, "none"))
+	row("replicas", c.Replicas)
 	row("data", c.Data+"  (serve)")
 	row("sync", c.Sync+"  (serve)")
 	row("max-queue", c.MaxQueue)
@@ -98,7 +130,7 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 	row("log-format", c.Format)
 	row("pages", c.Pages)
 	for _, p := range pages {
-		fmt.Fprintf(t, "\npage %s\n", p.Name)
+		fmt.Fprintf(t, "\npage %s\n", cmp.Or(p.Name, "without a name"))
 		row("  id", p.ID)
 		row("  token", p.Secrets.describe())
 		if p.Secrets.AppSecretFile != "" {
@@ -115,21 +147,45 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 
 // describe says where the token comes from, never what it is.
 func (s secrets) describe() string {
-	if s.TokenFile != "" {
+	switch {
+	case s.TokenFile != "":
 		return "from " + s.TokenFile
+	case s.Token != "":
+		return "set, masked"
 	}
-	return "set, masked"
+	return "missing"
 }
 
-// withoutPassword masks the user part of each address in a list.
-func withoutPassword(list string) string {
-	parts := strings.Split(list, ",")
-	for i, p := range parts {
-		if scheme, rest, ok := strings.Cut(p, "://"); ok {
-			if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-				parts[i] = scheme + "://xxxxx" + rest[at:]
-			}
-		}
+// masked is an address without user, password and query.
+func masked(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "(no address)" // and so nobody knows where in it a password stands
 	}
-	return strings.Join(parts, ",")
+	if u.User != nil {
+		u.User = url.User("xxxxx")
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = "xxxxx"
+	}
+	return u.String()
+}
+
+func maskedList(servers string) string {
+	var list []string
+	for server := range strings.SplitSeq(servers, ",") {
+		u, _ := parseServer(server)
+		list = append(list, masked(u))
+	}
+	return strings.Join(list, ",")
+}
+
+// parseServer returns a NATS server's address in full: nats.go takes it without a scheme, too.
+func parseServer(server string) (address string, ok bool) {
+	address = strings.TrimSpace(server)
+	if !strings.Contains(address, "://") {
+		address = "nats://" + address
+	}
+	u, err := url.Parse(address)
+	return address, err == nil && u.Hostname() != ""
 }

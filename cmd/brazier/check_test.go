@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// runCommand runs a command to its end and returns what it wrote.
+func runCommand(t *testing.T, args ...string) (code int, out, complaints string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = execute(t.Context(), args, stdio{&stdout, &stderr})
+	return code, stdout.String(), stderr.String()
+}
+
+// goodPages writes a page file without a fault and returns its path.
+func goodPages(t *testing.T) string {
+	t.Helper()
+	t.Setenv("BRAZIER_TEST_TOKEN", marker+"-token-from-variable")
+	path := filepath.Join(pageDir(t), "pages.yaml")
+	writeFile(t, path, digests.Replace(`pages:
+  - id: "1029384756"
+    name: acme
+    token_file: acme.token
+    app_secret_file: acme.secret
+    keys: [KEY1, KEY2]
+    rate: 12.5
+  - id: "5647382910"
+    token: ${BRAZIER_TEST_TOKEN}
+    keys: ["sha256:`+strings.Repeat("0a", 32)+`"]
+    in_doubt: park
+    expire: 1h
+`))
+	return path
+}
+
+// settings reads what check prints: the rows before the pages, and those of each page under its name.
+func settings(out string) map[string]string {
+	rows := make(map[string]string)
+	page := ""
+	row := regexp.MustCompile(`^( *\S.*?)  +(.*)$`)
+	for line := range strings.Lines(out) {
+		line = strings.TrimRight(line, "\n")
+		if name, ok := strings.CutPrefix(line, "page "); ok {
+			page = name
+		} else if m := row.FindStringSubmatch(line); m != nil {
+			name := strings.TrimSpace(m[1])
+			if m[1] != name {
+				name = page + " " + name
+			}
+			rows[name] = m[2]
+		}
+	}
+	return rows
+}
+
+func TestCheckPrintsSettings(t *testing.T) {
+	pages := goodPages(t)
+	t.Setenv("BRAZIER_STORE_WAIT", "20s")
+	t.Setenv("BRAZIER_LOG_LEVEL", "debug")
+	t.Setenv("BRAZIER_LISTEN", "0.0.0.0:80")
+	t.Setenv("BRAZIER_NATS_URL", "nats://relay:"+marker+"@nats-1:4222,"+marker+"@nats-2:4222, nats-3")
+	t.Setenv("BRAZIER_NATS_CREDS", filepath.Join(filepath.Dir(pages), "acme.secret"))
+	t.Setenv("BRAZIER_GRAPH_INSECURE", "true")
+	// A flag counts where both are set. The version is one that will be long in coming.
+	code, out, complaints := runCommand(t, "check", "--pages="+pages, "--listen=0.0.0.0:8443", "--graph-version=v99.0", "--data=/var/lib/brazier", "--sync=interval")
+	if code != exitOK || complaints != "" {
+		t.Errorf("code %d, complaints %q\n%s", code, complaints, out)
+	}
+	keepsSecrets(t, out, marker, fmt.Sprintf("%x", sha256.Sum256([]byte("key 1"))), strings.Repeat("0a", 32))
+	dir := filepath.Dir(pages)
+	want := map[string]string{
+		"version": version(), "listen": "0.0.0.0:8443", "max-body": "262144", "store-wait": "20s", "ops-listen": "127.0.0.1:8081",
+		"graph-url": "https://graph.facebook.com", "graph-version": "v99.0", "graph-insecure": "true", "send-timeout": "1m30s",
+		"nats-url":   "nats://xxxxx@nats-1:4222,nats://xxxxx@nats-2:4222,nats://nats-3  (ingress and worker)",
+		"nats-creds": dir + "/acme.secret", "nats-ca": "none", "replicas": "0",
+		"data": "/var/lib/brazier  (serve)", "sync": "interval  (serve)", "max-queue": "10737418240", "key-window": "2h0m0s",
+		"log-level": "debug", "log-format": "auto", "pages": pages,
+		"acme id": "1029384756", "acme token": "from " + dir + "/acme.token", "acme app secret": "from " + dir + "/acme.secret",
+		"acme keys": "2", "acme rate": "12.5 calls/s, each worker for itself", "acme media rate": "10 calls/s, each worker for itself",
+		"acme max in flight": "64", "acme in doubt": "resend", "acme expire": "24h0m0s",
+		"5647382910 id": "5647382910", "5647382910 token": "set, masked", "5647382910 keys": "1",
+		"5647382910 rate": "40 calls/s, each worker for itself", "5647382910 media rate": "10 calls/s, each worker for itself",
+		"5647382910 max in flight": "64", "5647382910 in doubt": "park", "5647382910 expire": "1h0m0s",
+	}
+	if diff := cmp.Diff(want, settings(out)); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	if !strings.HasSuffix(out, "\nNothing is wrong.\n") {
+		t.Errorf("the end is %q", out[max(0, len(out)-100):])
+	}
+}
+
+func TestCheckFindsAllFaults(t *testing.T) {
+	pages := filepath.Join(pageDir(t), "pages.yaml")
+	writeFile(t, pages, "pages:\n  - id: acme\n    token: "+marker+"\n    rate: 999\n    keys: ["+marker+"]\n")
+	args := []string{"check", "--pages=" + pages, "--listen=8080", "--ops-listen=localhost:http-ops", "--graph-url=ftp://u:" + marker + "@graph.example?access_token=" + marker,
+		"--graph-version=v2.7", "--nats-url=nats://,nats://u:" + marker + ",x@y:4222", "--nats-ca=/none", "--store-wait=2m", "--max-body=-1"}
+	code, out, complaints := runCommand(t, args...)
+	if code != exitFailed || complaints != "" {
+		t.Errorf("code %d, complaints %q", code, complaints)
+	}
+	_, wrong, _ := strings.Cut(out, "\nWrong (")
+	for _, want := range []string{
+		pages + `:2: id "acme" is not a Facebook page id: digits only, as in the page's About section`,
+		pages + `:4: rate "999" is not a number above 0 and up to 300, Facebook's limit of calls a second`,
+		pages + `:5: a key is not "sha256:" and 64 hexadecimal digits: take the output of printf %s KEY | sha256sum`,
+		`--graph-url, --graph-version, --send-timeout: sendapi: GraphURL: `,
+		`--graph-version: Graph API v2.7 is long ended: choose a newer version`,
+		`--listen: "8080" is no address: write HOST:PORT`,
+		`--ops-listen: "localhost:http-ops" is no address: write HOST:PORT`,
+		`--nats-url: an address is not of the form nats://HOST:PORT`,
+		`--nats-ca: open /none: no such file or directory: check the path and its permissions`,
+		`--store-wait: 2m0s is not between 0 and 80s: Braze gives a request 90s`,
+		`--max-body: -1 is no size: give it in bytes, above 0`,
+	} {
+		if !strings.Contains(wrong, "\n  "+want) {
+			t.Errorf("not found: %s", want)
+		}
+	}
+	if !strings.HasPrefix(wrong, "12):\n") || strings.Count(wrong, "\n  ") != 12 { // two of the NATS addresses are wrong
+		t.Errorf("the number is not 12: %s", wrong)
+	}
+	keepsSecrets(t, out, marker)
+	if _, again, _ := runCommand(t, args...); again != out {
+		t.Errorf("the second time it prints something else:\n%s\n%s", out, again)
+	}
+}
+
+func TestCheckAddresses(t *testing.T) {
+	pages := goodPages(t)
+	for _, c := range []struct {
+		listen, ops string
+		want        string
+	}{
+		{"127.0.0.1:0", "127.0.0.1:0", ""},
+		{":8080", "off", ""},
+		{"[::1]:8080", "localhost:http", ""},
+		{":8080", ":8080", `--ops-listen: ":8080" is the address of --listen`},
+		{"off", "off", `--listen: "off" is no address`},
+		{"127.0.0.1:70000", "off", `--listen: "127.0.0.1:70000" is no address`},
+		{"127.0.0.1", "off", `--listen: "127.0.0.1" is no address`},
+	} {
+		code, out, _ := runCommand(t, "check", "--pages="+pages, "--graph-version=v99.0", "--listen="+c.listen, "--ops-listen="+c.ops)
+		if (code == exitOK) != (c.want == "") || !strings.Contains(out, c.want) {
+			t.Errorf("--listen %s --ops-listen %s: code %d\n%s", c.listen, c.ops, code, out)
+		}
+	}
+}
+
+func TestCheckWithoutPageFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pages.yaml")
+	code, out, _ := runCommand(t, "check", "--pages="+path)
+	if code != exitFailed || !strings.Contains(out, "--pages: page file "+path+" does not exist: name yours with --pages; the README shows one to copy") {
+		t.Errorf("code %d\n%s", code, out)
+	}
+}
+
+// The roles refuse what check refuses, before they start anything.
+func TestRolesRefuseWrongSettings(t *testing.T) {
+	good := goodPages(t)
+	bad := filepath.Join(t.TempDir(), "pages.yaml")
+	writeFile(t, bad, "pages:\n  - id: acme\n    token: "+marker+"-token\n    rate: 999\n")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	address := taken.Addr().String()
+	data := t.TempDir()
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"serve", "--pages=" + bad}, []string{bad + ":2: ", bad + ":4: "}},
+		{[]string{"ingress", "--pages=" + bad}, []string{bad + ":2: ", bad + ":4: "}},
+		{[]string{"worker", "--pages=" + bad}, []string{bad + ":2: ", bad + ":4: "}},
+		{[]string{"sandbox", "--pages=" + bad}, []string{bad + ":2: ", bad + ":4: "}},
+		{[]string{"serve", "--pages=" + good + "-not"}, []string{good + "-not does not exist"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--graph-url=http://graph.example"}, []string{"--graph-url", "https://"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=" + address}, []string{"--ops-listen: ", address, "give this process another address, or off"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--listen=" + address}, []string{"--listen: ", address}},
+		{[]string{"demo", "--messages=1"}, []string{"--messages: 1 is not between 20 and 100000"}},
+	} {
+		code, out, complaints := runCommand(t, c.args...)
+		if code != exitUsage || out != "" {
+			t.Errorf("%v: code %d, out %q", c.args, code, out)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(complaints, want) {
+				t.Errorf("%v: complaints do not hold %q:\n%s", c.args, want, complaints)
+			}
+		}
+		keepsSecrets(t, complaints, marker)
+	}
+}
