@@ -91,8 +91,12 @@ func runParts(ctx context.Context, log *zap.Logger, parts []part) error {
 		return cmp.Or(failure, fmt.Errorf("%w: a part did not stop within %v", errUndrained, shutdownBudget))
 	}
 	for range len(endings) {
-		if e := <-endings; e.err != nil && failure == nil {
+		switch e := <-endings; {
+		case e.err == nil, errors.Is(e.err, errFinished):
+		case failure == nil:
 			failure = fmt.Errorf("%w: %s: %w", errUndrained, e.part.name, e.err)
+		default: // the first one is told by the exit
+			log.Error("part did not end cleanly", zap.String("event", "close_error"), zap.String("part", e.part.name), zap.Error(e.err))
 		}
 	}
 	return failure
