@@ -6,14 +6,16 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-const description = `Brazier stands between Braze webhook campaigns and Facebook Messenger: it takes what Braze posts, keeps it on disk, and delivers it with retries at the pace Facebook allows.
+const description = `Brazier stands between Braze webhook campaigns and Facebook Messenger. Its door takes what Braze posts, its queue keeps it on disk, and its worker delivers it, with retries, at the pace Facebook allows.
 
-New here? Run "brazier demo". It needs nothing, sends nothing to anybody, and shows the whole road.
+New here? Run "brazier demo". It needs no settings, sends nothing to anybody, and shows all of it at work.
 
-Every flag can also be set by the variable shown beside it. Exit codes: 0 stopped as asked, 1 failed, 2 wrong settings, 3 stopped before everything was drained.`
+Every flag can also be set by the variable beside it, such as $BRAZIER_LISTEN; the flag counts where both are set. What stands behind the = is the default. Flags without = are switches, off by default, and BRAZIER_…=true turns them on.
+
+Exit codes: 0 stopped as asked, 1 failed, 2 wrong settings, 3 stopped before everything was drained.`
 
 var groups = []kong.Group{
-	{Key: "door", Title: "The door (takes messages from Braze):"},
+	{Key: "door", Title: "The door (takes messages from Braze over HTTP):"},
 	{Key: "pages", Title: "Pages:"},
 	{Key: "graph", Title: "Facebook:"},
 	{Key: "queue", Title: "The queue (NATS JetStream):"},
@@ -27,16 +29,16 @@ var groups = []kong.Group{
 var vars = kong.Vars{
 	"graph_url":     "https://graph.facebook.com",
 	"graph_version": "v25.0",
-	"pages_help":    "YAML file with the pages: ids, tokens, keys and rates. \"brazier check\" tells what is wrong with it.",
+	"pages_help":    "YAML file with the Facebook pages: ids, tokens, keys and rates. \"brazier check\" tells what is wrong with it.",
 }
 
 type commands struct {
-	Demo    demoCommand    `cmd:"" help:"Show the whole road: everything in this process, against a simulated Facebook. Needs no configuration."`
-	Serve   serveCommand   `cmd:"" help:"Run everything on one machine: door, worker, and a queue in a directory."`
+	Demo    demoCommand    `cmd:"" help:"Show it at work: everything in one process, against a simulated Facebook. Needs no settings."`
+	Serve   serveCommand   `cmd:"" help:"Run everything on one machine: door, worker, and a queue whose files are in --data."`
 	Ingress ingressCommand `cmd:"" help:"Run the door alone, against NATS servers. Any number of them may run."`
 	Worker  workerCommand  `cmd:"" help:"Run a worker alone, against NATS servers. Any number of them may run."`
-	Sandbox sandboxCommand `cmd:"" help:"Run a simulated Send API, to try things without Facebook."`
-	Check   checkCommand   `cmd:"" help:"Print the settings as the other commands would see them, secrets masked, and all that is wrong with them."`
+	Sandbox sandboxCommand `cmd:"" help:"Run a simulated Send API alone, to try things without Facebook."`
+	Check   checkCommand   `cmd:"" help:"Print the settings as the other commands see them, secrets masked, and all that is wrong with them."`
 }
 
 type pagesFlags struct {
@@ -45,35 +47,35 @@ type pagesFlags struct {
 
 type doorFlags struct {
 	Listen    string        `name:"listen" default:"127.0.0.1:8080" group:"door" help:"Address of the door. Braze reaches ports 80 and 443 only: put a proxy with TLS before it."`
-	MaxBody   int64         `name:"max-body" default:"262144" group:"door" help:"Largest body of a request, in bytes."`
-	StoreWait time.Duration `name:"store-wait" default:"15s" group:"door" help:"How long a request waits for the queue to take its message before it is answered 503. Braze allows 90s."`
+	MaxBody   int64         `name:"max-body" default:"262144" group:"door" help:"Largest body of a request, in bytes. A larger one is answered 413."`
+	StoreWait time.Duration `name:"store-wait" default:"15s" group:"door" help:"How long a request waits for a queue that cannot be reached before it is answered 503. Braze gives it 90s."`
 }
 
 type graphFlags struct {
-	GraphURL      string        `name:"graph-url" default:"${graph_url}" group:"graph" help:"Where the Graph API is. Point it at a sandbox to send nothing to anybody."`
-	GraphVersion  string        `name:"graph-version" default:"${graph_version}" group:"graph" help:"Version of the Graph API that is called, whatever version the caller's URL has."`
+	GraphURL      string        `name:"graph-url" default:"${graph_url}" group:"graph" help:"Address of the Graph API. Point it at a sandbox to send nothing to anybody."`
+	GraphVersion  string        `name:"graph-version" default:"${graph_version}" group:"graph" help:"Version of the Graph API to call, whatever version the caller's URL has."`
 	GraphInsecure bool          `name:"graph-insecure" group:"graph" help:"Allow http:// to another machine: for a sandbox in a container network. Tokens cross that network in the clear."`
-	SendTimeout   time.Duration `name:"send-timeout" default:"90s" group:"graph" help:"How long a call to the Send API may take. Facebook takes up to 75s to fetch a video; a call given up before its answer is in doubt."`
+	SendTimeout   time.Duration `name:"send-timeout" default:"90s" group:"graph" help:"How long a call to the Send API may take. Facebook may take 75s to fetch a video, and a call given up without an answer may have been sent."`
 }
 
 type natsFlags struct {
 	NatsURL   string `name:"nats-url" default:"nats://127.0.0.1:4222" group:"queue" help:"NATS servers, separated by commas. A server that is not there is waited for."`
-	NatsCreds string `name:"nats-creds" type:"path" group:"queue" help:"Credentials file for NATS."`
-	NatsCA    string `name:"nats-ca" type:"path" group:"queue" help:"PEM file with the authority of the NATS servers' certificates."`
-	Replicas  int    `name:"replicas" default:"0" group:"queue" help:"Replicas of the streams when they are first made. 0: three on a cluster, else one."`
+	NatsCreds string `name:"nats-creds" type:"path" placeholder:"FILE" group:"queue" help:"Credentials file for NATS (JWT and seed). Default: none."`
+	NatsCA    string `name:"nats-ca" type:"path" placeholder:"FILE" group:"queue" help:"PEM file with the authority that signed the NATS servers' certificates. Default: none."`
+	Replicas  int    `name:"replicas" default:"0" group:"queue" help:"Copies of each stored message, 1 to 5; 0 stands for three on a cluster, else one. Used when the streams are first made."`
 }
 
 type embeddedFlags struct {
-	Data string `name:"data" default:"brazier-data" type:"path" group:"embedded" help:"Directory of the queue. It belongs to one process at a time."`
-	Sync string `name:"sync" default:"always" enum:"always,interval" group:"embedded" help:"always: a message is flushed to the disk before it is answered 202, and outlives a power cut. interval: flushed every 100ms, several times as fast; outlives a crash of the process, but a power cut loses the last moment."`
+	Data string `name:"data" default:"brazier-data" type:"path" group:"embedded" help:"Directory of the queue's files. It belongs to one process at a time."`
+	Sync string `name:"sync" default:"always" enum:"always,interval" group:"embedded" help:"When messages are flushed to the disk. always: before they are answered 202, so that they outlive a power cut. interval: every 100ms, several times as fast; they outlive a crash of the process, but a power cut loses the last moment."`
 }
 
 // streamFlags shape the streams when they are first made.
 type streamFlags struct {
-	MaxQueue  int64         `name:"max-queue" default:"10737418240" group:"queue" help:"Bytes of undelivered messages that are kept before the door answers 503. Used when the stream is first made."`
-	KeyWindow time.Duration `name:"key-window" default:"2h" group:"queue" help:"How long an idempotency key is remembered. Used when the stream is first made."`
+	MaxQueue  int64         `name:"max-queue" default:"10737418240" group:"queue" help:"Undelivered messages that are kept, in bytes; beyond it the door answers 503. Used when the stream is first made."`
+	KeyWindow time.Duration `name:"key-window" default:"2h" group:"queue" help:"How long an idempotency key is remembered: a message that comes again within it is not sent again. Used when the stream is first made."`
 }
 
 type opsFlags struct {
-	OpsListen string `name:"ops-listen" default:"${ops_listen}" group:"ops" help:"Address of /healthz and /readyz, or off."`
+	OpsListen string `name:"ops-listen" default:"${ops_listen}" group:"ops" help:"Address of /healthz (the process lives) and /readyz (it is open and its queue is there), or off."`
 }

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var commandNames = []string{"demo", "serve", "ingress", "worker", "sandbox", "check"}
+
+// help returns what brazier COMMAND --help prints.
+func help(t *testing.T, command ...string) string {
+	t.Helper()
+	code, out, complaints := runCommand(t, append(command, "--help")...)
+	if code != exitOK || complaints != "" {
+		t.Fatalf("%v --help: code %d, complaints %q", command, code, complaints)
+	}
+	return out
+}
+
+// flagsOf returns the flags of a help text, each with all that is said of it, in one line.
+func flagsOf(text string) map[string]string {
+	flags := make(map[string]string)
+	_, text, _ = strings.Cut(text, "\nFlags:\n")
+	name := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if m := regexp.MustCompile(`^(?:-\w, )?(--[a-z-]+)`).FindStringSubmatch(line); m != nil {
+			name = m[1]
+		}
+		if line == "" { // a heading may follow
+			name = ""
+		}
+		if name != "" {
+			flags[name] = strings.TrimSpace(flags[name] + " " + line)
+		}
+	}
+	return flags
+}
+
+func TestHelp(t *testing.T) {
+	overview := help(t)
+	for _, want := range append(slices.Clone(commandNames), "brazier demo", "Exit codes: 0 ", "BRAZIER_") {
+		if !strings.Contains(overview, want) {
+			t.Errorf("brazier --help does not mention %q", want)
+		}
+	}
+	if listed := regexp.MustCompile(`(?m)^  ([a-z]+) +[A-Z]`).FindAllStringSubmatch(overview, -1); len(listed) != len(commandNames) {
+		t.Errorf("brazier --help lists %q, want %q", listed, commandNames)
+	}
+	for _, command := range commandNames {
+		text := help(t, command)
+		if !strings.HasPrefix(text, "Usage: brazier "+command+" ") {
+			t.Errorf("%s --help begins with %.60q", command, text)
+		}
+		for line := range strings.Lines(text) {
+			if len([]rune(line)) > 120 {
+				t.Errorf("%s --help has a line of %d characters: %s", command, len(line), line)
+			}
+		}
+		for flag, said := range flagsOf(text) {
+			if flag == "--help" {
+				continue
+			}
+			variable := "($BRAZIER_" + strings.ToUpper(strings.ReplaceAll(flag[2:], "-", "_")) + ")"
+			if !strings.Contains(said, variable) {
+				t.Errorf("%s %s: the variable %s is not shown: %s", command, flag, variable, said)
+			}
+			// What stands behind the = is the default, but for a word in capitals; a switch has none.
+			shown, description, _ := strings.Cut(said, " ")
+			_, value, takesValue := strings.Cut(shown, "=")
+			if takesValue && strings.ToUpper(value) == value && !regexp.MustCompile(`[0-9:]`).MatchString(value) &&
+				!strings.Contains(description, "Default: none") && !strings.Contains(description, "Without one") {
+				t.Errorf("%s %s: the default is not shown: %s", command, flag, said)
+			}
+			if words := strings.Fields(description); len(words) < 4 {
+				t.Errorf("%s %s: no description: %s", command, flag, said)
+			}
+		}
+	}
+}
+
+// Scripts rely on these.
+func TestPromisedFlags(t *testing.T) {
+	for command, promised := range map[string]string{
+		"serve":   "--listen --ops-listen --data --sync --pages --graph-url --graph-version --log-level --log-format",
+		"ingress": "--listen --ops-listen --nats-url --pages --log-level --log-format",
+		"worker":  "--ops-listen --nats-url --pages --graph-url --graph-version --log-level --log-format",
+		"sandbox": "--listen",
+		"check":   "--listen --ops-listen --data --sync --nats-url --pages --graph-url --graph-version --log-level --log-format",
+	} {
+		have := flagsOf(help(t, command))
+		for flag := range strings.FieldsSeq(promised) {
+			if have[flag] == "" {
+				t.Errorf("%s has no %s", command, flag)
+			}
+		}
+	}
+	for _, command := range []string{"serve", "ingress", "check"} {
+		if said := flagsOf(help(t, command))["--listen"]; !strings.HasPrefix(said, `--listen="127.0.0.1:8080" `) {
+			t.Errorf("%s: the door's default address is not 127.0.0.1:8080: %s", command, said)
+		}
+	}
+	// check knows every setting of the roles.
+	checked := flagsOf(help(t, "check"))
+	for _, command := range []string{"serve", "ingress", "worker"} {
+		for flag := range flagsOf(help(t, command)) {
+			if checked[flag] == "" {
+				t.Errorf("check has no %s, which %s has", flag, command)
+			}
+		}
+	}
+}
+
+// What the README says of flags and variables exists.
+func TestREADMEFlags(t *testing.T) {
+	exists := make(map[string]bool)
+	for _, command := range commandNames {
+		for flag := range flagsOf(help(t, command)) {
+			exists[flag] = true
+			exists["BRAZIER_"+strings.ToUpper(strings.ReplaceAll(flag[2:], "-", "_"))] = true
+		}
+	}
+	// Dead letters' stream is called like a variable.
+	exists["BRAZIER_DEAD"], exists["BRAZIER_JOBS"] = true, true
+	mentioned := make(map[string]bool)
+	for _, name := range regexp.MustCompile(`(?:^|[\s`+"`"+`(])(--[a-z][a-z-]+|BRAZIER_[A-Z_]+)`).FindAllStringSubmatch(read(t, "../../README.md"), -1) {
+		mentioned[name[1]] = true
+	}
+	if len(mentioned) < 5 {
+		t.Errorf("the README mentions %v only: is it read rightly?", mentioned)
+	}
+	for _, name := range slices.Sorted(maps.Keys(mentioned)) {
+		if !exists[name] {
+			t.Errorf("the README mentions %s, which does not exist", name)
+		}
+	}
+}
+
+func TestWrongCommandLines(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "expected one of"},
+		{[]string{"srve"}, "unexpected argument srve"},
+		{[]string{"serve", "--lisen=:80"}, `did you mean "--listen"?`},
+		{[]string{"serve", "now"}, "unexpected argument now"},
+		{[]string{"serve", "--sync=sometimes"}, `--sync must be one of "always","interval"`},
+		{[]string{"serve", "--log-format=xml"}, `--log-format must be one of "json","console","auto"`},
+		{[]string{"serve", "--log-level=loud"}, `--log-level must be one of "debug","info","warn","error"`},
+		{[]string{"serve", "--store-wait=soon"}, "--store-wait: expected duration"},
+		{[]string{"ingress", "--data=here"}, "unknown flag --data"},
+		{[]string{"worker", "--replicas=many"}, "--replicas: expected a valid"},
+	} {
+		code, out, complaints := runCommand(t, c.args...)
+		if code != exitUsage || out != "" {
+			t.Errorf("%v: code %d, out %q", c.args, code, out)
+		}
+		if !strings.HasPrefix(complaints, "brazier: ") || !strings.Contains(complaints, c.want) || !strings.HasSuffix(complaints, "\nSee brazier --help.\n") {
+			t.Errorf("%v: %s", c.args, complaints)
+		}
+	}
+	t.Setenv("BRAZIER_SYNC", "sometimes")
+	if code, _, complaints := runCommand(t, "check"); code != exitUsage || !strings.Contains(complaints, "--sync must be one of") {
+		t.Errorf("a wrong variable: code %d, %s", code, complaints)
+	}
+}
