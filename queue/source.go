@@ -1,0 +1,215 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+const (
+	// maxAckPending is far above what a page can have put back with a delay at one time: those count as pending too,
+	// and at the limit a consumer gets nothing new (measured on nats-server 2.15.2, as are 80 bytes for each).
+	maxAckPending = 500_000
+	// pullExpiry is how long one pull request waits at the server.
+	pullExpiry = 30 * time.Second
+	// pullHeartbeat is idle chatter, one message per lane and interval, and half of how long it takes to notice that
+	// nobody has our request any more: the consumer was deleted, or its server was killed.
+	pullHeartbeat = 5 * time.Second
+	// pullSpare is the room in a buffer for heartbeats and other words of the server, which come at most so many before
+	// the caller takes the next job or stops.
+	pullSpare = 8
+	// pullAnswer is how long the answer to a request may be under way while there are jobs.
+	pullAnswer = 200 * time.Millisecond
+)
+
+// Source hands out the jobs of one page and lane. Several processes may have a Source for the same lane; each job goes
+// to one of them. Next is for one goroutine at a time, Stop for any.
+//
+// It asks for one batch after the other. The endless subscription of nats.go 1.55 does not fit a small buffer: when
+// a batch is used up before its request has returned, it asks for no other until heartbeats are missed.
+type Source struct {
+	q    *Queue
+	page string
+	lane Lane
+	max  int
+
+	heartbeat time.Duration // pullHeartbeat, less in tests
+
+	consumer jetstream.Consumer // belongs to Next; nil: to be made
+
+	stop chan struct{} // closed by Stop
+
+	mu      sync.Mutex
+	stopped bool
+	batch   jetstream.MessagesContext // nil between two of them
+	epoch   uint64                    // the connection's reconnects when batch was asked for
+	drained chan struct{}             // not nil: batch is being ended, and gets no more jobs once this is closed
+}
+
+// Source returns the jobs of one page and lane. At most buffer-1 of them wait in this process for Next, out of other
+// workers' reach. Nothing renews their lease: a caller that has not called Next for a third of [Lease] stops the Source,
+// puts back what it still returns, and takes a new one, or a job may be handed out twice. It makes the consumer on the
+// first Next.
+func (q *Queue) Source(page string, lane Lane, buffer int) *Source {
+	return &Source{q: q, page: page, lane: lane, max: max(buffer, 1), heartbeat: pullHeartbeat, stop: make(chan struct{})}
+}
+
+// ErrStopped is what [Source.Next] returns when it will return no job any more.
+var ErrStopped = errors.New("source is stopped")
+
+// Next returns the next job. It waits for one, over every restart of the server, until [Source.Stop] or the end of the
+// queue; then it returns what is left in the buffer, and after that [ErrStopped]. ctx bounds calls to the server, not
+// the wait.
+func (s *Source) Next(ctx context.Context) (*Delivery, error) {
+	wait := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(50*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second),
+		backoff.WithMaxElapsedTime(0),
+	)
+	for {
+		batch, err := s.current(ctx)
+		if err == nil {
+			var msg jetstream.Msg
+			if msg, err = batch.Next(); err == nil {
+				return s.q.delivery(ctx, s.page, s.lane, msg), nil
+			}
+			err = s.ended(err)
+		}
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, ErrStopped):
+			return nil, err
+		case s.q.Connected(): // else others tell of it
+			s.q.log.Warn("no jobs to be had, trying again", zap.String("event", "consumer_lost"),
+				zap.String("page", s.page), zap.String("lane", string(s.lane)), zap.Error(redact(err)))
+		}
+		select {
+		case <-s.stop:
+		case <-s.q.closed:
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
+
+// current returns the batch that is under way, or asks for one.
+func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error) {
+	epoch := s.q.nc.Stats().Reconnects
+	s.mu.Lock()
+	if s.batch != nil && epoch != s.epoch {
+		// After a reconnect nats.go asks for the rest of the batch again, what is in the buffer included, and what does
+		// not fit is dropped without a word.
+		s.drain()
+	}
+	batch, drained, stopped := s.batch, s.drained, s.stopped
+	s.mu.Unlock()
+	switch {
+	case drained != nil:
+		<-drained
+		return batch, nil // what is in its buffer is still to be had
+	case batch != nil:
+		return batch, nil
+	case stopped, s.q.nc.IsClosed():
+		return nil, ErrStopped
+	}
+	batch, err := s.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		batch.Stop() // its first Next would have sent the request
+		return nil, ErrStopped
+	}
+	s.batch, s.epoch = batch, epoch
+	return batch, nil
+}
+
+func (s *Source) ask(ctx context.Context) (jetstream.MessagesContext, error) {
+	if s.consumer == nil {
+		ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+		defer cancel()
+		consumer, err := s.q.jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+			Durable:       s.page + "-" + string(s.lane),
+			FilterSubject: jobSubject(s.page, s.lane),
+			AckPolicy:     jetstream.AckExplicitPolicy,
+			AckWait:       Lease,
+			MaxDeliver:    -1,
+			MaxAckPending: maxAckPending,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("consumer: %w", err)
+		}
+		s.consumer = consumer
+	}
+	batch, err := s.consumer.Messages(
+		jetstream.StopAfter(s.max),
+		jetstream.PullMaxMessages(s.max+pullSpare),
+		jetstream.PullExpiry(pullExpiry),
+		jetstream.PullHeartbeat(s.heartbeat),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("fetch: %w", err)
+	}
+	return batch, nil
+}
+
+// drain ends a batch: what was asked for still comes, and no more is asked for. It waits before it unsubscribes. What
+// the server sends to a subscription that is gone it counts as delivered all the same (nats-server 2.15.2), and a job on
+// its first delivery would then come back as one in doubt. s.mu is held.
+func (s *Source) drain() {
+	if s.batch == nil || s.drained != nil {
+		return
+	}
+	batch, drained := s.batch, make(chan struct{})
+	s.drained = drained
+	time.AfterFunc(pullAnswer, func() {
+		var busy time.Duration // a server that is slow to answer gets more time
+		if asked := time.Now(); s.q.Connected() && s.q.nc.FlushTimeout(apiTimeout) == nil {
+			busy = 4 * time.Since(asked)
+		}
+		time.AfterFunc(busy, func() {
+			batch.Drain()
+			close(drained)
+		})
+	})
+}
+
+// ended notes why the batch gave no job. It returns nil if another is to be asked for at once.
+func (s *Source) ended(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(err, jetstream.ErrNoHeartbeat) {
+		s.consumer = nil
+		s.drain() // what has come meanwhile is still to be had
+		return nil
+	}
+	s.batch, s.drained = nil, nil
+	switch {
+	case s.stopped, s.q.nc.IsClosed():
+		return ErrStopped
+	case errors.Is(err, jetstream.ErrMsgIteratorClosed): // it is used up, or drained
+		return nil
+	}
+	s.consumer = nil // it was deleted
+	return err
+}
+
+// Stop asks for no more jobs. It does not wait; see Next for what follows.
+func (s *Source) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return
+	}
+	s.stopped = true
+	close(s.stop)
+	s.drain()
+}
