@@ -15,7 +15,7 @@ import (
 // dispatch begins the jobs of lanes that share a pace, the first lane before the others, until ctx ends. What it has
 // fetched and not begun by then it puts back before it returns. Jobs it began are counted in handling.
 func (p *page) dispatch(ctx context.Context, ph phases, handling *sync.WaitGroup, pace *rate.Limiter, lanes ...queue.Lane) {
-	g := &group{page: p, pace: pace, feeds: make([]chan *queue.Delivery, len(lanes))}
+	g := &group{page: p, pace: pace, lanes: lanes, feeds: make([]chan *queue.Delivery, len(lanes))}
 	var fetching sync.WaitGroup
 	for i, lane := range lanes {
 		g.feeds[i] = make(chan *queue.Delivery)
@@ -46,12 +46,13 @@ func (p *page) dispatch(ctx context.Context, ph phases, handling *sync.WaitGroup
 type group struct {
 	page  *page
 	pace  *rate.Limiter
-	feeds []chan *queue.Delivery // the first goes before the others
-	next  *queue.Delivery        // fetched, and waiting for its turn
+	lanes []queue.Lane // the first goes before the others
+	feeds []chan *queue.Delivery
+	next  *queue.Delivery // fetched, and waiting for its turn
 }
 
-// pick returns the next job once it has a place in flight and its turn, or nil when ctx has ended. An urgent job that
-// comes while another waits for its turn takes that turn.
+// pick returns the next job once it has a place in flight and its turn, or nil when ctx has ended. A job of the first
+// lane that comes while one of another lane waits for its turn takes that turn.
 func (g *group) pick(ctx context.Context) *queue.Delivery {
 	if g.next == nil {
 		if g.next = g.first(ctx); g.next == nil {
@@ -67,14 +68,16 @@ func (g *group) pick(ctx context.Context) *queue.Delivery {
 		<-g.page.places
 		return nil
 	}
-	select {
-	case urgent := <-g.feeds[0]:
-		return urgent
-	default:
-		job := g.next
-		g.next = nil
-		return job
+	if g.next.Lane != g.lanes[0] {
+		select {
+		case urgent := <-g.feeds[0]:
+			return urgent
+		default:
+		}
 	}
+	job := g.next
+	g.next = nil
+	return job
 }
 
 // first waits for a job of any lane, and takes it from the first lane if that has one.
@@ -116,7 +119,7 @@ func (p *page) feed(ctx context.Context, ph phases, lane queue.Lane, out chan<- 
 // stopped and empty. What is left over goes back only then: before, it would come straight back to this source.
 func (p *page) pour(ctx context.Context, ph phases, source *queue.Source, lane queue.Lane, out chan<- *queue.Delivery) {
 	var left []*queue.Delivery
-	patience := time.NewTimer(stuck)
+	patience := time.NewTimer(p.patience)
 	defer patience.Stop()
 	for {
 		job, err := source.Next(ph.settle)
@@ -126,7 +129,11 @@ func (p *page) pour(ctx context.Context, ph phases, source *queue.Source, lane q
 			}
 			break
 		}
-		patience.Reset(stuck)
+		if len(left) > 0 { // the source is stopped: what was behind the first goes the same way
+			left = append(left, job)
+			continue
+		}
+		patience.Reset(p.patience)
 		select {
 		case out <- job:
 			continue

@@ -20,6 +20,7 @@ type page struct {
 
 	text, media *rate.Limiter
 	places      chan struct{} // one element per job in flight
+	patience    time.Duration // stuck, less in tests
 
 	inFlight, delivered, dead atomic.Int64
 
@@ -39,6 +40,8 @@ func newPage(w *Worker, cfg Page) *page {
 		text:   rate.NewLimiter(rate.Limit(cfg.Rate), 1),
 		media:  rate.NewLimiter(rate.Limit(cfg.MediaRate), 1),
 		places: make(chan struct{}, cfg.MaxInFlight),
+
+		patience: stuck,
 	}
 }
 

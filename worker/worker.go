@@ -100,8 +100,11 @@ func New(cfg Config) (*Worker, error) {
 	return w, nil
 }
 
-// Run delivers until ctx ends, then drains, and returns when nothing is in flight any more. It is called once.
-func (w *Worker) Run(ctx context.Context) error {
+// Run delivers until ctx ends, then drains, and returns when nothing is in flight any more. It is called once. It
+// returns an error if the queue's connection ended for good under it.
+func (w *Worker) Run(ctx context.Context) (err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	// work carries what is in flight beyond ctx; settle goes on a little longer still.
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -113,21 +116,26 @@ func (w *Worker) Run(ctx context.Context) error {
 		running.Go(func() { p.run(ctx, phases{work: work, settle: settle}) })
 		running.Go(func() { p.report(ctx) })
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-w.cfg.Queue.Closed():
+		err = errors.New("worker: the queue is closed")
+		stop()
+	}
 	done := make(chan struct{})
 	go func() { running.Wait(); close(done) }()
 	budget := time.NewTimer(w.cfg.Drain)
 	defer budget.Stop()
 	select {
 	case <-done:
-		return nil
+		return err
 	case <-budget.C:
 	}
 	cut()
 	grace := time.AfterFunc(settleGrace, cutSettle)
 	defer grace.Stop()
 	<-done
-	return nil
+	return err
 }
 
 // InFlight returns how many jobs are in a handler's hands.
