@@ -224,3 +224,39 @@ func TestNew(t *testing.T) {
 		}
 	}
 }
+
+// A call that is cut under way may have been carried out: that is no call that was not tried.
+func TestCutUnderWay(t *testing.T) {
+	f := newFixture(t, deliver.Resend, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.fb.Script(sandbox.Fault{Action: sandbox.Hang, Delay: time.Minute, OnHit: func(sandbox.Call) { cancel() }})
+	v := f.handler.Handle(ctx, job("2000000000000001"))
+	if v.Outcome != worker.Retry || v.Class != sendapi.ClassInDoubt {
+		t.Errorf("got %+v", v)
+	}
+	if n := f.logs.FilterField(zap.String("event", "in_doubt")).Len(); n != 1 {
+		t.Errorf("%d in_doubt lines", n)
+	}
+	f.keeps(t, v, "2000000000000001")
+}
+
+// A new token is used from the next call on.
+func TestNewToken(t *testing.T) {
+	const renewed = "renewed-token-of-this-test"
+	current := token
+	f := newFixture(t, deliver.Resend, func() (sendapi.Credentials, error) { return sendapi.Credentials{Token: current}, nil })
+	if err := f.fb.SetToken(page, renewed); err != nil {
+		t.Fatal(err)
+	}
+	if v := f.handler.Handle(t.Context(), job("2000000000000001")); v.Outcome != worker.Hold || v.Class != sendapi.ClassAuth {
+		t.Errorf("with the old token: %+v", v)
+	}
+	current = renewed
+	v := f.handler.Handle(t.Context(), job("2000000000000001"))
+	if v.Outcome != worker.Delivered {
+		t.Errorf("with the new token: %+v", v)
+	}
+	if written := fmt.Sprintf("%+v %+v", v, f.logs.All()); strings.Contains(written, renewed) {
+		t.Errorf("the new token was written: %s", written)
+	}
+}

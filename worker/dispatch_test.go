@@ -1,0 +1,78 @@
+package worker
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
+)
+
+type handlerFunc func(ctx context.Context, job *queue.Delivery) Verdict
+
+func (h handlerFunc) Handle(ctx context.Context, job *queue.Delivery) Verdict { return h(ctx, job) }
+
+// What a worker has fetched and cannot begin goes to another after a while, but for the one job whose turn is next, and
+// without doubt. This test is inside the package for the sake of a while that is too long to wait for.
+func TestStuckJobsGoToOthers(t *testing.T) {
+	t.Parallel()
+	q := queuetest.New(t)
+	const jobs = 40
+	for range jobs {
+		if _, err := q.Publish(t.Context(), &queue.Job{ID: queue.NewID(), Page: "1029384756", Lane: queue.Bulk, Body: []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(h handlerFunc, page Page) (stop func()) {
+		t.Helper()
+		w, err := New(Config{Queue: q, Handler: h, Pages: []Page{page}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range w.pages {
+			p.patience = 500 * time.Millisecond
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- w.Run(ctx) }()
+		return func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	release, begun := make(chan struct{}), make(chan struct{}, jobs)
+	stopFirst := run(func(context.Context, *queue.Delivery) Verdict {
+		begun <- struct{}{}
+		<-release
+		return Verdict{Outcome: Delivered}
+	}, Page{ID: "1029384756", Rate: 400, MaxInFlight: 1}) // and up to twenty jobs in its buffer
+	<-begun
+
+	var others atomic.Int64
+	all := make(chan struct{})
+	stopSecond := run(func(_ context.Context, job *queue.Delivery) Verdict {
+		if job.InDoubt || job.Attempts != 0 {
+			t.Errorf("%s comes with attempts %d, in doubt %v %s", job.ID, job.Attempts, job.InDoubt, job.Doubt)
+		}
+		if others.Add(1) == jobs-2 {
+			close(all)
+		}
+		return Verdict{Outcome: Delivered}
+	}, Page{ID: "1029384756", Rate: 1000})
+	select {
+	case <-all:
+	case <-time.After(8 * time.Second): // one by one the buffer would take ten, and the lease run out under it
+		t.Errorf("the other worker has got %d jobs, want %d", others.Load(), jobs-2)
+	}
+	close(release)
+	<-begun // the next in turn
+	stopFirst()
+	stopSecond()
+	if b, err := q.Backlog(t.Context(), "1029384756"); err != nil || b.Pending != 0 {
+		t.Errorf("backlog %+v, error %v", b, err)
+	}
+}
