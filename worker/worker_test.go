@@ -137,11 +137,13 @@ func has(t *testing.T, line map[string]any, keys string, values map[string]any) 
 }
 
 func TestVerdicts(t *testing.T) {
+	t.Parallel()
 	soon := worker.Delays{First: 10 * time.Millisecond, Max: 20 * time.Millisecond}
 	wrong := worker.Verdict{Outcome: worker.Dead, Class: sendapi.ClassMessage, Code: 100, Subcode: 2018001, TraceID: "trace", Text: "why", Took: time.Millisecond}
 	again := worker.Verdict{Outcome: worker.Retry, Class: sendapi.ClassTransient, Code: 2, Delays: soon, MaxAttempts: 3, Took: time.Millisecond}
 
 	t.Run("delivered", func(t *testing.T) {
+		t.Parallel()
 		f := newFixture(t)
 		ids := f.publish(acme, queue.Bulk, 1)
 		f.start(func(context.Context, *queue.Delivery) worker.Verdict { return delivered }, worker.Config{})
@@ -150,6 +152,7 @@ func TestVerdicts(t *testing.T) {
 		f.isEmpty(acme)
 	})
 	t.Run("dead", func(t *testing.T) {
+		t.Parallel()
 		f := newFixture(t)
 		f.publish(acme, queue.Urgent, 1)
 		f.start(func(context.Context, *queue.Delivery) worker.Verdict { return wrong }, worker.Config{})
@@ -161,6 +164,7 @@ func TestVerdicts(t *testing.T) {
 		}
 	})
 	t.Run("retried, then dead", func(t *testing.T) {
+		t.Parallel()
 		f := newFixture(t)
 		f.publish(acme, queue.Bulk, 1)
 		var attempts atomic.Int64
@@ -178,6 +182,7 @@ func TestVerdicts(t *testing.T) {
 		f.isEmpty(acme)
 	})
 	t.Run("expired", func(t *testing.T) {
+		t.Parallel()
 		f := newFixture(t)
 		j := &queue.Job{ID: queue.NewID(), Page: acme, Lane: queue.Bulk, Accepted: time.Now().Add(-time.Hour), Expire: time.Now().Add(-time.Minute), Body: []byte(`{}`)}
 		if _, err := f.q.Publish(t.Context(), j); err != nil {
@@ -191,6 +196,7 @@ func TestVerdicts(t *testing.T) {
 		f.isEmpty(acme)
 	})
 	t.Run("panic", func(t *testing.T) {
+		t.Parallel()
 		f := newFixture(t)
 		f.publish(acme, queue.Bulk, 1)
 		var calls atomic.Int64
@@ -207,6 +213,7 @@ func TestVerdicts(t *testing.T) {
 		}
 	})
 	t.Run("no verdict", func(t *testing.T) {
+		t.Parallel()
 		f := newFixture(t)
 		f.publish(acme, queue.Bulk, 1)
 		f.start(func(context.Context, *queue.Delivery) worker.Verdict { return worker.Verdict{} }, worker.Config{})
@@ -219,6 +226,7 @@ func TestVerdicts(t *testing.T) {
 
 // A held page stops, another goes on; the held one loses nothing and counts nothing.
 func TestHold(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	var healed atomic.Bool
 	throttle := worker.Verdict{Outcome: worker.Hold, Class: sendapi.ClassThrottle, Code: 613, Delays: worker.Delays{First: 300 * time.Millisecond, Max: time.Second}}
@@ -306,6 +314,7 @@ func TestRate(t *testing.T) {
 
 // A page whose calls hang fills its own places and no other page's.
 func TestHangingPage(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.publish(acme, queue.Bulk, 10)
 	release := make(chan struct{})
@@ -334,6 +343,7 @@ func TestHangingPage(t *testing.T) {
 
 // What is in flight when a worker is told to stop is finished, and the rest is another worker's at once.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.publish(acme, queue.Bulk, 40)
 	release := make(chan struct{})
@@ -366,6 +376,7 @@ func TestDrain(t *testing.T) {
 
 // Calls that outlast the drain budget are cut.
 func TestDrainBudget(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.publish(acme, queue.Bulk, 1)
 	begun := make(chan struct{})
@@ -382,6 +393,7 @@ func TestDrainBudget(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	stop := f.start(func(context.Context, *queue.Delivery) worker.Verdict { return delivered }, worker.Config{StatsEvery: 50 * time.Millisecond,
 		Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000}, {ID: nordwind, Name: "nordwind"}}})
