@@ -105,11 +105,19 @@ func parseGraphURL(config Config) (string, error) {
 		return "", errors.New("sendapi: GraphURL: want no user, query or fragment")
 	case u.Scheme == "http" && !config.AllowPlainHTTP && !loopback(u.Hostname()):
 		return "", errors.New("sendapi: GraphURL: http:// would show tokens to the network; use https:// or set AllowPlainHTTP")
+	case endsInVersion(u.Path):
+		return "", errors.New("sendapi: GraphURL: ends in a version; leave it out, Version has it")
 	}
 	if _, err := http.ProxyFromEnvironment(&http.Request{URL: u}); err != nil {
 		return "", errors.New("sendapi: the proxy in the environment is not a URL")
 	}
 	return strings.TrimRight(u.String(), "/"), nil
+}
+
+func endsInVersion(path string) bool {
+	path = strings.TrimRight(path, "/")
+	_, _, ok := parseVersion(path[strings.LastIndexByte(path, '/')+1:])
+	return ok
 }
 
 func loopback(host string) bool {
