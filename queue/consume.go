@@ -25,10 +25,15 @@ type Delivery struct {
 	// have sent the message. Doubt says how that is known.
 	InDoubt bool
 	Doubt   string
+	// Lost is how many deliveries ended so, over the job's life. They are among the attempts.
+	Lost int
 
 	q         *Queue
 	msg       jetstream.Msg
+	server    string // the run of the server that handed it out
+	sequence  uint64 // of the stream
 	delivered uint64 // the server's count of deliveries, this one included
+	lost      uint64 // the last delivery that was claimed under an earlier run of the server, 0 if none was
 	recorded  bool   // a retry record exists and goes with the job
 
 	mu      sync.Mutex // between renew and the settlement
@@ -36,11 +41,11 @@ type Delivery struct {
 	settled bool
 }
 
-func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstream.Msg) *Delivery {
-	d := &Delivery{q: q, msg: msg, delivered: 1}
+func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstream.Msg, server string) *Delivery {
+	d := &Delivery{q: q, msg: msg, server: server, delivered: 1}
 	var stored time.Time
 	if meta, err := msg.Metadata(); err == nil {
-		stored, d.delivered = meta.Timestamp, meta.NumDelivered
+		stored, d.sequence, d.delivered = meta.Timestamp, meta.Sequence.Stream, meta.NumDelivered
 	}
 	d.Job = readJob(page, lane, msg.Headers(), msg.Data(), stored)
 	switch { // published by hand
@@ -52,9 +57,7 @@ func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstr
 	d.mu.Lock()
 	d.renewal = time.AfterFunc(Lease/3, d.renew)
 	d.mu.Unlock()
-	if d.delivered > 1 {
-		d.recall(ctx)
-	}
+	d.recall(ctx)
 	return d
 }
 

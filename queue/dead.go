@@ -54,3 +54,13 @@ func (d *Delivery) letter(why Reason) *nats.Msg {
 	set(headerDied, strconv.FormatInt(time.Now().UnixMilli(), 10))
 	return msg
 }
+
+// letterID is the letter's message id: the same however often one job is buried, another for the job that comes under
+// the same idempotency key after its window, and dies while the stream still knows the first one's letter.
+func (d *Delivery) letterID() string {
+	return d.ID + letterIDSuffix(d.Accepted)
+}
+
+func letterIDSuffix(accepted time.Time) string {
+	return "." + strconv.FormatInt(accepted.UnixMilli(), 10)
+}

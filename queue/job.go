@@ -28,7 +28,7 @@ func Lanes() []Lane { return []Lane{Urgent, Bulk, Media} }
 
 // Job is one message on its way to one page.
 type Job struct {
-	// ID is the job's name in logs, answers and dead letters, and its message id on the stream. See [NewID], [KeyedID].
+	// ID is the job's name in logs, answers and dead letters. One job is stored under it. See [NewID], [KeyedID].
 	ID string
 	// Page is the Facebook page id, digits only.
 	Page string
@@ -37,10 +37,14 @@ type Job struct {
 	Key string
 	// Recipient is already shortened for logs; the whole one stands in Body alone.
 	Recipient string
-	Tracking  Tracking
-	Accepted  time.Time // when the door took it, to the millisecond
-	Expire    time.Time // not sent after this, to the millisecond
-	Body      []byte
+	// RecipientDigest is the same for the same recipient. It is not stored with the job, but with its key.
+	RecipientDigest string
+	Tracking        Tracking
+	Accepted        time.Time // when the door took it, to the millisecond
+	Expire          time.Time // not sent after this, to the millisecond
+	// Deaths are the earlier ends of a replayed job, oldest first.
+	Deaths []Death
+	Body   []byte
 }
 
 // Tracking is what the caller said of where the message comes from. It is carried to logs and dead letters as given.
@@ -69,6 +73,7 @@ func KeyedID(page, key string) string {
 
 // The headers of a stored job. Values are omitted when empty.
 const (
+	headerID         = "Brazier-Id"
 	headerKey        = "Brazier-Key"
 	headerRecipient  = "Brazier-Recipient"
 	headerCampaign   = "Brazier-Campaign"
@@ -121,6 +126,7 @@ func (j *Job) writeHeaders(h nats.Header) {
 			h[name] = []string{value}
 		}
 	}
+	set(headerID, j.ID)
 	set(headerKey, j.Key)
 	set(headerRecipient, j.Recipient)
 	set(headerCampaign, j.Tracking.Campaign)
@@ -131,6 +137,7 @@ func (j *Job) writeHeaders(h nats.Header) {
 	set(headerExternalID, j.Tracking.ExternalID)
 	set(headerAccepted, strconv.FormatInt(j.Accepted.UnixMilli(), 10))
 	set(headerExpire, strconv.FormatInt(j.Expire.UnixMilli(), 10))
+	writeDeaths(h, j.Deaths)
 }
 
 // readJob is the inverse of message. A stored job whose times cannot be read is kept and delivered rather than lost:
@@ -143,7 +150,7 @@ func readJob(page string, lane Lane, h nats.Header, body []byte, stored time.Tim
 		return ""
 	}
 	return Job{
-		ID:        get(nats.MsgIdHdr),
+		ID:        get(headerID),
 		Page:      page,
 		Lane:      lane,
 		Key:       get(headerKey),
@@ -158,6 +165,7 @@ func readJob(page string, lane Lane, h nats.Header, body []byte, stored time.Tim
 		},
 		Accepted: millis(get(headerAccepted), stored),
 		Expire:   millis(get(headerExpire), time.Time{}),
+		Deaths:   readDeaths(h),
 		Body:     body,
 	}
 }

@@ -61,11 +61,11 @@ func job(page string, lane queue.Lane) *queue.Job {
 func publish(t testing.TB, q *queue.Queue, jobs ...*queue.Job) {
 	t.Helper()
 	for _, j := range jobs {
-		duplicate, err := q.Publish(t.Context(), j)
+		stored, err := q.Publish(t.Context(), j)
 		if err != nil {
 			t.Fatalf("publish %s: %v", j.ID, err)
 		}
-		if duplicate {
+		if stored.Duplicate {
 			t.Fatalf("publish %s: is called a duplicate", j.ID)
 		}
 	}
@@ -161,7 +161,7 @@ func letters(t testing.TB, js jetstream.JetStream, page string) map[string]*jets
 		if err != nil {
 			t.Fatal(err)
 		}
-		found[msg.Subject+" "+msg.Header.Get(nats.MsgIdHdr)] = msg
+		found[msg.Subject+" "+msg.Header.Get("Brazier-Id")] = msg
 	}
 	return found
 }

@@ -75,18 +75,21 @@ func TestOpenRefusesConfig(t *testing.T) {
 // A stream that would lose messages is refused at once; one that an operator tuned otherwise is left as it is.
 func TestOpenJudgesStreams(t *testing.T) {
 	t.Parallel()
-	jobs := jetstream.StreamConfig{Name: queue.StreamJobs, Subjects: []string{"brazier.jobs.>"}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew}
+	jobs := jetstream.StreamConfig{Name: queue.StreamJobs, Subjects: []string{"brazier.jobs.>", "brazier.keys.>"}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
+		AllowAtomicPublish: true, AllowMsgTTL: true}
 	dead := jetstream.StreamConfig{Name: queue.StreamDead, Subjects: []string{"brazier.dead.>"}, Discard: jetstream.DiscardNew}
 	for name, test := range map[string]struct {
 		stream jetstream.StreamConfig
 		change func(*jetstream.StreamConfig)
 		refuse string // a word of the reason, empty if it is taken
 	}{
-		"jobs kept after delivery": {jobs, func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }, "retention"},
-		"jobs dropped when full":   {jobs, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, "discard"},
-		"jobs in memory":           {jobs, func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, "storage"},
-		"jobs that age":            {jobs, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, "max age"},
-		"jobs of another size":     {jobs, func(c *jetstream.StreamConfig) { c.MaxBytes = 2 << 20; c.Duplicates = time.Minute }, ""},
+		"jobs kept after delivery":   {jobs, func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }, "retention"},
+		"jobs dropped when full":     {jobs, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, "discard"},
+		"jobs in memory":             {jobs, func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, "storage"},
+		"jobs that age":              {jobs, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, "max age"},
+		"jobs of another size":       {jobs, func(c *jetstream.StreamConfig) { c.MaxBytes = 2 << 20; c.Duplicates = time.Minute }, ""},
+		"jobs without batches":       {jobs, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false }, "allow_atomic"},
+		"ids that are kept for ever": {jobs, func(c *jetstream.StreamConfig) { c.AllowMsgTTL = false }, "allow_msg_ttl"},
 		"letters dropped when full": {dead, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
 			"discard"},
 		"letters as work queue": {dead, func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, "retention"},

@@ -152,16 +152,16 @@ func TestDuplicates(t *testing.T) {
 	var posting sync.WaitGroup
 	for range 8 {
 		posting.Go(func() {
-			if duplicate, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !duplicate {
-				t.Errorf("the same key again: duplicate %v, %v", duplicate, err)
+			if stored, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !stored.Duplicate {
+				t.Errorf("the same key again: %+v, %v", stored, err)
 			}
 		})
 	}
 	first := next(t, s)
 	done(t, first)
 	posting.Wait()
-	if duplicate, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !duplicate {
-		t.Errorf("the key of a settled job: duplicate %v, %v", duplicate, err)
+	if stored, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !stored.Duplicate {
+		t.Errorf("the key of a settled job: %+v, %v", stored, err)
 	}
 	second := next(t, s)
 	done(t, second)
@@ -256,8 +256,8 @@ func TestUnavailable(t *testing.T) {
 	answer := make(chan error, 1)
 	j := job(acme, queue.Bulk)
 	go func() {
-		duplicate, err := q.Publish(within(t, patience), j)
-		if duplicate {
+		stored, err := q.Publish(within(t, patience), j)
+		if stored.Duplicate {
 			err = errors.New("its own retry is called a duplicate")
 		}
 		answer <- err
@@ -277,7 +277,7 @@ func TestUnavailable(t *testing.T) {
 func jetstreamMessage(subject, id string) *nats.Msg {
 	msg := &nats.Msg{Subject: subject, Data: []byte("{}"), Header: nats.Header{}}
 	if id != "" {
-		msg.Header.Set(nats.MsgIdHdr, id)
+		msg.Header.Set("Brazier-Id", id)
 	}
 	return msg
 }
@@ -291,19 +291,19 @@ func TestOwnRetryIsNoDuplicate(t *testing.T) {
 	cut := w.mute()
 	j := job(acme, queue.Bulk)
 	type answer struct {
-		duplicate bool
-		err       error
+		stored queue.Stored
+		err    error
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		duplicate, err := q.Publish(within(t, patience), j)
-		answers <- answer{duplicate, err}
+		stored, err := q.Publish(within(t, patience), j)
+		answers <- answer{stored, err}
 	}()
 	other := queuetest.On(t, srv)
 	js := raw(t, srv)
 	eventually(t, "the job is stored", func() bool {
 		stream, err := js.Stream(t.Context(), queue.StreamJobs)
-		return err == nil && stream.CachedInfo().State.Msgs == 1
+		return err == nil && stream.CachedInfo().State.Msgs == 2 // the job and its id
 	})
 	cut()
 	equal(t, "answer", <-answers, answer{}, cmp.AllowUnexported(answer{}))

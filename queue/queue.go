@@ -28,6 +28,9 @@ type Config struct {
 	// CAFile is a PEM file with the authority that signed the servers' certificates. Optional.
 	CAFile string
 
+	// Existing is for those who look into a queue that others run: [Open] makes nothing, and returns [ErrNoQueue] where
+	// something is missing.
+	Existing bool
 	// Replicas of streams and buckets that are made now: 1 to 5. Default 3 on a cluster, else 1.
 	Replicas int
 	// Window is how long an idempotency key is remembered. Default 2h.
@@ -83,6 +86,12 @@ type Queue struct {
 	jobs    jetstream.Stream
 	dead    jetstream.Stream
 	retries jetstream.KeyValue
+	claims  jetstream.Stream // nil unless forgetful
+
+	// forgetful says that the jobs are kept by one server, which may forget its last deliveries when it is killed.
+	forgetful bool
+	acceptor  *acceptor
+	claimer   *claimer
 
 	closeOnce sync.Once
 }
@@ -95,6 +104,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{})}
+	q.acceptor, q.claimer = newAcceptor(q), newClaimer(q)
 	var err error
 	var badURL *url.Error
 	switch q.nc, err = nats.Connect(cfg.URL, q.options()...); {
@@ -106,12 +116,17 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	if q.js, err = jetstream.New(q.nc, jetstream.WithDefaultTimeout(apiTimeout)); err == nil {
 		err = q.await(ctx)
 	}
+	go q.acceptor.run()
+	go q.claimer.run()
 	if err != nil {
 		q.Close()
 		return nil, fmt.Errorf("queue: %w", err)
 	}
 	return q, nil
 }
+
+// ErrNoQueue says that the servers hold no queue of Brazier's.
+var ErrNoQueue = errors.New("no queue here")
 
 // apiTimeout bounds one request to the server. A new stream leader takes 4 to 9 s after the old one was killed
 // (measured on nats-server 2.15.2); what is worth waiting for longer is asked again.
@@ -186,6 +201,9 @@ func (q *Queue) await(ctx context.Context) error {
 		if errors.As(err, &bad) || hasCode(err, errCodeStorageExceeded) {
 			return backoff.Permanent(err)
 		}
+		if q.cfg.Existing && (errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound)) {
+			return backoff.Permanent(fmt.Errorf("%w: %w", ErrNoQueue, err))
+		}
 		return err
 	}, wait, func(err error, _ time.Duration) {
 		last = err
@@ -234,6 +252,10 @@ func (q *Queue) Closed() <-chan struct{} { return q.closed }
 // runs out. It may be called more than once.
 func (q *Queue) Close() {
 	q.closeOnce.Do(func() {
+		close(q.acceptor.stop)
+		close(q.claimer.stop)
+		<-q.acceptor.done
+		<-q.claimer.done
 		// What was already handed to the connection goes out first: an acknowledgement lost here is a message sent twice.
 		if q.nc.IsConnected() {
 			_ = q.nc.FlushTimeout(time.Second)

@@ -90,21 +90,3 @@ func TestRestartWithFullBuffer(t *testing.T) {
 	}
 	isEmpty(t, q, acme)
 }
-
-// The key of a stored job is remembered over a restart of the server. That of a settled one is not: the server rebuilds
-// its memory from what is in the stream.
-func TestDuplicateAfterRestart(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	m.start()
-	q := m.open()
-	j := job(acme, queue.Bulk)
-	j.ID = queue.KeyedID(acme, "k")
-	publish(t, q, j)
-	m.restart(q)
-	if duplicate, err := q.Publish(within(t, patience), j); err != nil || !duplicate {
-		t.Errorf("the same key after a restart: duplicate %v, %v", duplicate, err)
-	}
-	done(t, next(t, source(t, q, acme, queue.Bulk, 1)))
-	isEmpty(t, q, acme)
-}

@@ -19,42 +19,95 @@ type retryRecord struct {
 	// Delivered is the server's count of deliveries when the job was put back. The next delivery counts one more; a
 	// higher count means that one in between ended without a word.
 	Delivered uint64 `json:"delivered"`
+	// Lost is how many deliveries ended without a word, over the job's life.
+	Lost int `json:"lost,omitempty"`
+	// Doubt is that of a job that was released in doubt: nobody has acted on it yet.
+	Doubt string `json:"doubt,omitempty"`
 	// Reason says why, for people who look: a class, or "released".
 	Reason string `json:"reason,omitempty"`
 }
 
-// recall reads what is known of a job that is delivered again.
+// recall finds out what became of earlier deliveries. Deliveries that were lost count as attempts.
 func (d *Delivery) recall(ctx context.Context) {
-	var rec retryRecord
-	var entry jetstream.KeyValueEntry
-	err := retry(ctx, func(ctx context.Context) (err error) {
-		entry, err = d.q.retries.Get(ctx, d.ID)
-		return err
-	})
-	if err == nil {
-		err = json.Unmarshal(entry.Value(), &rec)
-	}
-	switch {
-	case err == nil:
-		d.recorded = true
-		d.Attempts = rec.Attempts
-		if d.delivered > rec.Delivered+1 {
-			d.doubt(fmt.Sprintf("delivery %d, put back at %d and not heard of since", d.delivered, rec.Delivered))
+	if d.q.forgetful {
+		err := retry(ctx, func(ctx context.Context) (err error) {
+			d.lost, err = d.q.claimer.wasLost(ctx, d.sequence)
+			return err
+		})
+		if err != nil {
+			d.doubt(1, "the claims cannot be read")
+			return
 		}
-	case errors.Is(err, jetstream.ErrKeyNotFound):
-		d.doubt(fmt.Sprintf("delivery %d, and never put back", d.delivered))
-	default:
-		d.doubt("the retry record cannot be read")
+	}
+	if d.delivered == 1 && d.lost == 0 {
+		return
+	}
+	rec, err := d.record(ctx)
+	d.Attempts, d.Lost = rec.Attempts, rec.Lost
+	d.InDoubt, d.Doubt = rec.Doubt != "", rec.Doubt
+	last := max(d.delivered-1, d.lost) // the last delivery before this one
+	switch {
+	case err != nil:
+		d.doubt(1, "the retry record cannot be read")
 		d.q.log.Error("retry record cannot be read", zap.String("event", "retry_record"), zap.String("id", d.ID), zap.Error(redact(err)))
+	case last > rec.Delivered && rec.Delivered == 0:
+		d.doubt(last, fmt.Sprintf("it is delivery %d, and none before was heard of", last+1))
+	case last > rec.Delivered:
+		d.doubt(last-rec.Delivered, fmt.Sprintf("it is delivery %d, and nothing was heard since delivery %d", last+1, rec.Delivered))
 	}
 }
 
-func (d *Delivery) doubt(how string) { d.InDoubt, d.Doubt = true, how }
+// doubt marks the job. What was lost may have been sent, so it counts as tried.
+func (d *Delivery) doubt(lost uint64, how string) {
+	d.InDoubt, d.Doubt = true, how
+	d.Attempts += int(lost)
+	d.Lost += int(lost)
+}
+
+// record reads the job's retry record; it is zero where there is none.
+func (d *Delivery) record(ctx context.Context) (rec retryRecord, err error) {
+	var entry jetstream.KeyValueEntry
+	err = retry(ctx, func(ctx context.Context) (err error) {
+		entry, err = d.q.retries.Get(ctx, d.ID)
+		return err
+	})
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		return retryRecord{}, nil
+	case err == nil:
+		d.recorded = true
+		err = json.Unmarshal(entry.Value(), &rec)
+	}
+	return rec, err
+}
+
+// Begin says that work on the job begins: if nothing is heard of it from now on, it is in doubt. It returns when that is
+// as durable as the job, and asks again until ctx ends; after an error the job must not be worked on. After [ErrStale] it
+// is to be released.
+func (d *Delivery) Begin(ctx context.Context) error {
+	if d.InDoubt {
+		// The count of what was lost must not be lost with this delivery too, or a job that kills its worker would do so
+		// for ever.
+		d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered - 1, Lost: d.Lost, Reason: "in_doubt"})
+	}
+	if !d.q.forgetful {
+		return nil
+	}
+	if err := d.q.claimer.claim(ctx, d.server, d.sequence, d.delivered); err != nil {
+		return fmt.Errorf("queue: claim: %w", redact(err))
+	}
+	return nil
+}
 
 // put writes the record that announces the next delivery. Without one that delivery counts as in doubt, which is the
 // safe side: the job is put back all the same.
 func (d *Delivery) put(ctx context.Context, attempts int, reason string) {
-	value, _ := json.Marshal(retryRecord{attempts, d.delivered, reason}) // cannot fail: two numbers and a string
+	d.write(ctx, retryRecord{Attempts: attempts, Delivered: d.delivered, Lost: d.Lost, Reason: reason})
+}
+
+func (d *Delivery) write(ctx context.Context, rec retryRecord) {
+	d.recorded = true
+	value, _ := json.Marshal(rec) // cannot fail: numbers and a string
 	err := retry(ctx, func(ctx context.Context) error {
 		_, err := d.q.retries.Put(ctx, d.ID, value)
 		return err
@@ -91,10 +144,10 @@ func (d *Delivery) Retry(ctx context.Context, attempts int, reason string, delay
 	return nil
 }
 
-// Release puts the job back untouched and uncounted, for another worker to take at once.
+// Release puts the job back untouched and uncounted, for another worker to take at once. If it is in doubt it stays so.
 func (d *Delivery) Release(ctx context.Context) error {
 	defer d.settle()
-	d.put(ctx, d.Attempts, "released")
+	d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered, Lost: d.Lost, Doubt: d.Doubt, Reason: "released"})
 	// A delay, however short, is kept over a restart of the server. Without one the server would remember only that the
 	// job was handed out, and give it a whole lease.
 	if err := d.putBack(ctx, time.Millisecond); err != nil {
@@ -109,7 +162,7 @@ func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 	defer d.settle()
 	msg := d.letter(why)
 	err := retry(ctx, func(ctx context.Context) error {
-		_, err := d.q.js.PublishMsg(ctx, msg, jetstream.WithMsgID(d.ID), jetstream.WithRetryAttempts(0))
+		_, err := d.q.js.PublishMsg(ctx, msg, jetstream.WithMsgID(d.letterID()), jetstream.WithRetryAttempts(0))
 		return err
 	})
 	if err != nil {
@@ -130,7 +183,7 @@ func retry(ctx context.Context, call func(context.Context) error) error {
 		try, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
 		err := call(try)
-		for _, final := range []error{nats.ErrConnectionClosed, jetstream.ErrMsgAlreadyAckd, jetstream.ErrKeyNotFound} {
+		for _, final := range []error{nats.ErrConnectionClosed, jetstream.ErrMsgAlreadyAckd, jetstream.ErrKeyNotFound, ErrStale} {
 			if errors.Is(err, final) {
 				return backoff.Permanent(err)
 			}

@@ -132,8 +132,15 @@ func TestInDoubt(t *testing.T) {
 	lose()
 	s = source(t, q, acme, queue.Bulk, 1)
 	d = next(t, s)
-	if d.ID != j.ID || !d.InDoubt || d.Attempts != 0 {
+	if d.ID != j.ID || !d.InDoubt || d.Attempts != 1 {
 		t.Errorf("got %s, in doubt %v %q, attempts %d; want %s in doubt", d.ID, d.InDoubt, d.Doubt, d.Attempts, j.ID)
+	}
+	// Released, it stays so.
+	if err := d.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d = next(t, s); !d.InDoubt || d.Doubt == "" || d.Attempts != 1 || d.Lost != 1 {
+		t.Errorf("released in doubt, it comes with in doubt %v %q, attempts %d, lost %d", d.InDoubt, d.Doubt, d.Attempts, d.Lost)
 	}
 	// Once it was put back with word it is in doubt no more.
 	if err := d.Retry(t.Context(), 1, "in_doubt", 0); err != nil {
@@ -150,7 +157,7 @@ func TestInDoubt(t *testing.T) {
 	lose()
 	lose()
 	s = source(t, q, acme, queue.Bulk, 1)
-	if d = next(t, s); !d.InDoubt || d.Attempts != 2 || d.Doubt == "" {
+	if d = next(t, s); !d.InDoubt || d.Attempts != 4 || d.Lost != 3 || d.Doubt == "" {
 		t.Errorf("after two lost deliveries: in doubt %v %q, attempts %d", d.InDoubt, d.Doubt, d.Attempts)
 	}
 	done(t, d)
@@ -220,7 +227,7 @@ func TestBury(t *testing.T) {
 
 	got := letter(full, queue.Reason{Class: "window", Code: 10, Subcode: 2018278, TraceID: "A1b2", Attempts: 3, Text: "outside the window — too late"})
 	equal(t, "headers of a full letter", got.Header, nats.Header{
-		"Nats-Msg-Id": {full.ID}, "Brazier-Key": {"order 17"}, "Brazier-Recipient": {"…0001"},
+		"Nats-Msg-Id": {full.ID + "." + millis(full.Accepted)}, "Brazier-Id": {full.ID}, "Brazier-Key": {"order 17"}, "Brazier-Recipient": {"…0001"},
 		"Brazier-Campaign": {"Sommer ☀"}, "Brazier-Canvas": {"c"}, "Brazier-Dispatch": {"d"}, "Brazier-Message": {"m"},
 		"Brazier-User": {"u"}, "Brazier-External-Id": {"e"},
 		"Brazier-Accepted": {millis(full.Accepted)}, "Brazier-Expire": {millis(full.Expire)}, "Brazier-Lane": {"urgent"},
@@ -229,7 +236,7 @@ func TestBury(t *testing.T) {
 	})
 	got = letter(bare, queue.Reason{Class: "expired"})
 	equal(t, "headers of a bare letter", got.Header, nats.Header{
-		"Nats-Msg-Id":      {bare.ID},
+		"Nats-Msg-Id": {bare.ID + "." + millis(bare.Accepted)}, "Brazier-Id": {bare.ID},
 		"Brazier-Accepted": {millis(bare.Accepted)}, "Brazier-Expire": {millis(bare.Expire)}, "Brazier-Lane": {"media"},
 		"Brazier-Class": {"expired"}, "Brazier-Attempts": {"0"},
 	})
@@ -248,8 +255,8 @@ func TestBuryTwice(t *testing.T) {
 	publish(t, q, j)
 	s := source(t, q, acme, queue.Bulk, 1)
 	d := next(t, s)
-	letter := &nats.Msg{Subject: "brazier.dead." + acme + ".message", Data: j.Body, Header: nats.Header{}}
-	if _, err := js.PublishMsg(t.Context(), letter, jetstream.WithMsgID(j.ID)); err != nil {
+	letter := &nats.Msg{Subject: "brazier.dead." + acme + ".message", Data: j.Body, Header: nats.Header{"Brazier-Id": {j.ID}}}
+	if _, err := js.PublishMsg(t.Context(), letter, jetstream.WithMsgID(j.ID+"."+strconv.FormatInt(j.Accepted.UnixMilli(), 10))); err != nil {
 		t.Fatal(err)
 	}
 	// The class may be another the second time: the first letter is the one that counts.

@@ -41,7 +41,9 @@ type Source struct {
 
 	heartbeat time.Duration // pullHeartbeat, less in tests
 
-	consumer jetstream.Consumer // belongs to Next; nil: to be made
+	// These belong to Next.
+	consumer jetstream.Consumer // nil: to be made
+	server   string             // the run of the server that was asked for the batch
 
 	stop chan struct{} // closed by Stop
 
@@ -77,7 +79,7 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 		if err == nil {
 			var msg jetstream.Msg
 			if msg, err = batch.Next(); err == nil {
-				return s.q.delivery(ctx, s.page, s.lane, msg), nil
+				return s.q.delivery(ctx, s.page, s.lane, msg, s.server), nil
 			}
 			err = s.ended(err)
 		}
@@ -100,7 +102,7 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 
 // current returns the batch that is under way, or asks for one.
 func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error) {
-	epoch := s.q.nc.Stats().Reconnects
+	epoch, server := s.q.nc.Stats().Reconnects, s.q.nc.ConnectedServerId()
 	s.mu.Lock()
 	if s.batch != nil && epoch != s.epoch {
 		// After a reconnect nats.go asks for the rest of the batch again, what is in the buffer included, and what does
@@ -128,7 +130,7 @@ func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error)
 		batch.Stop() // its first Next would have sent the request
 		return nil, ErrStopped
 	}
-	s.batch, s.epoch = batch, epoch
+	s.batch, s.epoch, s.server = batch, epoch, server
 	return batch, nil
 }
 

@@ -321,7 +321,7 @@ func TestLeaseRunsOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := <-got
-	if d.ID != j.ID || !d.InDoubt || d.Doubt == "" || d.Attempts != 0 {
+	if d.ID != j.ID || !d.InDoubt || d.Doubt == "" || d.Attempts != 1 || d.Lost != 1 {
 		t.Errorf("got %s, in doubt %v %q, attempts %d; want %s in doubt", d.ID, d.InDoubt, d.Doubt, d.Attempts, j.ID)
 	}
 	done(t, d)

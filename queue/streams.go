@@ -13,6 +13,7 @@ import (
 const (
 	StreamJobs    = "BRAZIER_JOBS"
 	StreamDead    = "BRAZIER_DEAD"
+	StreamClaims  = "BRAZIER_CLAIMS" // on a single server only
 	BucketRetries = "BRAZIER_RETRIES"
 )
 
@@ -30,16 +31,19 @@ const MaxExpire = maxExpire
 func (c *Config) jobs() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        StreamJobs,
-		Description: "Messages on their way to Facebook",
-		Subjects:    []string{jobSubjects + ">"},
-		Retention:   jetstream.WorkQueuePolicy,
+		Description: "Messages on their way to Facebook, and the ids of those accepted",
+		// The records of accepted ids stand on the same stream, since only there can they be stored with their jobs as one.
+		// No consumer takes them; their time to live does.
+		Subjects:  []string{jobSubjects + ">", keySubjects + ">"},
+		Retention: jetstream.WorkQueuePolicy,
 		// The default, DiscardOld, would silently drop the oldest undelivered job of a full queue.
-		Discard:     jetstream.DiscardNew,
-		MaxBytes:    c.MaxBytes,
-		Storage:     jetstream.FileStorage,
-		Duplicates:  c.Window,
-		AllowDirect: true,
-		Replicas:    c.Replicas,
+		Discard:            jetstream.DiscardNew,
+		MaxBytes:           c.MaxBytes,
+		Storage:            jetstream.FileStorage,
+		AllowDirect:        true,
+		AllowAtomicPublish: true,
+		AllowMsgTTL:        true,
+		Replicas:           c.Replicas,
 	}
 }
 
@@ -78,9 +82,14 @@ func (q *Queue) ensure(ctx context.Context) (err error) {
 	if q.dead, err = q.ensureStream(ctx, q.cfg.dead()); err != nil {
 		return err
 	}
+	if q.forgetful = q.jobs.CachedInfo().Config.Replicas == 1; q.forgetful {
+		if q.claims, err = q.ensureStream(ctx, q.cfg.claims()); err != nil {
+			return err
+		}
+	}
 	want := q.cfg.retries()
 	q.retries, err = q.js.KeyValue(ctx, want.Bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
+	if errors.Is(err, jetstream.ErrBucketNotFound) && !q.cfg.Existing {
 		q.retries, err = q.js.CreateOrUpdateKeyValue(ctx, want)
 	}
 	if err != nil {
@@ -91,7 +100,7 @@ func (q *Queue) ensure(ctx context.Context) (err error) {
 
 func (q *Queue) ensureStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	stream, err := q.js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) && !q.cfg.Existing {
 		stream, err = q.js.CreateOrUpdateStream(ctx, want)
 	}
 	if hasCode(err, errCodeStorageExceeded) {
@@ -110,6 +119,8 @@ func (q *Queue) ensureStream(ctx context.Context, want jetstream.StreamConfig) (
 		return nil, &ConfigError{want.Name, "storage is not file: a restart would lose messages"}
 	case got.Retention == jetstream.WorkQueuePolicy && got.MaxAge > 0:
 		return nil, &ConfigError{want.Name, fmt.Sprintf("max age is %v: undelivered messages would vanish after it", got.MaxAge)}
+	case want.AllowAtomicPublish && !(got.AllowAtomicPublish && got.AllowMsgTTL):
+		return nil, &ConfigError{want.Name, "allow_atomic and allow_msg_ttl are not both on: a message could not be stored with its id as one"}
 	}
 	return stream, nil
 }

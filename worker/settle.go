@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -17,19 +18,39 @@ import (
 // job that is not settled by then is delivered again, and counts as in doubt.
 const settleTimeout = time.Minute
 
+// maxLost is how often a job may be lost without a word: a worker killed, a connection gone. A job that is lost again and
+// again is likely what kills its workers.
+const maxLost = 5
+
 // handle brings one job to its end: judged by the handler, settled by the verdict.
 func (p *page) handle(ph phases, job *queue.Delivery) {
 	p.inFlight.Add(1)
 	defer p.inFlight.Add(-1)
-	var v Verdict
-	if !job.Expire.IsZero() && time.Now().After(job.Expire) {
-		v = Verdict{Outcome: Dead, Class: sendapi.ClassExpired, Text: "its time ran out in the queue"}
-	} else {
-		v = p.judge(ph.work, job)
+	v, err := p.verdict(ph, job)
+	if err != nil {
+		p.unsettled(job, "not begun", err)
+		return
 	}
 	ctx, cancel := context.WithTimeout(ph.settle, settleTimeout)
 	defer cancel()
 	p.settle(ctx, job, v)
+}
+
+// verdict asks the handler, unless the job is not to be sent any more. After an error the job was not begun.
+func (p *page) verdict(ph phases, job *queue.Delivery) (Verdict, error) {
+	switch {
+	case !job.Expire.IsZero() && time.Now().After(job.Expire):
+		return Verdict{Outcome: Dead, Class: sendapi.ClassExpired, Text: "its time ran out in the queue"}, nil
+	case job.Lost >= maxLost:
+		return Verdict{Outcome: Dead, Class: sendapi.ClassInDoubt, Text: "workers were lost with it again and again: " + job.Doubt}, nil
+	}
+	switch err := job.Begin(ph.work); {
+	case errors.Is(err, queue.ErrStale):
+		return Verdict{Outcome: Release}, nil
+	case err != nil:
+		return Verdict{}, err
+	}
+	return p.judge(ph.work, job), nil
 }
 
 // judge calls the handler. A panic is a failed attempt.
@@ -60,7 +81,7 @@ func (p *page) settle(ctx context.Context, job *queue.Delivery, v Verdict) {
 		}
 	case Dead:
 		reason := queue.Reason{Class: string(v.Class), Code: v.Code, Subcode: v.Subcode, TraceID: v.TraceID, Attempts: attempt, Text: v.Text}
-		if v.Class == sendapi.ClassExpired {
+		if v.Took == 0 {
 			reason.Attempts = job.Attempts // it was not sent this time
 		}
 		if err = job.Bury(ctx, reason); err == nil {
@@ -82,9 +103,13 @@ func (p *page) settle(ctx context.Context, job *queue.Delivery, v Verdict) {
 		p.log.Error("handler gave no verdict", zap.String("event", "no_verdict"), zap.String("id", job.ID))
 	}
 	if err != nil {
-		p.log.Error("job not settled, it will be delivered again", append(jobFields(job), zap.String("event", "unsettled"),
-			zap.String("outcome", string(v.Outcome)), zap.Error(err))...)
+		p.unsettled(job, string(v.Outcome), err)
 	}
+}
+
+func (p *page) unsettled(job *queue.Delivery, outcome string, err error) {
+	p.log.Error("job not settled, it will be delivered again", append(jobFields(job), zap.String("event", "unsettled"),
+		zap.String("outcome", outcome), zap.Error(err))...)
 }
 
 // beforeExpiry keeps a delay from reaching past the job's expiry, so that an expired job is found to be so in time.
@@ -100,7 +125,7 @@ func (p *page) putBack(ph phases, job *queue.Delivery) {
 	ctx, cancel := context.WithTimeout(ph.settle, settleTimeout)
 	defer cancel()
 	if err := job.Release(ctx); err != nil {
-		p.log.Error("job not put back, it will be delivered again", append(jobFields(job), zap.String("event", "unsettled"), zap.Error(err))...)
+		p.unsettled(job, "put back", err)
 	}
 }
 

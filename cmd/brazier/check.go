@@ -141,6 +141,7 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 		row("  media rate", fmt.Sprintf("%v calls/s, each worker for itself", p.MediaRate))
 		row("  max in flight", p.MaxInFlight)
 		row("  in doubt", p.InDoubt)
+		row("  metadata", p.Metadata)
 		row("  expire", p.Expire)
 	}
 }

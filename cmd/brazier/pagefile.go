@@ -29,6 +29,7 @@ type pageConfig struct {
 	Rate, MediaRate float64
 	MaxInFlight     int
 	InDoubt         deliver.InDoubt
+	Metadata        bool
 	Expire          time.Duration
 
 	line int
@@ -130,6 +131,7 @@ func (r *pageReader) page(n ast.Node) pageConfig {
 		"media_rate":      func(n ast.Node) { p.MediaRate = r.rate(n, "media_rate", sendapi.MaxMediaCallsPerSecond) },
 		"max_in_flight":   func(n ast.Node) { p.MaxInFlight = r.count(n, "max_in_flight", 10_000) },
 		"in_doubt":        func(n ast.Node) { p.InDoubt = r.inDoubt(n) },
+		"metadata":        func(n ast.Node) { p.Metadata = r.flag(n, "metadata") },
 		"expire":          func(n ast.Node) { p.Expire = r.expire(n) },
 	})
 	if p.Name == "" {

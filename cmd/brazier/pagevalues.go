@@ -152,6 +152,14 @@ func (r *pageReader) count(n ast.Node, field string, ceiling int) int {
 	return i
 }
 
+func (r *pageReader) flag(n ast.Node, field string) bool {
+	v, ok := r.text(n, field)
+	if ok && v != "true" && v != "false" {
+		r.problem(line(n), "%s %s is neither true nor false", field, shown(v))
+	}
+	return v == "true"
+}
+
 func (r *pageReader) inDoubt(n ast.Node) deliver.InDoubt {
 	v, ok := r.text(n, "in_doubt")
 	if choice := deliver.InDoubt(v); choice == deliver.Resend || choice == deliver.Park {

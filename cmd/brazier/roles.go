@@ -190,7 +190,7 @@ func (h *house) worker(f *graphFlags) part {
 			sends := deliver.Config{Client: client, Log: log}
 			cfg := worker.Config{Queue: h.jobs, Log: log}
 			for _, p := range h.pages {
-				sends.Pages = append(sends.Pages, deliver.Page{ID: p.ID, Name: p.Name, Credentials: p.Secrets.watched(), InDoubt: p.InDoubt})
+				sends.Pages = append(sends.Pages, deliver.Page{ID: p.ID, Name: p.Name, Credentials: p.Secrets.watched(), InDoubt: p.InDoubt, Metadata: p.Metadata})
 				cfg.Pages = append(cfg.Pages, worker.Page{ID: p.ID, Name: p.Name, Rate: p.Rate, MediaRate: p.MediaRate, MaxInFlight: p.MaxInFlight})
 			}
 			if cfg.Handler, err = deliver.New(sends); err != nil {

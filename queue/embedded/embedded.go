@@ -4,6 +4,9 @@
 // It knows nothing of streams or jobs: package queue connects to it as to any other server. What it promises is the
 // disk: with [SyncAlways] each stored message is flushed before it is acknowledged, and one directory belongs to one
 // process, which JetStream itself does not watch over.
+//
+// Other processes of the machine reach the server through a port of the loopback interface, with a password that is
+// drawn anew for each run and stands in a file that only the directory's owner can read: see [Address].
 package embedded
 
 import (
@@ -42,10 +45,17 @@ type Config struct {
 	Log      *zap.Logger // default: nothing is logged
 }
 
-// Server is a running JetStream server. It listens on no port.
+// Server is a running JetStream server. It listens on a free port of 127.0.0.1, for [Address].
 type Server struct {
 	ns   *server.Server
 	lock *flock.Flock
+	dir  string
+}
+
+// Exists reports whether a server ever kept its files in dir. [Start] would make the directory.
+func Exists(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, server.JetStreamStoreDir))
+	return err == nil && info.IsDir()
 }
 
 // ErrInUse says that another process has the directory.
@@ -82,20 +92,26 @@ func Start(cfg Config) (*Server, error) {
 		_ = lock.Unlock() // the process keeps no other claim on it
 		return nil, fmt.Errorf("embedded: %w", err)
 	}
-	return &Server{ns: ns, lock: lock}, nil
+	return &Server{ns: ns, lock: lock, dir: cfg.Dir}, nil
 }
 
 func start(cfg Config) (*server.Server, error) {
+	if err := removeAddress(cfg.Dir); err != nil { // of a run that was killed
+		return nil, err
+	}
+	pass := newPassword()
 	opts := &server.Options{
-		ServerName:        "brazier-embedded",
-		DontListen:        true,
-		JetStream:         true,
-		StoreDir:          cfg.Dir,
-		JetStreamMaxStore: cfg.MaxStore,
-		SyncAlways:        cfg.Sync == SyncAlways,
-		SyncInterval:      FlushInterval,
-		MaxPayload:        8 << 20,
-		NoSigs:            true,
+		ServerName:                 "brazier-embedded",
+		Host:                       "127.0.0.1",
+		Port:                       server.RANDOM_PORT,
+		CustomClientAuthentication: pass,
+		JetStream:                  true,
+		StoreDir:                   cfg.Dir,
+		JetStreamMaxStore:          cfg.MaxStore,
+		SyncAlways:                 cfg.Sync == SyncAlways,
+		SyncInterval:               FlushInterval,
+		MaxPayload:                 8 << 20,
+		NoSigs:                     true,
 	}
 	ns, err := server.NewServer(opts)
 	if err != nil {
@@ -103,10 +119,14 @@ func start(cfg Config) (*server.Server, error) {
 	}
 	ns.SetLoggerV2(&natsLogger{cfg.Log}, false, false, false)
 	ns.Start() // returns when the store is read back, about a second per million messages (measured)
-	if !ns.ReadyForConnections(time.Second) || !ns.JetStreamEnabled() {
+	err = errors.New("JetStream did not start; its own log lines say why")
+	if ns.ReadyForConnections(time.Second) && ns.JetStreamEnabled() {
+		err = writeAddress(cfg.Dir, ns.Addr(), pass)
+	}
+	if err != nil {
 		ns.Shutdown()
 		ns.WaitForShutdown()
-		return nil, errors.New("JetStream did not start; its own log lines say why")
+		return nil, err
 	}
 	return ns, nil
 }
@@ -117,11 +137,18 @@ func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn()
 // Close stops the server, waits until its files are closed and unlocks the directory. Clients are cut off: close them
 // first. It may be called more than once.
 func (s *Server) Close() error {
-	// Not LameDuckShutdown: without a listener that returns at once and does nothing.
+	var unlisted error
+	if s.lock.Locked() { // else the directory is somebody else's by now
+		unlisted = removeAddress(s.dir)
+	}
+	// Not LameDuckShutdown: that is for a server whose clients can go elsewhere.
 	s.ns.Shutdown()
 	s.ns.WaitForShutdown()
 	if err := s.lock.Unlock(); err != nil {
 		return fmt.Errorf("embedded: unlock: %w", err)
+	}
+	if unlisted != nil {
+		return fmt.Errorf("embedded: %w", unlisted)
 	}
 	return nil
 }

@@ -36,25 +36,45 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, r, page, refused)
 		return
 	}
-	duplicate, err := d.store(r.Context(), job)
+	stored, err := d.store(r.Context(), job)
 	if err != nil {
-		d.refuse(w, r, page, unstored(err))
-		d.log.Error("message not stored", zap.String("event", "store_error"), zap.String("page", page.Name), zap.Error(err))
+		why := unstored(err)
+		d.refuse(w, r, page, why)
+		if why.status != http.StatusConflict {
+			d.log.Error("message not stored", zap.String("event", "store_error"), zap.String("page", page.Name), zap.Error(err))
+		}
 		return
 	}
-	status, event, msg := "queued", "accepted", "message accepted"
-	if duplicate {
-		status, event, msg = "duplicate", "duplicate", "message was accepted before"
+	status := "queued"
+	if stored.Duplicate {
+		status = "duplicate"
 	}
 	answer(w, http.StatusAccepted, struct {
 		ID     string `json:"id"`
 		Status string `json:"status"`
 	}{job.ID, status})
-	if line := d.log.Check(zap.DebugLevel, msg); line != nil {
-		line.Write(zap.String("event", event), zap.String("id", job.ID), zap.String("page", page.Name), zap.String("lane", string(job.Lane)),
-			zap.String("campaign", job.Tracking.Campaign), zap.String("dispatch", job.Tracking.Dispatch), zap.String("user", job.Tracking.User),
-			zap.Int("bytes", len(job.Body)), zap.Int64("took_ms", time.Since(began).Milliseconds()))
+	d.logStored(page, job, stored, time.Since(began))
+}
+
+func (d *Door) logStored(page *Page, job *queue.Job, stored queue.Stored, took time.Duration) {
+	event, msg, level := "accepted", "message accepted", zap.DebugLevel
+	if stored.Duplicate {
+		event, msg = "duplicate", "message was accepted before"
 	}
+	if stored.BodyDiffers {
+		level = zap.WarnLevel // perhaps the key says too little, and swallows what should go out
+	}
+	line := d.log.Check(level, msg)
+	if line == nil {
+		return
+	}
+	fields := []zap.Field{zap.String("event", event), zap.String("id", job.ID), zap.String("page", page.Name), zap.String("lane", string(job.Lane)),
+		zap.String("campaign", job.Tracking.Campaign), zap.String("dispatch", job.Tracking.Dispatch), zap.String("user", job.Tracking.User),
+		zap.Int("bytes", len(job.Body)), zap.Int64("took_ms", took.Milliseconds())}
+	if stored.Duplicate {
+		fields = append(fields, zap.Bool("body_differs", stored.BodyDiffers))
+	}
+	line.Write(fields...)
 }
 
 // admit checks a request in the order in which it costs more: path, method, key, page, body.
@@ -80,8 +100,17 @@ func (d *Door) admit(w http.ResponseWriter, r *http.Request) (*Page, *queue.Job,
 	return page, job, refused
 }
 
+// errCrowded says that as many requests wait for the queue as may.
+var errCrowded = errors.New("too many requests wait for the queue")
+
 // store publishes the job, and waits for the queue as long as the caller, the door and Config.Wait allow.
-func (d *Door) store(ctx context.Context, job *queue.Job) (duplicate bool, err error) {
+func (d *Door) store(ctx context.Context, job *queue.Job) (queue.Stored, error) {
+	select {
+	case d.places <- struct{}{}:
+		defer func() { <-d.places }()
+	default:
+		return queue.Stored{}, errCrowded
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Wait)
 	defer cancel()
 	defer context.AfterFunc(d.waiting, cancel)()
@@ -90,6 +119,10 @@ func (d *Door) store(ctx context.Context, job *queue.Job) (duplicate bool, err e
 
 func unstored(err error) *refusal {
 	switch {
+	case errors.Is(err, queue.ErrKeyReused):
+		return &refusal{status: http.StatusConflict, text: "the idempotency key was used for another recipient: put the user into it, as in {{campaign.${dispatch_id}}}/{{${braze_id}}}"}
+	case errors.Is(err, errCrowded):
+		return &refusal{status: http.StatusServiceUnavailable, text: "too many requests wait for the queue: try again", after: retryUnavailable}
 	case errors.Is(err, queue.ErrFull):
 		return &refusal{status: http.StatusServiceUnavailable, text: "the queue is full: try again later", after: retryFull}
 	case errors.Is(err, queue.ErrTooLarge):

@@ -48,7 +48,10 @@ type Config struct {
 	MaxBody int64
 	// Wait is how long a request waits for the queue before it is answered 503. Default 15s; Braze gives a request 90.
 	Wait time.Duration
-	Log  *zap.Logger // default: nothing is logged
+	// MaxWaiting is how many requests may wait for the queue at one time; others are answered 503 at once. Each holds its
+	// body in memory. Default 8192.
+	MaxWaiting int
+	Log        *zap.Logger // default: nothing is logged
 }
 
 // Timeouts of the server. Braze posts a body of a few hundred bytes at once; what takes longer than this is no Braze.
@@ -72,6 +75,7 @@ type Door struct {
 	listener net.Listener
 	server   *http.Server
 
+	places   chan struct{} // one element per request that waits for the queue
 	draining atomic.Bool
 	underway atomic.Int64    // requests in ServeHTTP
 	waiting  context.Context // ends when requests may wait for the queue no longer
@@ -97,6 +101,9 @@ func Open(cfg Config) (*Door, error) {
 	if cfg.Wait == 0 {
 		cfg.Wait = 15 * time.Second
 	}
+	if cfg.MaxWaiting == 0 {
+		cfg.MaxWaiting = 8192
+	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
@@ -113,7 +120,7 @@ func Open(cfg Config) (*Door, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingress: %w", err)
 	}
-	d := &Door{cfg: cfg, log: cfg.Log, keys: keys, listener: listener}
+	d := &Door{cfg: cfg, log: cfg.Log, keys: keys, listener: listener, places: make(chan struct{}, cfg.MaxWaiting)}
 	d.waiting, d.giveUp = context.WithCancel(context.Background())
 	d.server = &http.Server{
 		Handler:           d,

@@ -304,6 +304,7 @@ func TestLogLines(t *testing.T) {
 	h := openOn(t, ingress.Config{Log: zap.New(seen)}, queue.Config{InProcess: queuetest.Server(t, "")})
 	a := h.post(with("X-Brazier-Campaign", "spring"), with("X-Brazier-Dispatch", "d1"), with("X-Brazier-User", "u1"), with("Idempotency-Key", "k"))
 	h.post(with("Idempotency-Key", "k"))
+	h.post(with("Idempotency-Key", "k"), withBody(strings.Replace(nested, greeting, greeting+"!", 1)))
 	h.post(withBody("{"))
 	h.post(without("Authorization"))
 
@@ -313,14 +314,15 @@ func TestLogLines(t *testing.T) {
 		fields       map[string]any // nil: any value
 	}{
 		{"accepted", "debug", map[string]any{"id": a.ID, "page": "acme", "lane": "bulk", "campaign": "spring", "dispatch": "d1", "user": "u1", "bytes": bytes, "took_ms": nil}},
-		{"duplicate", "debug", map[string]any{"id": a.ID, "page": "acme", "lane": "bulk", "campaign": "", "dispatch": "", "user": "", "bytes": bytes, "took_ms": nil}},
+		{"duplicate", "debug", map[string]any{"id": a.ID, "page": "acme", "lane": "bulk", "campaign": "", "dispatch": "", "user": "", "bytes": bytes, "took_ms": nil, "body_differs": false}},
+		{"duplicate", "warn", map[string]any{"id": a.ID, "page": "acme", "lane": "bulk", "campaign": "", "dispatch": "", "user": "", "bytes": bytes + 1, "took_ms": nil, "body_differs": true}},
 		{"rejected", "warn", map[string]any{"page": "acme", "reason": nil, "status": int64(400), "remote": nil}},
 		{"rejected", "warn", map[string]any{"page": "", "reason": nil, "status": int64(401), "remote": nil}},
 	} {
 		t.Run(want.event, func(t *testing.T) {
 			for _, line := range lines.All() {
 				got := line.ContextMap()
-				if got["event"] != want.event || got["status"] != want.fields["status"] {
+				if got["event"] != want.event || got["status"] != want.fields["status"] || got["body_differs"] != want.fields["body_differs"] {
 					continue
 				}
 				if line.Level.String() != want.level {

@@ -191,6 +191,31 @@ func TestQueueGone(t *testing.T) {
 	h.standsExactly(sent)
 }
 
+// Of two requests that find the queue gone, one may wait, and the other is answered at once.
+func TestCrowded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	srv := queuetest.Server(t, dir)
+	var power outlet
+	power.plug(srv)
+	h := openOn(t, ingress.Config{MaxWaiting: 1, Wait: time.Minute}, queue.Config{InProcess: &power})
+	if err := srv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan answer, 2)
+	for n := range 2 {
+		go func() { answers <- h.post(withBody(sendText(n))) }()
+	}
+	refused := <-answers
+	h.unavailable(refused)
+	if !strings.Contains(refused.Error.Message, "too many requests wait") {
+		t.Errorf("the message does not say what is wrong: %s", refused.body)
+	}
+	power.plug(queuetest.Server(t, dir))
+	h.accepted(<-answers, "queued")
+	h.only(acme)
+}
+
 // A caller that waits for an answer when the door closes gets one.
 func TestDrain(t *testing.T) {
 	t.Parallel()

@@ -163,6 +163,17 @@ func TestIdempotency(t *testing.T) {
 		h.accepted(second, "duplicate")
 		h.only(acme)
 	})
+	t.Run("same key, another recipient", func(t *testing.T) {
+		h := h.in(t)
+		first := h.post(with("Idempotency-Key", "order-23"))
+		second := h.post(with("Idempotency-Key", "order-23"), withBody(strings.Replace(nested, psid, psid[1:]+"9", 1)))
+		h.accepted(first, "queued")
+		h.refused(second, http.StatusConflict)
+		if !strings.Contains(second.Error.Message, "put the user into it") {
+			t.Errorf("no remedy in %s", second.body)
+		}
+		h.only(acme)
+	})
 	t.Run("refused before, good now", func(t *testing.T) {
 		h := h.in(t)
 		h.refused(h.post(with("Idempotency-Key", "order-22"), withBody("{")), http.StatusBadRequest)

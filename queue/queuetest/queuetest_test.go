@@ -14,8 +14,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func publish(t *testing.T, q *queue.Queue) string {
 	t.Helper()
 	job := &queue.Job{ID: queue.NewID(), Page: "1029384756", Lane: queue.Bulk, Body: []byte("{}")}
-	if duplicate, err := q.Publish(t.Context(), job); err != nil || duplicate {
-		t.Fatalf("publish: duplicate %v, %v", duplicate, err)
+	if stored, err := q.Publish(t.Context(), job); err != nil || stored.Duplicate {
+		t.Fatalf("publish: %+v, %v", stored, err)
 	}
 	return job.ID
 }

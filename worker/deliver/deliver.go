@@ -36,6 +36,9 @@ type Page struct {
 	// for concurrent use. After an error the page is held as with a dead token.
 	Credentials func() (sendapi.Credentials, error)
 	InDoubt     InDoubt // default Resend
+	// Metadata sends the job's id along as the message's metadata, where it has none of its own. Facebook does not show it
+	// to people, and repeats it in the message_echoes webhook: by that, messages that arrived twice can be found.
+	Metadata bool
 }
 
 // Config is what a Handler needs. Client is required, and not owned.
@@ -95,8 +98,12 @@ func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdic
 	if err != nil {
 		return verdict(&sendapi.Error{Class: sendapi.ClassAuth}, err.Error())
 	}
+	body := job.Body
+	if page.Metadata {
+		body = sendapi.WithMetadata(body, job.ID)
+	}
 	began := time.Now()
-	receipt, err := h.client.Send(ctx, cred, job.Body)
+	receipt, err := h.client.Send(ctx, cred, body)
 	took := time.Since(began)
 	if err == nil {
 		return worker.Verdict{Outcome: worker.Delivered, MessageID: receipt.MessageID, Took: took}

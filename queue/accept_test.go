@@ -1,0 +1,129 @@
+package queue_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/brazier-relay/brazier/queue"
+)
+
+// keyed is a job with an idempotency key.
+func keyed(page, key, recipient string) *queue.Job {
+	j := job(page, queue.Bulk)
+	j.ID, j.Key, j.RecipientDigest = queue.KeyedID(page, key), key, recipient
+	return j
+}
+
+func TestKeyOverRestart(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	q := m.open()
+	publish(t, q, keyed(acme, "order-1", "ada"))
+	again := keyed(acme, "order-1", "ada")
+	other := keyed(acme, "order-1", "ada")
+	other.Body = []byte(`{"recipient":{"id":"2000000000000001"},"message":{"text":"another"}}`)
+	elsewhere := keyed(acme, "order-1", "bela")
+
+	check := func(when string) {
+		t.Helper()
+		for _, tt := range []struct {
+			name string
+			job  *queue.Job
+			want queue.Stored
+			err  error
+		}{
+			{"the same", again, queue.Stored{Duplicate: true}, nil},
+			{"another body", other, queue.Stored{Duplicate: true, BodyDiffers: true}, nil},
+			{"another recipient", elsewhere, queue.Stored{}, queue.ErrKeyReused},
+		} {
+			got, err := q.Publish(t.Context(), tt.job)
+			if got != tt.want || !errors.Is(err, tt.err) {
+				t.Errorf("%s, %s: %+v, error %v; want %+v, %v", when, tt.name, got, err, tt.want, tt.err)
+			}
+		}
+	}
+	check("while it waits")
+	s := source(t, q, acme, queue.Bulk, 1)
+	done(t, next(t, s))
+	check("once it is delivered")
+	m.restart(q)
+	check("after a restart of the server")
+	isEmpty(t, q, acme)
+	publish(t, q, keyed(nordwind, "order-1", "bela")) // another page's key is another key
+}
+
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	q := open(t, queue.Config{InProcess: m, Window: time.Second})
+	publish(t, q, keyed(acme, "order-1", "ada"))
+	eventually(t, "the key is forgotten", func() bool {
+		stored, err := q.Publish(t.Context(), keyed(acme, "order-1", "bela"))
+		return err == nil && !stored.Duplicate
+	})
+}
+
+// Many at once: those that come together share a batch, and of each key one is stored.
+func TestPublishTogether(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	const keys, callers = 300, 4
+	var stored, duplicate, refused atomic.Int64
+	var together sync.WaitGroup
+	for k := range keys {
+		for c := range callers {
+			together.Go(func() {
+				recipient := "ada"
+				if c == callers-1 && k%3 == 0 {
+					recipient = "bela"
+				}
+				got, err := q.Publish(t.Context(), keyed(acme, fmt.Sprint(k), recipient))
+				switch {
+				case errors.Is(err, queue.ErrKeyReused):
+					refused.Add(1)
+				case err != nil:
+					t.Errorf("key %d: %v", k, err)
+				case got.Duplicate:
+					duplicate.Add(1)
+				default:
+					stored.Add(1)
+				}
+			})
+		}
+	}
+	together.Wait()
+	if stored.Load() != keys || stored.Load()+duplicate.Load()+refused.Load() != keys*callers {
+		t.Errorf("%d stored, %d duplicates, %d refused", stored.Load(), duplicate.Load(), refused.Load())
+	}
+	if b, err := q.Backlog(t.Context(), acme); err != nil || b.Pending != keys {
+		t.Errorf("backlog %+v, error %v", b, err)
+	}
+	// A batch is one flush, and there were far fewer of them than jobs.
+	stream, err := raw(t, srv).Stream(t.Context(), queue.StreamJobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	batches := map[string]bool{}
+	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
+		if msg, err := stream.GetMsg(t.Context(), seq); err == nil {
+			batches[msg.Header.Get("Nats-Batch-Id")] = true
+		} else if !errors.Is(err, jetstream.ErrMsgNotFound) {
+			t.Fatal(err)
+		}
+	}
+	if len(batches) > keys/2 {
+		t.Errorf("%d jobs took %d batches", keys, len(batches))
+	}
+}
