@@ -17,7 +17,7 @@ import (
 func runCommand(t *testing.T, args ...string) (code int, out, complaints string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code = execute(t.Context(), args, stdio{&stdout, &stderr})
+	code = execute(t.Context(), args, stdio{out: &stdout, err: &stderr})
 	return code, stdout.String(), stderr.String()
 }
 
@@ -85,10 +85,10 @@ func TestCheckPrintsSettings(t *testing.T) {
 		"data": "/var/lib/brazier  (serve)", "sync": "interval  (serve)", "max-queue": "10737418240", "key-window": "2h0m0s",
 		"log-level": "debug", "log-format": "auto", "pages": pages,
 		"acme id": "1029384756", "acme token": "from " + dir + "/acme.token", "acme app secret": "from " + dir + "/acme.secret",
-		"acme keys": "2", "acme rate": "12.5 calls/s, each worker for itself", "acme media rate": "10 calls/s, each worker for itself",
+		"acme keys": "2", "acme rate": "12.5 calls/s, each worker for itself", "acme media rate": "10 calls/s, each worker for itself", "acme metadata": "false",
 		"acme max in flight": "64", "acme in doubt": "resend", "acme expire": "24h0m0s",
 		"5647382910 id": "5647382910", "5647382910 token": "set, masked", "5647382910 keys": "1",
-		"5647382910 rate": "40 calls/s, each worker for itself", "5647382910 media rate": "10 calls/s, each worker for itself",
+		"5647382910 rate": "40 calls/s, each worker for itself", "5647382910 media rate": "10 calls/s, each worker for itself", "5647382910 metadata": "false",
 		"5647382910 max in flight": "64", "5647382910 in doubt": "park", "5647382910 expire": "1h0m0s",
 	}
 	if diff := cmp.Diff(want, settings(out)); diff != "" {

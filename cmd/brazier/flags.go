@@ -15,6 +15,7 @@ Every flag can also be set by the variable beside it, such as $BRAZIER_LISTEN; t
 Exit codes: 0 stopped as asked, 1 failed, 2 wrong settings, 3 stopped before everything was drained.`
 
 var groups = []kong.Group{
+	{Key: "letters", Title: "Which dead letters (all that are given have to fit):"},
 	{Key: "door", Title: "The door (takes messages from Braze over HTTP):"},
 	{Key: "pages", Title: "Pages:"},
 	{Key: "graph", Title: "Facebook:"},
@@ -27,17 +28,22 @@ var groups = []kong.Group{
 
 // vars are values that help texts and defaults share with the code.
 var vars = kong.Vars{
+	"version":       version(),
 	"graph_url":     "https://graph.facebook.com",
 	"graph_version": "v25.0",
+	"classes":       classNames(),
 	"pages_help":    "YAML file with the Facebook pages: ids, tokens, keys and rates. \"brazier check\" tells what is wrong with it.",
 }
 
 type commands struct {
+	Version kong.VersionFlag `name:"version" env:"-" help:"Print the version."`
+
 	Demo    demoCommand    `cmd:"" help:"Show it at work: everything in one process, against a simulated Facebook. Needs no settings."`
 	Serve   serveCommand   `cmd:"" help:"Run everything on one machine: door, worker, and a queue whose files are in --data."`
 	Ingress ingressCommand `cmd:"" help:"Run the door alone, against NATS servers. Any number of them may run."`
 	Worker  workerCommand  `cmd:"" help:"Run a worker alone, against NATS servers. Any number of them may run."`
 	Sandbox sandboxCommand `cmd:"" help:"Run a simulated Send API alone, to try things without Facebook."`
+	Letters lettersCommand `cmd:"" name:"deadletters" help:"List, show, replay and discard messages that could not be delivered."`
 	Check   checkCommand   `cmd:"" help:"Print the settings as the other commands see them, secrets masked, and all that is wrong with them."`
 }
 
@@ -73,7 +79,7 @@ type embeddedFlags struct {
 // streamFlags shape the streams when they are first made.
 type streamFlags struct {
 	MaxQueue  int64         `name:"max-queue" default:"10737418240" group:"queue" help:"Undelivered messages that are kept, in bytes; beyond it the door answers 503. Used when the stream is first made."`
-	KeyWindow time.Duration `name:"key-window" default:"2h" group:"queue" help:"How long an idempotency key is remembered: a message that comes again within it is not sent again. Used when the stream is first made."`
+	KeyWindow time.Duration `name:"key-window" default:"2h" group:"queue" help:"How long an idempotency key is remembered: a message that comes again within it is not sent again, over restarts too. Each key takes about 300 bytes of NATS's memory and 500 of its disk for that time."`
 }
 
 type opsFlags struct {

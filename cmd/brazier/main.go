@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/term"
 )
 
 // Exit codes. Scripts and orchestrators rely on them.
@@ -34,6 +35,7 @@ func main() {
 // stdio is where a command writes: answers to out, logs and complaints to err.
 type stdio struct {
 	out, err io.Writer
+	in       io.Reader // nil: nobody is there to answer questions
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
@@ -50,7 +52,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 			os.Exit(exitUndrained)
 		}()
 	})()
-	return execute(ctx, args, stdio{stdout, stderr})
+	std := stdio{out: stdout, err: stderr}
+	if isTerminal(stdout) && term.IsTerminal(int(os.Stdin.Fd())) {
+		std.in = os.Stdin
+	}
+	return execute(ctx, args, std)
 }
 
 // execute is run without the process around it, for tests.
@@ -72,15 +78,30 @@ func execute(ctx context.Context, args []string, std stdio) int {
 	if err != nil { // the struct tags are wrong: a defect, found by every test
 		panic(err)
 	}
+	switch {
+	case len(args) == 0:
+		args = []string{"--help"}
+	case args[0] == "help":
+		args = append(args[1:], "--help")
+	}
 	parsed, err := parser.Parse(args)
-	if exited >= 0 { // --help
+	if exited >= 0 { // --help, --version
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(std.err, "brazier: %v\nSee brazier --help.\n", err)
+		fmt.Fprintf(std.err, "brazier: %v\nSee %s --help.\n", err, selected(err))
 		return exitUsage
 	}
 	return exitCode(parsed.Run(), std.err)
+}
+
+// selected is the command whose help tells more about a wrong command line.
+func selected(err error) string {
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil && wrong.Context.Selected() != nil {
+		return wrong.Context.Selected().FullPath()
+	}
+	return "brazier"
 }
 
 // usageError is a wrong setting: nothing was started.

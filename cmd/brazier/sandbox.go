@@ -9,9 +9,9 @@ import (
 )
 
 type sandboxCommand struct {
-	Listen  string        `name:"listen" default:"127.0.0.1:9090" group:"sandbox" help:"Address of the simulated Graph API."`
+	Listen  string        `name:"listen" env:"BRAZIER_SANDBOX_LISTEN" default:"127.0.0.1:9090" group:"sandbox" help:"Address of the simulated Graph API."`
 	Control string        `name:"control-listen" default:"127.0.0.1:9091" group:"sandbox" help:"Address of the control path, which scripts faults and shows the record of calls; or off."`
-	Pages   string        `name:"pages" type:"path" group:"sandbox" help:"Page file whose pages and tokens exist. Without one every token is taken for a page of its own."`
+	Pages   string        `name:"pages" env:"BRAZIER_SANDBOX_PAGES" type:"path" group:"sandbox" help:"Page file whose pages and tokens exist. Without one every token is taken for a page of its own."`
 	Latency time.Duration `name:"latency" default:"100ms" group:"sandbox" help:"Time between a call and its answer."`
 	Jitter  time.Duration `name:"jitter" default:"50ms" group:"sandbox" help:"By how much that varies, up or down."`
 	Rate    int           `name:"page-rate" default:"300" group:"sandbox" help:"Calls a second above which a page is blocked, as at Facebook. -1: no limit."`
