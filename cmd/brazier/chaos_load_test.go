@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// load posts numbered messages at a constant rate, whatever becomes of them, and asks again for each as Braze does: with
+// the same key and body, after 408, 429, 5xx and lost connections, until it gets another answer.
+type load struct {
+	doors  []string
+	pages  []testPage
+	client *http.Client
+
+	stop    chan struct{} // closed to end the posting of new messages
+	posting sync.WaitGroup
+
+	mu       sync.Mutex
+	messages []*posted
+	accepted chan struct{} // gets an element at an acceptance, if somebody waits
+}
+
+// posted is one message and what the door said of it. It belongs to the goroutine that posts it, until that is done.
+type posted struct {
+	page       testPage
+	psid, body string
+	key        string
+	answers    []answered
+
+	id string // as the first 202 has it; empty without one
+}
+
+// answered is what one request came to.
+type answered struct {
+	at     time.Time // when the request was made
+	took   time.Duration
+	status int    // 0: no answer
+	text   string // of the answer, or of the error
+	id     string // of a 202
+	state  string // of a 202: queued or duplicate
+}
+
+func newLoad(pages []testPage, doors ...string) *load {
+	return &load{
+		pages: pages, doors: doors, stop: make(chan struct{}), accepted: make(chan struct{}),
+		// Braze allows a request 90 seconds.
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 90 * time.Second},
+	}
+}
+
+// run posts perSecond messages a second until end is called. ctx ends the asking again.
+func (l *load) run(ctx context.Context, perSecond int) {
+	l.posting.Go(func() {
+		every := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer every.Stop()
+		for {
+			select {
+			case <-every.C:
+			case <-l.stop:
+				return
+			case <-ctx.Done():
+				return
+			}
+			m, n := l.next(true)
+			l.posting.Go(func() { l.post(ctx, m, n) })
+		}
+	})
+}
+
+// end stops the load and returns when every message has its answer, or was given up when ctx ended.
+func (l *load) end() {
+	close(l.stop)
+	l.posting.Wait()
+	l.client.CloseIdleConnections()
+}
+
+// awaitAccepted returns when a message is accepted from now on.
+func (l *load) awaitAccepted(t *testing.T) {
+	t.Helper()
+	select {
+	case <-l.accepted:
+	case <-time.After(patience):
+		t.Fatalf("nothing was accepted for %v", patience)
+	}
+}
+
+// next makes the next message. Most people get theirs; of a load with troubles, one in twenty meets an outage of
+// Facebook's first, and one in twenty-five cannot be reached.
+func (l *load) next(troubles bool) (m *posted, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n = len(l.messages)
+	m = &posted{page: l.pages[n%len(l.pages)], psid: fmt.Sprintf("2003004%09d", n), key: fmt.Sprintf("campaign/%d", n)}
+	switch {
+	case troubles && n%20 == 7:
+		m.psid = fmt.Sprintf("9000000500%07d", n)
+	case troubles && n%25 == 11:
+		m.psid = fmt.Sprintf("9000000551%07d", n)
+	}
+	m.body = message(m.psid, fmt.Sprintf("Hi Ada, your order #%d has shipped", n))
+	l.messages = append(l.messages, m)
+	return m, n
+}
+
+// errAgain says that Braze would ask again.
+var errAgain = errors.New("no final answer")
+
+func (l *load) post(ctx context.Context, m *posted, n int) {
+	wait := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(100*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second),
+		backoff.WithMaxElapsedTime(0),
+	)
+	_ = backoff.Retry(func() error {
+		a := l.ask(m, l.doors[(n+len(m.answers))%len(l.doors)])
+		m.answers = append(m.answers, a)
+		switch {
+		case a.status == http.StatusAccepted:
+			m.id = a.id
+			select {
+			case l.accepted <- struct{}{}:
+			default:
+			}
+			return nil
+		case a.status == 0, a.status == http.StatusRequestTimeout, a.status == http.StatusTooManyRequests, a.status >= 500:
+			return errAgain
+		}
+		return nil // refused for good
+	}, backoff.WithContext(wait, ctx))
+}
+
+func (l *load) ask(m *posted, door string) answered {
+	a := answered{at: time.Now()}
+	status, text, err := post(l.client, door, m.page, m.body, map[string]string{"Idempotency-Key": m.key})
+	a.took, a.status, a.text = time.Since(a.at), status, text
+	if err != nil { // also where an answer was cut off: nothing that Braze could rely on
+		a.status, a.text = 0, err.Error()
+	}
+	if a.status == http.StatusAccepted {
+		var got struct{ ID, Status string }
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got.ID == "" {
+			a.status = http.StatusTeapot // 202 with anything but an id is an answer that nobody can use
+		}
+		a.id, a.state = got.ID, got.Status
+	}
+	return a
+}
