@@ -63,14 +63,14 @@ func (s *screen) clear() {
 	}
 }
 
-const barWidth = 24
+const barWidth = 12
 
 // progress is the live line.
 func (c counts) progress(total int) string {
 	done := min((c.delivered+c.dead+c.rejected)*barWidth/total, barWidth)
-	return fmt.Sprintf("%s%s  %4.1fs  accepted %d  delivered %d  waiting %d  dead %d  rejected %d",
+	return fmt.Sprintf("%s%s %5.1fs  accepted %d, delivered %d, waiting %d, dead %d",
 		strings.Repeat("█", done), strings.Repeat("░", barWidth-done), c.elapsed.Seconds(),
-		c.accepted, c.delivered, c.accepted-c.delivered-c.dead, c.dead, c.rejected)
+		c.accepted, c.delivered, c.accepted-c.delivered-c.dead, c.dead)
 }
 
 // report is the table at the end of the campaign.

@@ -148,7 +148,7 @@ func (t *tally) happened(e event) {
 	case "held":
 		c.throttled++
 		t.reasons["held\x00"+e.text("page")+": "+e.error()]++
-		t.screen.say("  %s is throttled by Facebook (%s): held, nothing is lost; the other page goes on", e.text("page"), e.error())
+		t.screen.say("  Facebook throttles %s (error %d): it is held, and the other page goes on", e.text("page"), e.number("code"))
 	case "resumed":
 		t.screen.say("  %s is tried again with one message", e.text("page"))
 	case "rejected":
