@@ -147,12 +147,29 @@ func TestREADMEFlags(t *testing.T) {
 	}
 }
 
+// What people try first, before they know anything.
+func TestFirstSteps(t *testing.T) {
+	_, overview, _ := runCommand(t, "--help")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, overview},
+		{[]string{"help"}, overview},
+		{[]string{"help", "serve"}, "Usage: brazier serve"},
+		{[]string{"--version"}, version()},
+	} {
+		if code, out, complaints := runCommand(t, c.args...); code != exitOK || !strings.HasPrefix(out, c.want) || complaints != "" {
+			t.Errorf("%v: code %d, out %.60q, complaints %q", c.args, code, out, complaints)
+		}
+	}
+}
+
 func TestWrongCommandLines(t *testing.T) {
 	for _, c := range []struct {
 		args []string
 		want string
 	}{
-		{nil, "expected one of"},
 		{[]string{"srve"}, "unexpected argument srve"},
 		{[]string{"serve", "--lisen=:80"}, `did you mean "--listen"?`},
 		{[]string{"serve", "now"}, "unexpected argument now"},
@@ -167,7 +184,11 @@ func TestWrongCommandLines(t *testing.T) {
 		if code != exitUsage || out != "" {
 			t.Errorf("%v: code %d, out %q", c.args, code, out)
 		}
-		if !strings.HasPrefix(complaints, "brazier: ") || !strings.Contains(complaints, c.want) || !strings.HasSuffix(complaints, "\nSee brazier --help.\n") {
+		see := "brazier" // or the command, where that much was right
+		if slices.Contains(commandNames, c.args[0]) {
+			see += " " + c.args[0]
+		}
+		if !strings.HasPrefix(complaints, "brazier: ") || !strings.Contains(complaints, c.want) || !strings.HasSuffix(complaints, "\nSee "+see+" --help.\n") {
 			t.Errorf("%v: %s", c.args, complaints)
 		}
 	}
