@@ -56,7 +56,7 @@ func (c checkCommand) inspect() (pages []pageConfig, wrong []string) {
 		wrong = append(wrong, "--pages: "+err.Error())
 	}
 	if client, err := sendapi.NewClient(sendapi.Config{GraphURL: c.GraphURL, Version: c.GraphVersion, Timeout: c.SendTimeout, AllowPlainHTTP: c.GraphInsecure}); err != nil {
-		wrong = append(wrong, "--graph-url, --graph-version, --send-timeout: "+err.Error())
+		wrong = append(wrong, inFlags(err).Error())
 	} else {
 		client.Close()
 	}

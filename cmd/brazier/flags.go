@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -85,3 +86,28 @@ type streamFlags struct {
 type opsFlags struct {
 	OpsListen string `name:"ops-listen" default:"${ops_listen}" group:"ops" help:"Address of /healthz (the process lives) and /readyz (it is open and its queue is there), or off."`
 }
+
+// inFlags words a room's complaint about its configuration for those who know its fields as flags.
+func inFlags(err error) error {
+	if err == nil {
+		return nil
+	}
+	return reworded{err}
+}
+
+type reworded struct{ error }
+
+var flagNames = strings.NewReplacer(
+	"sendapi: GraphURL:", "--graph-url:",
+	"sendapi: Version:", "--graph-version:",
+	"sendapi: Timeout:", "--send-timeout:",
+	"set AllowPlainHTTP", "set --graph-insecure",
+	"Version has it", "--graph-version has it",
+	"sandbox: Listen:", "--listen:",
+	"sandbox: Control:", "--control-listen:",
+	"set AllowRemote", "set --allow-remote",
+)
+
+func (r reworded) Error() string { return flagNames.Replace(r.error.Error()) }
+
+func (r reworded) Unwrap() error { return r.error }

@@ -131,8 +131,11 @@ func (h *house) server(f embeddedFlags) part {
 			if errors.Is(err, embedded.ErrInUse) {
 				return usageError{fmt.Errorf("--data: %w: stop it, or give this one a directory of its own", err)}
 			}
+			if err != nil {
+				return fmt.Errorf("--data: %w", err)
+			}
 			h.queueConfig.InProcess = srv
-			return err
+			return nil
 		},
 		close: func() error { return srv.Close() },
 	}
@@ -185,7 +188,7 @@ func (h *house) worker(f *graphFlags) part {
 			}
 			client, err = sendapi.NewClient(sendapi.Config{GraphURL: f.GraphURL, Version: f.GraphVersion, Timeout: f.SendTimeout, AllowPlainHTTP: f.GraphInsecure})
 			if err != nil {
-				return usageError{fmt.Errorf("--graph-url, --graph-version: %w", err)}
+				return usageError{inFlags(err)}
 			}
 			sends := deliver.Config{Client: client, Log: log}
 			cfg := worker.Config{Queue: h.jobs, Log: log}

@@ -42,7 +42,7 @@ func (c sandboxCommand) Run(ctx context.Context, std stdio) error {
 	}
 	s, err := sandbox.New(cfg)
 	if err != nil {
-		return usageError{err}
+		return usageError{inFlags(err)}
 	}
 	fmt.Fprintf(std.out, "%s\n%s", s.Banner(), s.Help())
 	<-ctx.Done()
