@@ -185,8 +185,13 @@ func reply(batch []*request, with answer) {
 	}
 }
 
+var errNoRoom = fmt.Errorf("%w: the last of the disk is kept for the jobs that are there", ErrFull)
+
 // commit publishes a batch and waits for the server's word.
 func (a *acceptor) commit(batch []*request) error {
+	if hasRoom := a.q.cfg.HasRoom; hasRoom != nil && !hasRoom() {
+		return errNoRoom
+	}
 	id := NewID()
 	var last *nats.Msg
 	n := 0

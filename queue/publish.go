@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Errors of [Queue.Publish]. In every case the caller must treat the job as not stored; after ErrUnavailable it may be
-// stored all the same, and publishing it again under the same id does no harm.
+// Errors of [Queue.Publish]. In every case the caller must treat the job as not stored; after ErrUnavailable, and rarely
+// after ErrFull, it may be stored all the same, and publishing it again under the same id does no harm.
 var (
 	// ErrFull says that the queue, or the disk under it, has no room.
 	ErrFull = errors.New("queue is full")
@@ -87,6 +87,8 @@ func (q *Queue) publish(ctx context.Context, job *Job, window time.Duration) (pr
 	err = backoff.Retry(func() (err error) {
 		prior, err = q.acceptor.accept(ctx, r)
 		switch {
+		case errors.Is(err, ErrFull):
+			return backoff.Permanent(err)
 		case isFull(err):
 			return backoff.Permanent(fmt.Errorf("%w: %v", ErrFull, err))
 		case errors.Is(err, nats.ErrConnectionClosed):

@@ -21,6 +21,9 @@ type Config struct {
 	URL string
 	// InProcess, if set, is a server in this process; URL is then not used.
 	InProcess interface{ InProcessConn() (net.Conn, error) }
+	// HasRoom, if set, reports whether new jobs may be stored; while it says no, [Queue.Publish] answers [ErrFull]. It is
+	// asked before each batch of them. What belongs to jobs that are stored is written in any case.
+	HasRoom func() bool
 	// Name is how the connection is called in the server's monitoring. Default brazier.
 	Name string
 	// CredentialsFile is a NATS credentials file (JWT and seed). Optional.

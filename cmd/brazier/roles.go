@@ -134,7 +134,7 @@ func (h *house) server(f embeddedFlags) part {
 			if err != nil {
 				return fmt.Errorf("--data: %w", err)
 			}
-			h.queueConfig.InProcess = srv
+			h.queueConfig.InProcess, h.queueConfig.HasRoom = srv, srv.HasRoom
 			return nil
 		},
 		close: func() error { return srv.Close() },

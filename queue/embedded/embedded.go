@@ -2,8 +2,13 @@
 // package that imports nats-server.
 //
 // It knows nothing of streams or jobs: package queue connects to it as to any other server. What it promises is the
-// disk: with [SyncAlways] each stored message is flushed before it is acknowledged, and one directory belongs to one
-// process, which JetStream itself does not watch over.
+// disk:
+//
+//   - With [SyncAlways] each stored message is flushed before it is acknowledged.
+//   - One directory belongs to one process, which JetStream itself does not watch over.
+//   - The last of the disk is kept for the work that is there. [Server.HasRoom] says when nothing new is to be taken, so
+//     that what was taken can still be settled: that is written too.
+//   - A write that fails loses nothing, and nobody has to start the process again: see life.go.
 //
 // Other processes of the machine reach the server through a port of the loopback interface, with a password that is
 // drawn anew for each run and stands in a file that only the directory's owner can read: see [Address].
@@ -12,9 +17,12 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -40,16 +48,27 @@ const FlushInterval = 100 * time.Millisecond
 type Config struct {
 	Dir  string
 	Sync Sync // default SyncAlways
-	// MaxStore bounds the bytes on disk. Default: three quarters of what is free, as JetStream judges it.
+	// MinFree is how much of the disk stays free of new messages, in bytes: see [Server.HasRoom]. Default a tenth of the
+	// disk, at least 32 MiB and at most 1 GiB.
+	MinFree int64
+	// MaxStore bounds the bytes that the server keeps, and what its streams may be made to hold. Default: nothing but the
+	// disk does.
 	MaxStore int64
 	Log      *zap.Logger // default: nothing is logged
 }
 
-// Server is a running JetStream server. It listens on a free port of 127.0.0.1, for [Address].
+// Server is a JetStream server in this process. It listens on a free port of 127.0.0.1, for [Address]. Where it cannot
+// write, it stops, and starts again by itself as soon as it can; clients connect again through [Server.InProcessConn].
 type Server struct {
-	ns   *server.Server
+	cfg  Config
 	lock *flock.Flock
-	dir  string
+
+	life atomic.Pointer[life] // nil while JetStream is not running
+	full atomic.Bool          // what HasRoom said last
+
+	closeOnce sync.Once
+	stop      chan struct{} // closed by Close
+	done      chan struct{} // closed when keep has returned
 }
 
 // Exists reports whether a server ever kept its files in dir. [Start] would make the directory.
@@ -61,8 +80,8 @@ func Exists(dir string) bool {
 // ErrInUse says that another process has the directory.
 var ErrInUse = errors.New("directory is in use by another process")
 
-// Start locks the directory, makes it if it is not there, and starts the server on it. The caller owns the Server and
-// closes it.
+// Start locks the directory, makes it if it is not there, and starts the server on it. On a full disk the server starts
+// later, when there is room. The caller owns the Server and closes it.
 func Start(cfg Config) (*Server, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("embedded: Dir is empty")
@@ -76,6 +95,10 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
+	if cfg.MaxStore == 0 {
+		// Left to itself, JetStream takes three quarters of what is free now, and refuses streams that may become larger.
+		cfg.MaxStore = math.MaxInt64 / 2
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("embedded: %w", err)
 	}
@@ -87,63 +110,38 @@ func Start(cfg Config) (*Server, error) {
 	if !locked {
 		return nil, fmt.Errorf("embedded: %s: %w", cfg.Dir, ErrInUse)
 	}
-	ns, err := start(cfg)
-	if err != nil {
-		_ = lock.Unlock() // the process keeps no other claim on it
-		return nil, fmt.Errorf("embedded: %w", err)
+	s := &Server{cfg: cfg, lock: lock, stop: make(chan struct{}), done: make(chan struct{})}
+	if s.canStart() {
+		first, err := begin(cfg)
+		if err != nil {
+			_ = lock.Unlock() // the process keeps no other claim on it
+			return nil, fmt.Errorf("embedded: %w", err)
+		}
+		s.life.Store(first)
 	}
-	return &Server{ns: ns, lock: lock, dir: cfg.Dir}, nil
+	go s.keep()
+	return s, nil
 }
 
-func start(cfg Config) (*server.Server, error) {
-	if err := removeAddress(cfg.Dir); err != nil { // of a run that was killed
-		return nil, err
-	}
-	pass := newPassword()
-	opts := &server.Options{
-		ServerName:                 "brazier-embedded",
-		Host:                       "127.0.0.1",
-		Port:                       server.RANDOM_PORT,
-		CustomClientAuthentication: pass,
-		JetStream:                  true,
-		StoreDir:                   cfg.Dir,
-		JetStreamMaxStore:          cfg.MaxStore,
-		SyncAlways:                 cfg.Sync == SyncAlways,
-		SyncInterval:               FlushInterval,
-		MaxPayload:                 8 << 20,
-		NoSigs:                     true,
-	}
-	ns, err := server.NewServer(opts)
-	if err != nil {
-		return nil, err
-	}
-	ns.SetLoggerV2(&natsLogger{cfg.Log}, false, false, false)
-	ns.Start() // returns when the store is read back, about a second per million messages (measured)
-	err = errors.New("JetStream did not start; its own log lines say why")
-	if ns.ReadyForConnections(time.Second) && ns.JetStreamEnabled() {
-		err = writeAddress(cfg.Dir, ns.Addr(), pass)
-	}
-	if err != nil {
-		ns.Shutdown()
-		ns.WaitForShutdown()
-		return nil, err
-	}
-	return ns, nil
-}
+var errStopped = errors.New("embedded: JetStream does not run until the disk takes writes")
 
-// InProcessConn returns a connection to the server that uses no socket.
-func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
+// InProcessConn returns a connection to the server that uses no socket. While the server does not run it fails.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	if l := s.life.Load(); l != nil {
+		return l.connect()
+	}
+	return nil, errStopped
+}
 
 // Close stops the server, waits until its files are closed and unlocks the directory. Clients are cut off: close them
 // first. It may be called more than once.
 func (s *Server) Close() error {
 	var unlisted error
-	if s.lock.Locked() { // else the directory is somebody else's by now
-		unlisted = removeAddress(s.dir)
-	}
-	// Not LameDuckShutdown: that is for a server whose clients can go elsewhere.
-	s.ns.Shutdown()
-	s.ns.WaitForShutdown()
+	s.closeOnce.Do(func() { // afterwards the directory may be somebody else's
+		close(s.stop)
+		<-s.done
+		unlisted = removeAddress(s.cfg.Dir)
+	})
 	if err := s.lock.Unlock(); err != nil {
 		return fmt.Errorf("embedded: unlock: %w", err)
 	}
@@ -152,26 +150,3 @@ func (s *Server) Close() error {
 	}
 	return nil
 }
-
-// natsLogger passes the server's warnings and errors on. Its notices (start-up banners) are of no use here.
-type natsLogger struct{ log *zap.Logger }
-
-func (l *natsLogger) line(format string, args []any) (string, zap.Field, zap.Field) {
-	return "message of the embedded NATS server", zap.String("event", "nats_server"), zap.String("detail", fmt.Sprintf(format, args...))
-}
-
-func (l *natsLogger) Noticef(string, ...any) {}
-func (l *natsLogger) Debugf(string, ...any)  {}
-func (l *natsLogger) Tracef(string, ...any)  {}
-
-func (l *natsLogger) Warnf(format string, args ...any) {
-	msg, event, detail := l.line(format, args)
-	l.log.Warn(msg, event, detail)
-}
-
-func (l *natsLogger) Errorf(format string, args ...any) {
-	msg, event, detail := l.line(format, args)
-	l.log.Error(msg, event, detail)
-}
-
-func (l *natsLogger) Fatalf(format string, args ...any) { l.Errorf(format, args...) }
