@@ -135,7 +135,12 @@ func startProcess(t *testing.T, name string, args ...string) *process {
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(filepath.Join(bin, name), args...), done: make(chan struct{})}
+	return startCommand(t, exec.Command(filepath.Join(bin, name), args...))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
