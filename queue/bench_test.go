@@ -1,7 +1,9 @@
 package queue_test
 
 import (
+	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/zap"
@@ -69,6 +71,58 @@ func BenchmarkConsumeSettle(b *testing.B) {
 				})
 			}
 			settling.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+		})
+	}
+}
+
+// BenchmarkBegin is two workers that begin jobs and confirm their end, 64 at a time each.
+func BenchmarkBegin(b *testing.B) {
+	for _, flush := range syncs {
+		b.Run(string(flush), func(b *testing.B) {
+			srv, err := embedded.Start(embedded.Config{Dir: b.TempDir(), Sync: flush})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { _ = srv.Close() })
+			workers := []*queue.Queue{
+				open(b, queue.Config{InProcess: srv, Log: zap.NewNop()}),
+				open(b, queue.Config{InProcess: srv, Log: zap.NewNop()}),
+			}
+			fill(b, workers[0], b.N)
+			var sources []*queue.Source
+			for _, q := range workers {
+				sources = append(sources, q.Source(acme, queue.Bulk, 64))
+			}
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var working sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			for _, s := range sources {
+				places := make(chan struct{}, 64)
+				working.Go(func() {
+					for {
+						d, err := s.Next(b.Context())
+						if err != nil {
+							return
+						}
+						places <- struct{}{}
+						working.Go(func() {
+							defer func() { <-places }()
+							if err := errors.Join(d.Begin(b.Context()), d.Done(b.Context())); err != nil {
+								b.Error(err)
+							}
+							if left.Add(-1) == 0 {
+								for _, s := range sources {
+									s.Stop()
+								}
+							}
+						})
+					}
+				})
+			}
+			working.Wait()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
 		})
 	}

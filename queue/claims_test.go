@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -87,6 +88,54 @@ func TestServerForgetsDeliveries(t *testing.T) {
 	// The consumer's count is off after the loss of its state; the stream's is not.
 	if b, err := q.Backlog(t.Context(), acme); err != nil || !b.Oldest.IsZero() {
 		t.Errorf("backlog %+v, error %v", b, err)
+	}
+}
+
+// A worker that holds a job of a run of the server that is over puts it back. The server takes that for a word about its
+// new delivery of the job, whose worker has begun.
+func TestStaleRelease(t *testing.T) {
+	t.Parallel()
+	for _, to := range []string{"who has begun", "another"} { // the job is handed out once more
+		t.Run(to, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t)
+			m.start()
+			slow, quick := m.open(), m.open()
+			s := source(t, slow, acme, queue.Bulk, 1)
+			publish(t, slow, job(acme, queue.Bulk))
+			done(t, next(t, s))
+			state := filepath.Join(m.dir, "jetstream", "$G", "streams", queue.StreamJobs, "obs", acme+"-bulk", "o.dat")
+			eventually(t, "the state is written", func() bool { _, err := os.Stat(state); return err == nil })
+			j := job(acme, queue.Bulk)
+			publish(t, slow, j)
+			var stale *queue.Delivery
+			m.crash(acme+"-bulk", func() { stale = next(t, s) })
+			eventually(t, "both are connected again", func() bool { return slow.Connected() && quick.Connected() })
+
+			s = source(t, quick, acme, queue.Bulk, 1)
+			begun := next(t, s)
+			if err := begun.Begin(t.Context()); err != nil || begun.ID != j.ID || begun.InDoubt {
+				t.Fatalf("begin %s, in doubt %v, error %v", begun.ID, begun.InDoubt, err)
+			}
+			if err := stale.Begin(t.Context()); !errors.Is(err, queue.ErrStale) {
+				t.Errorf("a delivery of a run that is over begins with error %v", err)
+			}
+			if err := stale.Release(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if to == "another" {
+				s = source(t, slow, acme, queue.Bulk, 1)
+			}
+			again := next(t, s)
+			if err := again.Begin(t.Context()); !errors.Is(err, queue.ErrStale) {
+				t.Errorf("begun a second time, in doubt %v %q, error %v", again.InDoubt, again.Doubt, err)
+			}
+			if err := again.Release(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			done(t, begun)
+			isEmpty(t, quick, acme)
+		})
 	}
 }
 

@@ -31,10 +31,11 @@ type Delivery struct {
 	q         *Queue
 	msg       jetstream.Msg
 	server    string // the run of the server that handed it out
-	sequence  uint64 // of the stream
 	delivered uint64 // the server's count of deliveries, this one included
-	lost      uint64 // the last delivery that was claimed under an earlier run of the server, 0 if none was
+	claimed   uint64 // place of the job's latest claim that is accounted for, 0 if there is none
+	ahead     bool   // the retry record is of a delivery with this number or a later one, which the server has forgotten
 	recorded  bool   // a retry record exists and goes with the job
+	taken     bool   // another delivery of the job has begun
 
 	mu      sync.Mutex // between renew and the settlement
 	renewal *time.Timer
@@ -45,7 +46,7 @@ func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstr
 	d := &Delivery{q: q, msg: msg, server: server, delivered: 1}
 	var stored time.Time
 	if meta, err := msg.Metadata(); err == nil {
-		stored, d.sequence, d.delivered = meta.Timestamp, meta.Sequence.Stream, meta.NumDelivered
+		stored, d.delivered = meta.Timestamp, meta.NumDelivered
 	}
 	d.Job = readJob(page, lane, msg.Headers(), msg.Data(), stored)
 	switch { // published by hand

@@ -19,6 +19,9 @@ type retryRecord struct {
 	// Delivered is the server's count of deliveries when the job was put back. The next delivery counts one more; a
 	// higher count means that one in between ended without a word.
 	Delivered uint64 `json:"delivered"`
+	// Claim is the place of the job's latest claim that is accounted for. A later one is of a delivery that ended without
+	// a word, or is under way.
+	Claim uint64 `json:"claim,omitempty"`
 	// Lost is how many deliveries ended without a word, over the job's life.
 	Lost int `json:"lost,omitempty"`
 	// Doubt is that of a job that was released in doubt: nobody has acted on it yet.
@@ -29,32 +32,46 @@ type retryRecord struct {
 
 // recall finds out what became of earlier deliveries. Deliveries that were lost count as attempts.
 func (d *Delivery) recall(ctx context.Context) {
-	if d.q.forgetful {
-		err := retry(ctx, func(ctx context.Context) (err error) {
-			d.lost, err = d.q.claimer.wasLost(ctx, d.sequence)
-			return err
-		})
-		if err != nil {
-			d.doubt(1, "the claims cannot be read")
-			return
-		}
+	latest, underWay, err := d.latestClaim(ctx, false)
+	if err != nil {
+		d.doubt(1, "the claims cannot be read")
+		return
 	}
-	if d.delivered == 1 && d.lost == 0 {
+	if d.delivered == 1 && latest == 0 {
 		return
 	}
 	rec, err := d.record(ctx)
+	last := d.delivered - 1
+	if err == nil && last > rec.Delivered {
+		latest, underWay, err = d.latestClaim(ctx, true)
+	}
 	d.Attempts, d.Lost = rec.Attempts, rec.Lost
 	d.InDoubt, d.Doubt = rec.Doubt != "", rec.Doubt
-	last := max(d.delivered-1, d.lost) // the last delivery before this one
+	d.claimed, d.ahead = max(latest, rec.Claim), rec.Delivered >= d.delivered
 	switch {
 	case err != nil:
 		d.doubt(1, "the retry record cannot be read")
 		d.q.log.Error("retry record cannot be read", zap.String("event", "retry_record"), zap.String("id", d.ID), zap.Error(redact(err)))
+	case latest > rec.Claim && underWay:
+		d.claimed = rec.Claim // so that Begin finds it taken; if its worker is lost, it comes back a lease later
 	case last > rec.Delivered && rec.Delivered == 0:
-		d.doubt(last, fmt.Sprintf("it is delivery %d, and none before was heard of", last+1))
+		d.doubt(last, fmt.Sprintf("it is delivery %d, and none before was heard of", d.delivered))
 	case last > rec.Delivered:
-		d.doubt(last-rec.Delivered, fmt.Sprintf("it is delivery %d, and nothing was heard since delivery %d", last+1, rec.Delivered))
+		d.doubt(last-rec.Delivered, fmt.Sprintf("it is delivery %d, and nothing was heard since delivery %d", d.delivered, rec.Delivered))
+	case latest > rec.Claim:
+		d.doubt(1, "work on it had begun before the server was restarted, and nothing was heard since")
 	}
+}
+
+// latestClaim asks for the job's latest claim; there is none where nothing has to be claimed.
+func (d *Delivery) latestClaim(ctx context.Context, look bool) (place uint64, underWay bool, err error) {
+	if d.q.forgetful {
+		err = retry(ctx, func(ctx context.Context) (err error) {
+			place, underWay, err = d.q.claimer.latest(ctx, d.ID, look)
+			return err
+		})
+	}
+	return place, underWay, err
 }
 
 // doubt marks the job. What was lost may have been sent, so it counts as tried.
@@ -85,16 +102,18 @@ func (d *Delivery) record(ctx context.Context) (rec retryRecord, err error) {
 // as durable as the job, and asks again until ctx ends; after an error the job must not be worked on. After [ErrStale] it
 // is to be released.
 func (d *Delivery) Begin(ctx context.Context) error {
-	if d.InDoubt {
+	before := d.claimed
+	if d.q.forgetful {
+		place, err := d.q.claimer.claim(ctx, d.server, d.ID, d.claimed)
+		d.claimed, d.taken = max(d.claimed, place), errors.Is(err, errTaken)
+		if err != nil {
+			return fmt.Errorf("queue: claim: %w", redact(err))
+		}
+	}
+	if d.InDoubt || d.ahead {
 		// The count of what was lost must not be lost with this delivery too, or a job that kills its worker would do so
-		// for ever.
-		d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered - 1, Lost: d.Lost, Reason: "in_doubt"})
-	}
-	if !d.q.forgetful {
-		return nil
-	}
-	if err := d.q.claimer.claim(ctx, d.server, d.sequence, d.delivered); err != nil {
-		return fmt.Errorf("queue: claim: %w", redact(err))
+		// for ever. Nor must a record that is ahead of the server's count speak for this delivery.
+		d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered - 1, Claim: before, Lost: d.Lost, Reason: "begun"})
 	}
 	return nil
 }
@@ -102,7 +121,7 @@ func (d *Delivery) Begin(ctx context.Context) error {
 // put writes the record that announces the next delivery. Without one that delivery counts as in doubt, which is the
 // safe side: the job is put back all the same.
 func (d *Delivery) put(ctx context.Context, attempts int, reason string) {
-	d.write(ctx, retryRecord{Attempts: attempts, Delivered: d.delivered, Lost: d.Lost, Reason: reason})
+	d.write(ctx, retryRecord{Attempts: attempts, Delivered: d.delivered, Claim: d.claimed, Lost: d.Lost, Reason: reason})
 }
 
 func (d *Delivery) write(ctx context.Context, rec retryRecord) {
@@ -147,7 +166,10 @@ func (d *Delivery) Retry(ctx context.Context, attempts int, reason string, delay
 // Release puts the job back untouched and uncounted, for another worker to take at once. If it is in doubt it stays so.
 func (d *Delivery) Release(ctx context.Context) error {
 	defer d.settle()
-	d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered, Lost: d.Lost, Doubt: d.Doubt, Reason: "released"})
+	if d.taken {
+		return nil // it is another's; a word of ours would be taken for one about that delivery
+	}
+	d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered, Claim: d.claimed, Lost: d.Lost, Doubt: d.Doubt, Reason: "released"})
 	// A delay, however short, is kept over a restart of the server. Without one the server would remember only that the
 	// job was handed out, and give it a whole lease.
 	if err := d.putBack(ctx, time.Millisecond); err != nil {
