@@ -2,6 +2,7 @@ package queue
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -53,6 +54,25 @@ func (d *Delivery) letter(why Reason) *nats.Msg {
 	set(headerReason, why.Text)
 	set(headerDied, strconv.FormatInt(time.Now().UnixMilli(), 10))
 	return msg
+}
+
+// fit makes a letter small enough for the server. The job as it was accepted is smaller by what a letter adds: the text
+// of the reason is cut, and then the oldest of earlier deaths go. Body and tracking stay.
+func (q *Queue) fit(msg *nats.Msg) {
+	const messageID = 128 // room for the header that publishing adds
+	over := func() int {
+		if q.nc.MaxPayload() <= 0 { // not connected yet
+			return 0
+		}
+		return msg.Size() - len(msg.Subject) + messageID - int(q.nc.MaxPayload())
+	}
+	if text := msg.Header.Get(headerReason); over() > 0 && text != "" {
+		text = text[:max(len(text)-over(), 0)]
+		msg.Header[headerReason] = []string{strings.ToValidUTF8(text, "")}
+	}
+	for over() > 0 && len(msg.Header[headerDeath]) > 0 {
+		msg.Header[headerDeath] = msg.Header[headerDeath][1:]
+	}
 }
 
 // letterID is the letter's message id: the same however often one job is buried, another for the job that comes under

@@ -178,15 +178,25 @@ func (d *Delivery) Release(ctx context.Context) error {
 	return nil
 }
 
+// tooLargeDelay is how long a job waits whose dead letter the server does not take.
+const tooLargeDelay = 10 * time.Minute
+
 // Bury ends the job as a dead letter. The letter is stored before the job is acknowledged; after an error the job may
-// be delivered again, and the letter is still stored once.
+// be delivered again, and the letter is still stored once. A letter over the server's limit for one message loses the end
+// of the reason's text. One that is over it all the same, of a job that was published by hand, waits in the queue for
+// somebody to raise the limit.
 func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 	defer d.settle()
 	msg := d.letter(why)
+	d.q.fit(msg)
 	err := retry(ctx, func(ctx context.Context) error {
 		_, err := d.q.js.PublishMsg(ctx, msg, jetstream.WithMsgID(d.letterID()), jetstream.WithRetryAttempts(0))
 		return err
 	})
+	if errors.Is(err, nats.ErrMaxPayload) {
+		d.put(ctx, why.Attempts, why.Class)
+		err = errors.Join(err, d.putBack(ctx, tooLargeDelay))
+	}
 	if err != nil {
 		return fmt.Errorf("queue: store dead letter: %w", redact(err))
 	}
@@ -205,7 +215,7 @@ func retry(ctx context.Context, call func(context.Context) error) error {
 		try, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
 		err := call(try)
-		for _, final := range []error{nats.ErrConnectionClosed, jetstream.ErrMsgAlreadyAckd, jetstream.ErrKeyNotFound, ErrStale} {
+		for _, final := range []error{nats.ErrConnectionClosed, nats.ErrMaxPayload, jetstream.ErrMsgAlreadyAckd, jetstream.ErrKeyNotFound, ErrStale} {
 			if errors.Is(err, final) {
 				return backoff.Permanent(err)
 			}

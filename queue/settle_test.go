@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 	"strings"
@@ -336,4 +337,28 @@ func TestSettleOverOutage(t *testing.T) {
 			isEmpty(t, q, acme)
 		})
 	}
+}
+
+// A job as large as the server takes one still becomes a letter, with as much of the reason as there is room for.
+func TestLargeLetter(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	j := job(acme, queue.Bulk)
+	const limit, headers = 8 << 20, 4 << 10 // of the embedded server, and room that Publish keeps
+	j.Body = bytes.Repeat([]byte("ä"), (limit-headers)/2)
+	publish(t, q, j)
+	d := next(t, source(t, q, acme, queue.Bulk, 1))
+	reason := queue.Reason{Class: "message", Code: 100, Attempts: 1, Text: strings.Repeat("ö", headers)}
+	if err := d.Bury(within(t, patience), reason); err != nil {
+		t.Fatal(err)
+	}
+	isEmpty(t, q, acme)
+	for subject, letter := range letters(t, raw(t, srv), acme) {
+		text := letter.Header.Get("Brazier-Reason")
+		if !bytes.Equal(letter.Data, j.Body) || !strings.HasPrefix(reason.Text, text) || len(text) < headers/2 {
+			t.Errorf("letter %s has %d bytes of %d, and %d of the reason", subject, len(letter.Data), len(j.Body), len(text))
+		}
+		return
+	}
+	t.Error("there is no letter")
 }
