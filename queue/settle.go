@@ -81,19 +81,39 @@ func (d *Delivery) doubt(lost uint64, how string) {
 	d.Lost += int(lost)
 }
 
-// record reads the job's retry record; it is zero where there is none.
+// record reads the job's retry record; it is zero where there is none. It asks the stream's leader. The bucket's Get takes
+// any replica's word, and one that is behind would put a job in doubt that is not.
 func (d *Delivery) record(ctx context.Context) (rec retryRecord, err error) {
-	var entry jetstream.KeyValueEntry
-	err = retry(ctx, func(ctx context.Context) (err error) {
-		entry, err = d.q.retries.Get(ctx, d.ID)
-		return err
+	const stream = "KV_" + BucketRetries
+	query, _ := json.Marshal(map[string]string{"last_by_subj": "$KV." + BucketRetries + "." + d.ID}) // cannot fail
+	var found struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Data []byte `json:"data"`
+		} `json:"message"`
+	}
+	err = retry(ctx, func(ctx context.Context) error {
+		found.Error = nil
+		resp, err := d.q.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, query)
+		if err == nil {
+			err = json.Unmarshal(resp.Data, &found)
+		}
+		switch {
+		case err != nil:
+			return err
+		case found.Error != nil && found.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+			return jetstream.ErrKeyNotFound
+		case found.Error != nil:
+			return found.Error
+		}
+		return nil
 	})
 	switch {
-	case errors.Is(err, jetstream.ErrKeyNotFound):
+	case errors.Is(err, jetstream.ErrKeyNotFound), err == nil && len(found.Message.Data) == 0: // none, or removed
 		return retryRecord{}, nil
 	case err == nil:
 		d.recorded = true
-		err = json.Unmarshal(entry.Value(), &rec)
+		err = json.Unmarshal(found.Message.Data, &rec)
 	}
 	return rec, err
 }
