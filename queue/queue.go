@@ -89,7 +89,8 @@ type Queue struct {
 	jobs    jetstream.Stream
 	dead    jetstream.Stream
 	retries jetstream.KeyValue
-	claims  jetstream.Stream // nil unless forgetful
+	claims  jetstream.Stream        // nil unless forgetful
+	markers []jetstream.KVDeleteOpt // for how long the bucket remembers that a record was removed
 
 	// forgetful says that the jobs are kept by one server, which may forget its last deliveries when it is killed.
 	forgetful bool

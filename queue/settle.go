@@ -167,7 +167,7 @@ func (d *Delivery) Done(ctx context.Context) error {
 		// The record is of no more use; if it cannot be removed now, its time to live does it.
 		ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
-		_ = d.q.retries.Purge(ctx, d.ID)
+		_ = d.q.retries.Purge(ctx, d.ID, d.q.markers...)
 	}
 	return nil
 }

@@ -362,3 +362,27 @@ func TestLargeLetter(t *testing.T) {
 	}
 	t.Error("there is no letter")
 }
+
+// What a settled job's retry record leaves behind goes soon.
+func TestRecordRemoved(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	s := source(t, q, acme, queue.Bulk, 1)
+	j := job(acme, queue.Bulk)
+	publish(t, q, j)
+	if err := next(t, s).Retry(t.Context(), 1, "transient", 0); err != nil {
+		t.Fatal(err)
+	}
+	done(t, next(t, s))
+	stream, err := raw(t, srv).Stream(t.Context(), "KV_"+queue.BucketRetries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	marker, err := stream.GetLastMsgForSubject(t.Context(), "$KV."+queue.BucketRetries+"."+j.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ttl := marker.Header.Get(jetstream.MsgTTLHeader); ttl != "1m0s" || len(marker.Data) > 0 {
+		t.Errorf("a marker with %d bytes stays for %q", len(marker.Data), ttl)
+	}
+}

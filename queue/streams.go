@@ -68,6 +68,9 @@ func (c *Config) retries() jetstream.KeyValueConfig {
 		Description: "Attempts of the messages that were put back",
 		History:     1,
 		TTL:         maxExpire + 24*time.Hour,
+		// Nobody has to be told that a record is gone: nothing watches the bucket, and a job that has come to its end is
+		// not looked up again. A replica that comes back learns it from the stream's log, not from the marker.
+		LimitMarkerTTL: time.Minute,
 		Storage:     jetstream.FileStorage,
 		Replicas:    c.Replicas,
 	}
@@ -94,6 +97,13 @@ func (q *Queue) ensure(ctx context.Context) (err error) {
 	}
 	if err != nil {
 		return fmt.Errorf("bucket %s: %w", want.Bucket, err)
+	}
+	status, err := q.retries.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("bucket %s: %w", want.Bucket, err)
+	}
+	if ttl := status.LimitMarkerTTL(); ttl > 0 { // else they stay as long as a record does
+		q.markers = []jetstream.KVDeleteOpt{jetstream.PurgeTTL(ttl)}
 	}
 	return nil
 }
