@@ -55,7 +55,7 @@ type pagesFlags struct {
 type doorFlags struct {
 	Listen    string        `name:"listen" default:"127.0.0.1:8080" group:"door" help:"Address of the door. Braze reaches ports 80 and 443 only: put a proxy with TLS before it."`
 	MaxBody   int64         `name:"max-body" default:"262144" group:"door" help:"Largest body of a request, in bytes. A larger one is answered 413."`
-	StoreWait time.Duration `name:"store-wait" default:"15s" group:"door" help:"How long a request waits for a queue that cannot be reached before it is answered 503. Braze gives it 90s."`
+	StoreWait time.Duration `name:"store-wait" default:"40s" group:"door" help:"How long a request waits for a queue that cannot be reached before it is answered 503: two elections of a leader in a row, and some. Braze gives it 90s."`
 }
 
 type graphFlags struct {
