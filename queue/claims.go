@@ -309,7 +309,7 @@ func (c *claimer) latest(ctx context.Context, job string, look bool) (place uint
 	return place, underWay, nil
 }
 
-// refresh reads what was lost when the server is another than last time. c.mu is held.
+// refresh reads what was lost, and what is watched, when the server is another than last time. c.mu is held.
 func (c *claimer) refresh(ctx context.Context) error {
 	server := c.q.nc.ConnectedServerId()
 	switch server {
@@ -318,9 +318,16 @@ func (c *claimer) refresh(ctx context.Context) error {
 	case c.server:
 		return nil
 	}
-	lost, err := c.forgotten(ctx, server)
+	info, err := c.q.claims.Info(ctx)
 	if err != nil {
 		return fmt.Errorf("read claims: %w", err)
+	}
+	lost, err := c.forgotten(ctx, server, info.State)
+	if err != nil {
+		return fmt.Errorf("read claims: %w", err)
+	}
+	if err := c.follow(ctx, info.State.LastSeq+1); err != nil {
+		return err
 	}
 	c.server, c.lost = server, lost
 	return nil
@@ -328,14 +335,10 @@ func (c *claimer) refresh(ctx context.Context) error {
 
 // forgotten goes back through the claims, past those of this run of the server, over the last moments of the run before.
 // c.mu is held.
-func (c *claimer) forgotten(ctx context.Context, server string) (map[string]uint64, error) {
-	info, err := c.q.claims.Info(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (c *claimer) forgotten(ctx context.Context, server string, log jetstream.StreamState) (map[string]uint64, error) {
 	lost := map[string]uint64{}
 	var end time.Time // of the run before
-	for place := info.State.LastSeq; place >= info.State.FirstSeq && place > 0; place-- {
+	for place := log.LastSeq; place >= log.FirstSeq && place > 0; place-- {
 		message, err := c.get(ctx, place)
 		if err != nil {
 			return nil, err
