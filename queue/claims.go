@@ -169,6 +169,7 @@ func (c *claimer) write(batch []*claimRequest) {
 			r.answer <- claimAnswer{err: errTaken}
 		default:
 			message.Jobs = append(message.Jobs, r.job)
+			r.tried = append(r.tried, message.Batch) // before it is stored: a look at the claims may find it first
 			current = append(current, r)
 		}
 	}
@@ -181,7 +182,6 @@ func (c *claimer) write(batch []*claimRequest) {
 		if err == nil {
 			answer = c.judge(r, message)
 		}
-		r.tried = append(r.tried, message.Batch)
 		r.answer <- answer
 	}
 	if err == nil {
