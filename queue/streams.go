@@ -71,8 +71,8 @@ func (c *Config) retries() jetstream.KeyValueConfig {
 		// Nobody has to be told that a record is gone: nothing watches the bucket, and a job that has come to its end is
 		// not looked up again. A replica that comes back learns it from the stream's log, not from the marker.
 		LimitMarkerTTL: time.Minute,
-		Storage:     jetstream.FileStorage,
-		Replicas:    c.Replicas,
+		Storage:        jetstream.FileStorage,
+		Replicas:       c.Replicas,
 	}
 }
 
