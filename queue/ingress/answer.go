@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/netip"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -17,8 +20,10 @@ import (
 // the remedy. It holds nothing of the caller's values.
 type refusal struct {
 	status int
+	reason string // as metrics name it
 	text   string
-	after  int // seconds for Retry-After, with 503
+	after  int   // seconds for Retry-After, with 503
+	cause  error // why the queue did not take the job; nil if it was not asked
 }
 
 // Seconds to wait before a repetition, as Retry-After tells them. Braze then backs off exponentially by itself.
@@ -27,33 +32,72 @@ const (
 	retryUnavailable = 5  // a new stream leader is there within 4 to 9 s
 )
 
+// visit is one request at the door.
+type visit struct {
+	began  time.Time
+	caller netip.Addr // where it comes from; see Door.caller
+	page   *Page      // that its key names; nil until then
+	job    *queue.Job // what it asks for; nil until then
+	held   int64      // bytes of the room
+}
+
+func (v *visit) pageName() string {
+	if v.page == nil {
+		return ""
+	}
+	return v.page.Name
+}
+
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.underway.Add(1)
 	defer d.underway.Add(-1)
-	began := time.Now()
-	page, job, refused := d.admit(w, r)
+	v := visit{began: time.Now(), caller: d.caller(r)}
+	stored, refused := d.handle(w, r, &v)
+	d.room.give(v.held)
 	if refused != nil {
-		d.refuse(w, r, page, refused)
+		d.refuse(w, r, &v, refused)
 		return
 	}
-	stored, err := d.store(r.Context(), job)
-	if err != nil {
-		why := unstored(err)
-		d.refuse(w, r, page, why)
-		if why.status != http.StatusConflict {
-			d.log.Error("message not stored", zap.String("event", "store_error"), zap.String("page", page.Name), zap.Error(err))
-		}
-		return
-	}
-	status := "queued"
+	status, result := "queued", resultAccepted
 	if stored.Duplicate {
-		status = "duplicate"
+		status, result = "duplicate", resultDuplicate
 	}
 	answer(w, http.StatusAccepted, struct {
 		ID     string `json:"id"`
 		Status string `json:"status"`
-	}{job.ID, status})
-	d.logStored(page, job, stored, time.Since(began))
+	}{v.job.ID, status})
+	took := time.Since(v.began)
+	d.metrics.answered(v.page.Name, http.StatusAccepted, result, took)
+	if !stored.Duplicate {
+		d.metrics.bytes.WithLabelValues(v.page.Name).Add(float64(len(v.job.Body)))
+	}
+	d.logStored(v.page, v.job, stored, took)
+}
+
+// handle takes a request as far as it comes. A panic is a defect of ours, and after the next release, or in another
+// process, the same request may pass: Braze is asked to repeat it.
+func (d *Door) handle(w http.ResponseWriter, r *http.Request, v *visit) (stored queue.Stored, refused *refusal) {
+	defer func() {
+		if p := recover(); p != nil {
+			// Its type alone: its text may hold what was posted.
+			d.log.Error("door panicked", zap.String("event", "panic"), zap.String("page", v.pageName()),
+				zap.String("cause", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
+			refused = &refusal{status: http.StatusServiceUnavailable, reason: reasonDefect, text: "the relay has a defect: try again", after: retryFull}
+		}
+	}()
+	if refused = d.admit(w, r, v); refused != nil {
+		return queue.Stored{}, refused
+	}
+	stored, err := d.store(r.Context(), v.job)
+	if err == nil {
+		return stored, nil
+	}
+	refused = unstored(err)
+	if r.Context().Err() != nil {
+		refused.reason = reasonGone // nobody reads the answer
+	}
+	refused.cause = err
+	return queue.Stored{}, refused
 }
 
 func (d *Door) logStored(page *Page, job *queue.Job, stored queue.Stored, took time.Duration) {
@@ -77,27 +121,34 @@ func (d *Door) logStored(page *Page, job *queue.Job, stored queue.Stored, took t
 	line.Write(fields...)
 }
 
-// admit checks a request in the order in which it costs more: path, method, key, page, body.
-func (d *Door) admit(w http.ResponseWriter, r *http.Request) (*Page, *queue.Job, *refusal) {
+// admit checks a request in the order in which it costs more: address, path, method, key, page, body.
+func (d *Door) admit(w http.ResponseWriter, r *http.Request, v *visit) (refused *refusal) {
+	if !d.allowed(v.caller) {
+		w.Header().Set("Connection", "close") // or net/http would wait for the rest of its body
+		return &refusal{status: http.StatusForbidden, reason: reasonAddress, text: "requests from this address are not taken: see --allow-from of the relay"}
+	}
 	target, ok := route(r.URL.Path)
 	if !ok {
-		return nil, nil, &refusal{status: http.StatusNotFound, text: "no such path: post to /v25.0/me/messages"}
+		return &refusal{status: http.StatusNotFound, reason: reasonPath, text: "no such path: post to /v25.0/me/messages"}
 	}
 	if r.Method != http.MethodPost {
-		return nil, nil, &refusal{status: http.StatusMethodNotAllowed, text: "method is not POST: set the webhook's HTTP method to POST"}
+		return &refusal{status: http.StatusMethodNotAllowed, reason: reasonMethod, text: "method is not POST: set the webhook's HTTP method to POST"}
 	}
 	if d.draining.Load() {
-		return nil, nil, &refusal{status: http.StatusServiceUnavailable, text: "the relay is closing: try again", after: retryUnavailable}
+		return &refusal{status: http.StatusServiceUnavailable, reason: reasonDraining, text: "the relay is closing: try again", after: retryUnavailable}
 	}
-	page, refused := d.authenticate(r)
+	if v.page, refused = d.authenticate(r); refused != nil {
+		return refused
+	}
+	if target != "me" && target != v.page.ID {
+		return &refusal{status: http.StatusForbidden, reason: reasonPage, text: "the key is of another page: use the page's own key, or /me/messages"}
+	}
+	body, refused := d.body(w, r, v)
 	if refused != nil {
-		return nil, nil, refused
+		return refused
 	}
-	if target != "me" && target != page.ID {
-		return page, nil, &refusal{status: http.StatusForbidden, text: "the key is of another page: use the page's own key, or /me/messages"}
-	}
-	job, refused := d.read(w, r, page)
-	return page, job, refused
+	v.job, refused = d.read(r, v.page, body)
+	return refused
 }
 
 // errCrowded says that as many requests wait for the queue as may.
@@ -105,34 +156,36 @@ var errCrowded = errors.New("too many requests wait for the queue")
 
 // store publishes the job, and waits for the queue as long as the caller, the door and Config.Wait allow.
 func (d *Door) store(ctx context.Context, job *queue.Job) (queue.Stored, error) {
-	select {
-	case d.places <- struct{}{}:
-		defer func() { <-d.places }()
-	default:
+	if !d.room.enter() {
 		return queue.Stored{}, errCrowded
 	}
+	defer d.room.leave()
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Wait)
 	defer cancel()
 	defer context.AfterFunc(d.waiting, cancel)()
 	return d.cfg.Queue.Publish(ctx, job)
 }
 
+func crowded() *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, reason: reasonCrowded, text: "too many requests wait for the queue: try again", after: retryUnavailable}
+}
+
 func unstored(err error) *refusal {
 	switch {
 	case errors.Is(err, queue.ErrKeyReused):
-		return &refusal{status: http.StatusConflict, text: "the idempotency key was used for another recipient: put the user into it, as in {{campaign.${dispatch_id}}}/{{${braze_id}}}"}
+		return &refusal{status: http.StatusConflict, reason: reasonConflict, text: "the idempotency key was used for another recipient: put the user into it, as in {{campaign.${dispatch_id}}}/{{${braze_id}}}"}
 	case errors.Is(err, errCrowded):
-		return &refusal{status: http.StatusServiceUnavailable, text: "too many requests wait for the queue: try again", after: retryUnavailable}
+		return crowded()
 	case errors.Is(err, queue.ErrFull):
-		return &refusal{status: http.StatusServiceUnavailable, text: "the queue is full: try again later", after: retryFull}
+		return &refusal{status: http.StatusServiceUnavailable, reason: reasonFull, text: "the queue is full: try again later", after: retryFull}
 	case errors.Is(err, queue.ErrTooLarge):
-		return &refusal{status: http.StatusRequestEntityTooLarge, text: "the message is over the queue's limit for one message: shorten it"}
+		return &refusal{status: http.StatusRequestEntityTooLarge, reason: reasonTooLarge, text: "the message is over the queue's limit for one message: shorten it"}
 	default:
-		return &refusal{status: http.StatusServiceUnavailable, text: "the queue cannot be reached: try again", after: retryUnavailable}
+		return &refusal{status: http.StatusServiceUnavailable, reason: reasonUnavailable, text: "the queue cannot be reached: try again", after: retryUnavailable}
 	}
 }
 
-func (d *Door) refuse(w http.ResponseWriter, r *http.Request, page *Page, why *refusal) {
+func (d *Door) refuse(w http.ResponseWriter, r *http.Request, v *visit, why *refusal) {
 	switch why.status {
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodPost)
@@ -149,12 +202,22 @@ func (d *Door) refuse(w http.ResponseWriter, r *http.Request, page *Page, why *r
 	}
 	body.Error.Message, body.Error.Code = why.text, why.status
 	answer(w, why.status, body)
-	name := ""
-	if page != nil {
-		name = page.Name
+	d.metrics.answered(v.pageName(), why.status, why.reason, time.Since(v.began))
+	if d.refusals[v.pageName()].allow() {
+		d.logRefused(r, v, why)
 	}
-	d.log.Warn("request rejected", zap.String("event", "rejected"), zap.String("page", name), zap.String("reason", why.text),
-		zap.Int("status", why.status), zap.String("remote", r.RemoteAddr))
+}
+
+func (d *Door) logRefused(r *http.Request, v *visit, why *refusal) {
+	remote := r.RemoteAddr
+	if len(d.cfg.TrustedProxies) > 0 {
+		remote = v.caller.String()
+	}
+	d.log.Warn("request rejected", zap.String("event", "rejected"), zap.String("page", v.pageName()), zap.String("reason", why.text),
+		zap.Int("status", why.status), zap.String("remote", remote))
+	if why.cause != nil && why.status != http.StatusConflict {
+		d.log.Error("message not stored", zap.String("event", "store_error"), zap.String("page", v.pageName()), zap.Error(why.cause))
+	}
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

@@ -7,6 +7,9 @@
 // Promises: 202 is answered only after the queue has stored the message. An answer is never a redirect (Braze does not
 // follow them and does not retry), never 200 with an error in it, and never holds a key, a message text or a recipient.
 // Braze retries 408, 429 and 5xx only, so those are kept for what a repetition can mend.
+//
+// Nobody can make it hold more than its bounds: requests that find no room are refused at once (see room), what is slow
+// is cut off, and lines about refusals are logged so many a second, the rest counted (see sampler).
 package ingress
 
 import (
@@ -15,8 +18,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -48,71 +54,117 @@ type Config struct {
 	MaxBody int64
 	// Wait is how long a request waits for the queue before it is answered 503. Default 15s; Braze gives a request 90.
 	Wait time.Duration
-	// MaxWaiting is how many requests may wait for the queue at one time; others are answered 503 at once. Each holds its
-	// body in memory. Default 8192.
+	// MaxWaiting is how many requests may wait for the queue at one time; others are answered 503 at once. Default 8192.
 	MaxWaiting int
-	Log        *zap.Logger // default: nothing is logged
+	// MaxWaitingBytes bounds the memory that large bodies take together while they arrive and wait; others are answered
+	// 503 at once. The first 4 KiB of each do not count: MaxWaiting bounds those. Default 64 MiB.
+	MaxWaitingBytes int64
+
+	// AllowFrom are the networks that requests may come from. Empty: everybody's.
+	AllowFrom []netip.Prefix
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For tells where a request comes from.
+	TrustedProxies []netip.Prefix
+	// TLS, if set, makes the door speak HTTPS alone, in HTTP/1.1 and HTTP/2. It needs a certificate.
+	TLS *tls.Config
+
+	// HeaderTimeout bounds the arrival of a request's headers, and the TLS handshake. Default 10s.
+	HeaderTimeout time.Duration
+	// BodyTimeout bounds the arrival of a whole request. Default 30s.
+	BodyTimeout time.Duration
+	// IdleTimeout is how long a connection may be silent between requests. Default 2m.
+	IdleTimeout time.Duration
+
+	Log *zap.Logger // default: nothing is logged
 }
 
-// Timeouts of the server. Braze posts a body of a few hundred bytes at once; what takes longer than this is no Braze.
 const (
-	headerTimeout = 10 * time.Second
-	readTimeout   = 30 * time.Second
-	idleTimeout   = 2 * time.Minute
 	// answerTimeout is what writing an answer may take on top of reading and waiting.
 	answerTimeout = 15 * time.Second
 	maxHeader     = 32 << 10
 )
 
+// http2Limits bound what one connection can ask for. A stream is a request; a body of Braze's fits its buffer many times.
+// A peer that is silent is asked for a sign of life, and cut off without one.
+var http2Limits = http.HTTP2Config{
+	MaxConcurrentStreams:          128,
+	MaxReceiveBufferPerStream:     64 << 10,
+	MaxReceiveBufferPerConnection: 512 << 10,
+	SendPingTimeout:               30 * time.Second,
+	PingTimeout:                   15 * time.Second,
+	WriteByteTimeout:              answerTimeout,
+}
+
 // drainTimeout is what requests under way get to be answered when the door closes, waiting for the queue included.
 const drainTimeout = 5 * time.Second
 
-// Door is the HTTP server. It is an http.Handler, for those who bring a server of their own.
+// Door is the HTTP server. It is an http.Handler, for those who bring a server of their own, and a prometheus.Collector.
 type Door struct {
 	cfg      Config
 	log      *zap.Logger
 	keys     map[[sha256.Size]byte]*Page
 	listener net.Listener
 	server   *http.Server
+	room     *room
+	metrics  *metrics
+	refusals map[string]*sampler // by page name, so that strangers (no name) do not drown what a page has to say
+	httpSaid *sampler
 
-	places   chan struct{} // one element per request that waits for the queue
 	draining atomic.Bool
 	underway atomic.Int64    // requests in ServeHTTP
 	waiting  context.Context // ends when requests may wait for the queue no longer
 	giveUp   context.CancelFunc
 }
 
+func (c *Config) setDefaults() error {
+	for _, f := range []struct {
+		name  string
+		value *int64
+		or    int64
+	}{
+		{"MaxBody", &c.MaxBody, 256 << 10},
+		{"MaxWaitingBytes", &c.MaxWaitingBytes, 64 << 20},
+		{"Wait", (*int64)(&c.Wait), int64(15 * time.Second)},
+		{"HeaderTimeout", (*int64)(&c.HeaderTimeout), int64(10 * time.Second)},
+		{"BodyTimeout", (*int64)(&c.BodyTimeout), int64(30 * time.Second)},
+		{"IdleTimeout", (*int64)(&c.IdleTimeout), int64(2 * time.Minute)},
+	} {
+		if *f.value < 0 {
+			return fmt.Errorf("%s: %d is under 0", f.name, *f.value)
+		}
+		if *f.value == 0 {
+			*f.value = f.or
+		}
+	}
+	switch {
+	case c.Queue == nil:
+		return errors.New("Queue is missing")
+	case c.MaxWaiting < 0:
+		return fmt.Errorf("MaxWaiting: %d is under 0", c.MaxWaiting)
+	case c.MaxWaitingBytes < c.MaxBody:
+		return fmt.Errorf("MaxWaitingBytes: %d is under MaxBody, %d: the largest body would never be taken", c.MaxWaitingBytes, c.MaxBody)
+	case c.MaxWaiting == 0:
+		c.MaxWaiting = 8192
+	}
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8080"
+	}
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	c.AllowFrom, c.TrustedProxies = plain(c.AllowFrom), plain(c.TrustedProxies)
+	return nil
+}
+
 // Open checks the configuration and listens. Requests are served by [Door.Run].
 func Open(cfg Config) (*Door, error) {
-	switch {
-	case cfg.Queue == nil:
-		return nil, errors.New("ingress: Queue is missing")
-	case cfg.MaxBody < 0:
-		return nil, fmt.Errorf("ingress: MaxBody: %d is under 0", cfg.MaxBody)
-	case cfg.Wait < 0:
-		return nil, fmt.Errorf("ingress: Wait: %v is under 0", cfg.Wait)
+	if err := cfg.setDefaults(); err != nil {
+		return nil, fmt.Errorf("ingress: %w", err)
 	}
-	if cfg.Listen == "" {
-		cfg.Listen = "127.0.0.1:8080"
-	}
-	if cfg.MaxBody == 0 {
-		cfg.MaxBody = 256 << 10
-	}
-	if cfg.Wait == 0 {
-		cfg.Wait = 15 * time.Second
-	}
-	if cfg.MaxWaiting == 0 {
-		cfg.MaxWaiting = 8192
-	}
-	if cfg.Log == nil {
-		cfg.Log = zap.NewNop()
-	}
-	keys, err := keyring(cfg.Pages)
+	pages, err := completed(cfg.Pages)
 	if err != nil {
 		return nil, fmt.Errorf("ingress: %w", err)
 	}
-	// What net/http has to say: a panic, a listener that fails.
-	errorLog, err := zap.NewStdLogAt(cfg.Log.With(zap.String("event", "http_error")), zap.ErrorLevel)
+	keys, err := keyring(pages)
 	if err != nil {
 		return nil, fmt.Errorf("ingress: %w", err)
 	}
@@ -120,27 +172,59 @@ func Open(cfg Config) (*Door, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingress: %w", err)
 	}
-	d := &Door{cfg: cfg, log: cfg.Log, keys: keys, listener: listener, places: make(chan struct{}, cfg.MaxWaiting)}
-	d.waiting, d.giveUp = context.WithCancel(context.Background())
-	d.server = &http.Server{
-		Handler:           d,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout + cfg.Wait + answerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){},
-		ErrorLog:          errorLog,
-		// Otherwise net/http answers OPTIONS * with 200, past this handler.
-		DisableGeneralOptionsHandler: true,
+	d := &Door{cfg: cfg, log: cfg.Log, keys: keys, listener: listener, room: newRoom(cfg.MaxWaiting, cfg.MaxWaitingBytes)}
+	d.metrics = newMetrics(d.room, pages)
+	d.refusals = map[string]*sampler{"": d.newSampler("rejected", "")}
+	for _, p := range pages {
+		d.refusals[p.Name] = d.newSampler("rejected", p.Name)
 	}
+	d.httpSaid = d.newSampler("http_error", "")
+	d.waiting, d.giveUp = context.WithCancel(context.Background())
+	d.server = d.newServer()
 	return d, nil
 }
 
-// keyring maps each key's digest to its page.
-func keyring(pages []Page) (map[[sha256.Size]byte]*Page, error) {
-	keys := make(map[[sha256.Size]byte]*Page)
-	for _, p := range pages {
+func (d *Door) newServer() *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	// HTTP/2 without TLS would be one more parser open to strangers, and neither Braze nor a usual proxy speaks it.
+	protocols.SetHTTP2(d.cfg.TLS != nil)
+	return &http.Server{
+		Handler:           d,
+		Protocols:         &protocols,
+		HTTP2:             &http2Limits,
+		TLSConfig:         d.cfg.TLS,
+		ReadHeaderTimeout: d.cfg.HeaderTimeout,
+		ReadTimeout:       d.cfg.BodyTimeout,
+		WriteTimeout:      d.cfg.BodyTimeout + d.cfg.Wait + answerTimeout,
+		IdleTimeout:       d.cfg.IdleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          log.New(httpErrors{d}, "", 0),
+		// Otherwise net/http answers OPTIONS * with 200, past this handler.
+		DisableGeneralOptionsHandler: true,
+	}
+}
+
+func (d *Door) newSampler(of, page string) *sampler {
+	return &sampler{tell: func(left int) {
+		d.log.Warn("lines left out", zap.String("event", "left_out"), zap.String("of", of), zap.String("page", page), zap.Int("count", left))
+	}}
+}
+
+// httpErrors logs what net/http has to say: a listener that fails, a peer that breaks off its TLS handshake.
+type httpErrors struct{ d *Door }
+
+func (h httpErrors) Write(line []byte) (int, error) {
+	if h.d.httpSaid.allow() {
+		h.d.log.Warn("HTTP server", zap.String("event", "http_error"), zap.String("detail", strings.TrimSpace(string(line))))
+	}
+	return len(line), nil
+}
+
+// completed checks the pages and fills in their defaults.
+func completed(pages []Page) ([]Page, error) {
+	complete := make([]Page, len(pages))
+	for i, p := range pages {
 		if p.Name == "" {
 			p.Name = p.ID
 		}
@@ -153,6 +237,15 @@ func keyring(pages []Page) (map[[sha256.Size]byte]*Page, error) {
 		if p.Expire < 0 || p.Expire > queue.MaxExpire {
 			return nil, fmt.Errorf("page %s: Expire: %v is not between 0 and %v", p.Name, p.Expire, queue.MaxExpire)
 		}
+		complete[i] = p
+	}
+	return complete, nil
+}
+
+// keyring maps each key's digest to its page.
+func keyring(pages []Page) (map[[sha256.Size]byte]*Page, error) {
+	keys := make(map[[sha256.Size]byte]*Page)
+	for _, p := range pages {
 		for _, k := range p.Keys {
 			if other, taken := keys[k]; taken {
 				return nil, fmt.Errorf("page %s: Keys: a key belongs to page %s already, and a key names one page", p.Name, other.Name)
@@ -169,8 +262,9 @@ func (d *Door) Addr() net.Addr { return d.listener.Addr() }
 // Run serves until ctx ends, then answers what is under way, within 5 s, and returns.
 func (d *Door) Run(ctx context.Context) error {
 	defer d.giveUp()
+	defer d.tellLeftOut()
 	failed := make(chan error, 1)
-	go func() { failed <- d.server.Serve(d.listener) }()
+	go func() { failed <- d.serve() }()
 	select {
 	case err := <-failed:
 		_ = d.server.Close() // the connections that are left
@@ -195,6 +289,21 @@ func (d *Door) Run(ctx context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("ingress: %d requests were cut off: %w", cutOff, err)
+}
+
+func (d *Door) serve() error {
+	if d.cfg.TLS != nil {
+		return d.server.ServeTLS(d.listener, "", "") // the certificate is the configuration's
+	}
+	return d.server.Serve(d.listener)
+}
+
+// tellLeftOut loses no count when the door closes.
+func (d *Door) tellLeftOut() {
+	d.httpSaid.flush()
+	for _, s := range d.refusals {
+		s.flush()
+	}
 }
 
 // Close closes a door that never ran. After Run it does nothing.

@@ -46,25 +46,22 @@ func (d *Door) authenticate(r *http.Request) (*Page, *refusal) {
 		key = r.URL.Query().Get("access_token")
 	}
 	if key == "" {
-		return nil, &refusal{status: http.StatusUnauthorized, text: "no key: send the header Authorization: Bearer with a key of this relay"}
+		return nil, &refusal{status: http.StatusUnauthorized, reason: reasonKey, text: "no key: send the header Authorization: Bearer with a key of this relay"}
 	}
-	// Digests are compared, so the time it takes says nothing about the key.
+	// Digests are looked up. The time that takes may say how much of a digest is right, which helps nobody: whoever cannot
+	// invert SHA-256 cannot choose a key for the digest that it gives. A wrong key costs as much as a right one.
 	page, ok := d.keys[sha256.Sum256([]byte(key))]
 	if !ok {
-		return nil, &refusal{status: http.StatusUnauthorized, text: "unknown key: use a key of this relay, not the page access token"}
+		return nil, &refusal{status: http.StatusUnauthorized, reason: reasonKey, text: "unknown key: use a key of this relay, not the page access token"}
 	}
 	return page, nil
 }
 
 // read makes a job of a request.
-func (d *Door) read(w http.ResponseWriter, r *http.Request, page *Page) (*queue.Job, *refusal) {
-	body, refused := d.body(w, r)
-	if refused != nil {
-		return nil, refused
-	}
+func (d *Door) read(r *http.Request, page *Page, body []byte) (*queue.Job, *refusal) {
 	send, err := sendapi.Parse(r.Header.Get("Content-Type"), body)
 	if err != nil {
-		return nil, &refusal{status: http.StatusBadRequest, text: err.Error()}
+		return nil, &refusal{status: http.StatusBadRequest, reason: reasonMessage, text: err.Error()}
 	}
 	h := headers{Header: r.Header}
 	job := &queue.Job{
@@ -101,26 +98,54 @@ func recipientDigest(r sendapi.Recipient) string {
 	return base64.RawStdEncoding.EncodeToString(sum[:9])
 }
 
-func (d *Door) body(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+// body reads a request's body. Its memory grows with what arrives, not with what the headers promise, and what is large
+// counts in the room from then on, under v.held.
+func (d *Door) body(w http.ResponseWriter, r *http.Request, v *visit) ([]byte, *refusal) {
 	limited := http.MaxBytesReader(w, r.Body, d.cfg.MaxBody)
-	var body []byte
-	var err error
-	if n := r.ContentLength; n >= 0 && n <= d.cfg.MaxBody {
-		body = make([]byte, n)
-		_, err = io.ReadFull(limited, body)
-	} else {
-		body, err = io.ReadAll(limited)
+	most := d.cfg.MaxBody + 1 // one more, to see whether it goes on
+	switch n := r.ContentLength; {
+	case n > d.cfg.MaxBody:
+		return nil, d.unread(new(http.MaxBytesError))
+	case n >= 0:
+		most = n
 	}
+	body := make([]byte, 0, min(most, smallBody))
+	for int64(len(body)) < most {
+		if len(body) == cap(body) {
+			size := min(2*int64(cap(body)), most)
+			more := size - int64(cap(body))
+			if !d.room.take(more) {
+				return nil, crowded()
+			}
+			v.held += more
+			body = append(make([]byte, 0, size), body...)
+		}
+		n, err := limited.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if err == io.EOF && r.ContentLength < 0 {
+			return body, nil
+		}
+		if err != nil && int64(len(body)) < most {
+			return nil, d.unread(err)
+		}
+	}
+	if int64(len(body)) > d.cfg.MaxBody {
+		return nil, d.unread(new(http.MaxBytesError))
+	}
+	return body, nil
+}
+
+// unread says why a body could not be read.
+func (d *Door) unread(err error) *refusal {
 	var tooLarge *http.MaxBytesError
 	switch {
-	case err == nil:
-		return body, nil
 	case errors.As(err, &tooLarge):
-		return nil, &refusal{status: http.StatusRequestEntityTooLarge, text: "the body is over " + strconv.FormatInt(d.cfg.MaxBody, 10) + " bytes, the limit of this relay: shorten the message"}
+		return &refusal{status: http.StatusRequestEntityTooLarge, reason: reasonTooLarge,
+			text: "the body is over " + strconv.FormatInt(d.cfg.MaxBody, 10) + " bytes, the limit of this relay: shorten the message"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &refusal{status: http.StatusRequestTimeout, text: "the body did not arrive in time: send it again"}
+		return &refusal{status: http.StatusRequestTimeout, reason: reasonSlow, text: "the body did not arrive in time: send it again"}
 	default:
-		return nil, &refusal{status: http.StatusBadRequest, text: "the body ended early: send as many bytes as Content-Length says"}
+		return &refusal{status: http.StatusBadRequest, reason: reasonCutOff, text: "the body ended early: send as many bytes as Content-Length says"}
 	}
 }
 
@@ -132,7 +157,7 @@ type headers struct {
 
 func (h *headers) refuse(name, reason string) {
 	if h.refused == nil {
-		h.refused = &refusal{status: http.StatusBadRequest, text: "header " + name + " " + reason}
+		h.refused = &refusal{status: http.StatusBadRequest, reason: reasonHeader, text: "header " + name + " " + reason}
 	}
 }
 
