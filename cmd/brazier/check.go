@@ -12,6 +12,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/brazier-relay/brazier/sendapi"
 )
 
@@ -31,7 +33,7 @@ func (checkCommand) Help() string {
 }
 
 func (c checkCommand) Run(std stdio) error {
-	pages, wrong := c.inspect()
+	pages, wrong := c.inspect(std.known)
 	c.print(std.out, pages)
 	if len(wrong) == 0 {
 		fmt.Fprintln(std.out, "\nNothing is wrong.")
@@ -45,7 +47,7 @@ func (c checkCommand) Run(std stdio) error {
 }
 
 // inspect returns the pages and every fault of the settings.
-func (c checkCommand) inspect() (pages []pageConfig, wrong []string) {
+func (c checkCommand) inspect(known variables) (pages []pageConfig, wrong []string) {
 	pages, err := readPages(c.Pages)
 	var found problems
 	if errors.As(err, &found) {
@@ -69,6 +71,18 @@ func (c checkCommand) inspect() (pages []pageConfig, wrong []string) {
 	}
 	if c.MaxBody <= 0 {
 		wrong = append(wrong, fmt.Sprintf("--max-body: %d is no size: give it in bytes, above 0", c.MaxBody))
+	}
+	if c.MaxWaiting <= 0 {
+		wrong = append(wrong, fmt.Sprintf("--max-waiting: %d is no number of requests: give one above 0", c.MaxWaiting))
+	}
+	if c.MaxWaitingBytes < c.MaxBody {
+		wrong = append(wrong, fmt.Sprintf("--max-waiting-bytes: %d is under --max-body, %d: the largest body would never be taken", c.MaxWaitingBytes, c.MaxBody))
+	}
+	if _, err := c.tlsConfig(zap.NewNop()); err != nil {
+		wrong = append(wrong, err.Error())
+	}
+	for _, name := range known.unknown(pages) {
+		wrong = append(wrong, name+": no flag has this variable: check its spelling, or unset it")
 	}
 	return pages, wrong
 }
@@ -111,9 +125,16 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%v\n", name, value) }
 	row("version", version())
 	row("listen", c.Listen)
+	row("tls-cert", cmp.Or(c.TLSCert, "none"))
+	row("tls-key", cmp.Or(c.TLSKey, "none"))
+	row("allow-from", cmp.Or(c.AllowFrom.String(), "everybody"))
+	row("trusted-proxy", cmp.Or(c.TrustedProxy.String(), "none"))
 	row("max-body", c.MaxBody)
+	row("max-waiting", c.MaxWaiting)
+	row("max-waiting-bytes", c.MaxWaitingBytes)
 	row("store-wait", c.StoreWait)
 	row("ops-listen", c.OpsListen)
+	row("pprof", c.Pprof)
 	row("graph-url", masked(c.GraphURL))
 	row("graph-version", c.GraphVersion)
 	row("graph-insecure", c.GraphInsecure)

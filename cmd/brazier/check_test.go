@@ -70,6 +70,7 @@ func TestCheckPrintsSettings(t *testing.T) {
 	t.Setenv("BRAZIER_NATS_URL", "nats://relay:"+marker+"@nats-1:4222,"+marker+"@nats-2:4222, nats-3")
 	t.Setenv("BRAZIER_NATS_CREDS", filepath.Join(filepath.Dir(pages), "acme.secret"))
 	t.Setenv("BRAZIER_GRAPH_INSECURE", "true")
+	t.Setenv("BRAZIER_ALLOW_FROM", "203.0.113.0/24, 2001:db8::1")
 	// A flag counts where both are set. The version is one that will be long in coming.
 	code, out, complaints := runCommand(t, "check", "--pages="+pages, "--listen=0.0.0.0:8443", "--graph-version=v99.0", "--data=/var/lib/brazier", "--sync=interval")
 	if code != exitOK || complaints != "" {
@@ -78,7 +79,8 @@ func TestCheckPrintsSettings(t *testing.T) {
 	keepsSecrets(t, out, marker, fmt.Sprintf("%x", sha256.Sum256([]byte("key 1"))), strings.Repeat("0a", 32))
 	dir := filepath.Dir(pages)
 	want := map[string]string{
-		"version": version(), "listen": "0.0.0.0:8443", "max-body": "262144", "store-wait": "20s", "ops-listen": "127.0.0.1:8081",
+		"version": version(), "listen": "0.0.0.0:8443", "tls-cert": "none", "tls-key": "none", "allow-from": "203.0.113.0/24,2001:db8::1/128", "trusted-proxy": "none",
+		"max-body": "262144", "max-waiting": "8192", "max-waiting-bytes": "67108864", "pprof": "false", "store-wait": "20s", "ops-listen": "127.0.0.1:8081",
 		"graph-url": "https://graph.facebook.com", "graph-version": "v99.0", "graph-insecure": "true", "send-timeout": "1m30s",
 		"nats-url":   "nats://xxxxx@nats-1:4222,nats://xxxxx@nats-2:4222,nats://nats-3  (ingress and worker)",
 		"nats-creds": dir + "/acme.secret", "nats-ca": "none", "replicas": "0",
@@ -103,7 +105,9 @@ func TestCheckFindsAllFaults(t *testing.T) {
 	pages := filepath.Join(pageDir(t), "pages.yaml")
 	writeFile(t, pages, "pages:\n  - id: acme\n    token: "+marker+"\n    rate: 999\n    keys: ["+marker+"]\n")
 	args := []string{"check", "--pages=" + pages, "--listen=8080", "--ops-listen=localhost:http-ops", "--graph-url=ftp://u:" + marker + "@graph.example?access_token=" + marker,
-		"--graph-version=v2.7", "--nats-url=nats://,nats://u:" + marker + ",x@y:4222", "--nats-ca=/none", "--store-wait=2m", "--max-body=-1"}
+		"--max-waiting=0", "--max-waiting-bytes=1", "--tls-cert=/none",
+		"--graph-version=v2.7", "--nats-url=nats://,nats://u:" + marker + ",x@y:4222", "--nats-ca=/none", "--store-wait=2m", "--max-body=2"}
+	t.Setenv("BRAZIER_LISTENS", marker)
 	code, out, complaints := runCommand(t, args...)
 	if code != exitFailed || complaints != "" {
 		t.Errorf("code %d, complaints %q", code, complaints)
@@ -112,7 +116,7 @@ func TestCheckFindsAllFaults(t *testing.T) {
 	for _, want := range []string{
 		pages + `:2: id "acme" is not a Facebook page id: digits only, as in the page's About section`,
 		pages + `:4: rate "999" is not a number above 0 and up to 300, Facebook's limit of calls a second`,
-		pages + `:5: a key is not "sha256:" and 64 hexadecimal digits: take the output of printf %s KEY | sha256sum`,
+		pages + `:5: a key is not "sha256:" and 64 hexadecimal digits: take it from brazier keys new, or from printf %s KEY | sha256sum`,
 		`--graph-url: `,
 		`--graph-version: Graph API v2.7 is long ended: choose a newer version`,
 		`--listen: "8080" is no address: write HOST:PORT`,
@@ -120,14 +124,17 @@ func TestCheckFindsAllFaults(t *testing.T) {
 		`--nats-url: an address is not of the form nats://HOST:PORT`,
 		`--nats-ca: open /none: no such file or directory: check the path and its permissions`,
 		`--store-wait: 2m0s is not between 0 and 80s: Braze gives a request 90s`,
-		`--max-body: -1 is no size: give it in bytes, above 0`,
+		`--max-waiting: 0 is no number of requests: give one above 0`,
+		`--max-waiting-bytes: 1 is under --max-body, 2: the largest body would never be taken`,
+		`--tls-key is missing: --tls-cert goes with it`,
+		`BRAZIER_LISTENS: no flag has this variable: check its spelling, or unset it`,
 	} {
 		if !strings.Contains(wrong, "\n  "+want) {
 			t.Errorf("not found: %s", want)
 		}
 	}
-	if !strings.HasPrefix(wrong, "12):\n") || strings.Count(wrong, "\n  ") != 12 { // two of the NATS addresses are wrong
-		t.Errorf("the number is not 12: %s", wrong)
+	if !strings.HasPrefix(wrong, "15):\n") || strings.Count(wrong, "\n  ") != 15 { // two of the NATS addresses are wrong
+		t.Errorf("the number is not 15: %s", wrong)
 	}
 	keepsSecrets(t, out, marker)
 	if _, again, _ := runCommand(t, args...); again != out {

@@ -177,6 +177,8 @@ func TestWrongCommandLines(t *testing.T) {
 		{[]string{"serve", "--log-format=xml"}, `--log-format must be one of "json","console","auto"`},
 		{[]string{"serve", "--log-level=loud"}, `--log-level must be one of "debug","info","warn","error"`},
 		{[]string{"serve", "--store-wait=soon"}, "--store-wait: expected duration"},
+		{[]string{"serve", "--allow-from=203.0.113.0/24,braze.com"}, `--allow-from: "braze.com" is no address and no network`},
+		{[]string{"ingress", "--trusted-proxy=10.0.0.0/33"}, `--trusted-proxy: "10.0.0.0/33" is no address and no network`},
 		{[]string{"ingress", "--data=here"}, "unknown flag --data"},
 		{[]string{"worker", "--replicas=many"}, "--replicas: expected a valid"},
 	} {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -45,6 +47,7 @@ type commands struct {
 	Worker  workerCommand  `cmd:"" help:"Run a worker alone, against NATS servers. Any number of them may run."`
 	Sandbox sandboxCommand `cmd:"" help:"Run a simulated Send API alone, to try things without Facebook."`
 	Letters lettersCommand `cmd:"" name:"deadletters" help:"List, show, replay and discard messages that could not be delivered."`
+	Keys    keysCommand    `cmd:"" help:"Make keys for the callers of the door."`
 	Check   checkCommand   `cmd:"" help:"Print the settings as the other commands see them, secrets masked, and all that is wrong with them."`
 }
 
@@ -53,9 +56,46 @@ type pagesFlags struct {
 }
 
 type doorFlags struct {
-	Listen    string        `name:"listen" default:"127.0.0.1:8080" group:"door" help:"Address of the door. Braze reaches ports 80 and 443 only: put a proxy with TLS before it."`
-	MaxBody   int64         `name:"max-body" default:"262144" group:"door" help:"Largest body of a request, in bytes. A larger one is answered 413."`
-	StoreWait time.Duration `name:"store-wait" default:"40s" group:"door" help:"How long a request waits for a queue that cannot be reached before it is answered 503: two elections of a leader in a row, and some. Braze gives it 90s."`
+	Listen          string        `name:"listen" default:"127.0.0.1:8080" group:"door" help:"Address of the door. Braze reaches ports 80 and 443 only: give it a certificate, or put a proxy with TLS before it."`
+	TLSCert         string        `name:"tls-cert" type:"path" placeholder:"FILE" group:"door" help:"PEM file with the door's certificate, and those between it and its authority. With it the door speaks HTTPS alone, HTTP/2 included. New files are used without a restart. Default: none."`
+	TLSKey          string        `name:"tls-key" type:"path" placeholder:"FILE" group:"door" help:"PEM file with the key of --tls-cert. Default: none."`
+	AllowFrom       networks      `name:"allow-from" placeholder:"CIDR,…" group:"door" help:"Addresses and networks that requests may come from, separated by commas; others are answered 403. Default: none, everybody may."`
+	TrustedProxy    networks      `name:"trusted-proxy" placeholder:"CIDR,…" group:"door" help:"Addresses and networks of your own proxies: only from them X-Forwarded-For tells where a request comes from. Default: none."`
+	MaxBody         int64         `name:"max-body" default:"262144" group:"door" help:"Largest body of a request, in bytes. A larger one is answered 413."`
+	MaxWaiting      int           `name:"max-waiting" default:"8192" group:"door" help:"How many requests may wait for the queue at one time. Others are answered 503 at once, and Braze repeats them."`
+	MaxWaitingBytes int64         `name:"max-waiting-bytes" default:"67108864" group:"door" help:"Memory for large bodies that arrive or wait, all together, in bytes. The first 4096 of each do not count. Others are answered 503 at once."`
+	StoreWait       time.Duration `name:"store-wait" default:"40s" group:"door" help:"How long a request waits for a queue that cannot be reached before it is answered 503: two elections of a leader in a row, and some. Braze gives it 90s."`
+}
+
+// networks is a list of addresses and networks, as flags have them.
+type networks []netip.Prefix
+
+// UnmarshalText reads the whole list, so that a flag replaces what its variable says.
+func (n *networks) UnmarshalText(text []byte) error {
+	var list networks
+	for item := range strings.SplitSeq(string(text), ",") {
+		if item = strings.TrimSpace(item); item == "" {
+			continue
+		}
+		network, err := netip.ParsePrefix(item)
+		if addr, errAddr := netip.ParseAddr(item); errAddr == nil && addr.Zone() == "" {
+			network, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			return fmt.Errorf("%q is no address and no network: write them like 203.0.113.7 or 203.0.113.0/24, separated by commas", item)
+		}
+		list = append(list, network)
+	}
+	*n = list
+	return nil
+}
+
+func (n networks) String() string {
+	items := make([]string, len(n))
+	for i, network := range n {
+		items[i] = network.String()
+	}
+	return strings.Join(items, ",")
 }
 
 type graphFlags struct {
@@ -84,7 +124,8 @@ type streamFlags struct {
 }
 
 type opsFlags struct {
-	OpsListen string `name:"ops-listen" default:"${ops_listen}" group:"ops" help:"Address of /healthz (the process lives) and /readyz (it is open and its queue is there), or off."`
+	OpsListen string `name:"ops-listen" default:"${ops_listen}" group:"ops" help:"Address of /healthz (the process lives), /readyz (it is open and its queue takes messages) and /metrics (for Prometheus), or off. Keep it from strangers."`
+	Pprof     bool   `name:"pprof" group:"ops" help:"Serve Go's profiles under /debug/pprof/ at --ops-listen. They show the process's memory, secrets and messages included."`
 }
 
 // inFlags words a room's complaint about its configuration for those who know its fields as flags.
@@ -98,6 +139,12 @@ func inFlags(err error) error {
 type reworded struct{ error }
 
 var flagNames = strings.NewReplacer(
+	"ingress: MaxBody:", "--max-body:",
+	"ingress: MaxWaiting:", "--max-waiting:",
+	"ingress: MaxWaitingBytes:", "--max-waiting-bytes:",
+	"is under MaxBody,", "is under --max-body,",
+	"ingress: Wait:", "--store-wait:",
+	"ingress: listen ", "--listen: listen ",
 	"sendapi: GraphURL:", "--graph-url:",
 	"sendapi: Version:", "--graph-version:",
 	"sendapi: Timeout:", "--send-timeout:",

@@ -36,6 +36,7 @@ func main() {
 type stdio struct {
 	out, err io.Writer
 	in       io.Reader // nil: nobody is there to answer questions
+	known    variables
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
@@ -73,7 +74,7 @@ func execute(ctx context.Context, args []string, std stdio) int {
 		kong.ExplicitGroups(groups),
 		kong.Vars(vars),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(std),
+		kong.WithHyphenPrefixedParameters(true), // -1 as a value
 	)
 	if err != nil { // the struct tags are wrong: a defect, found by every test
 		panic(err)
@@ -92,7 +93,8 @@ func execute(ctx context.Context, args []string, std stdio) int {
 		fmt.Fprintf(std.err, "brazier: %v\nSee %s --help.\n", err, selected(err))
 		return exitUsage
 	}
-	return exitCode(parsed.Run(), std.err)
+	std.known = variablesOf(parser.Model.Node)
+	return exitCode(parsed.Run(std), std.err)
 }
 
 // selected is the command whose help tells more about a wrong command line.

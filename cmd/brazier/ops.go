@@ -2,33 +2,43 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 )
 
-// ops answers the questions of orchestrators, on a listener of its own: /healthz, is the process alive, and /readyz, is
-// the role open and its queue there. It opens first and closes last, so that it can say "not yet" and "not any more".
+// ops answers the questions of orchestrators, Prometheus and engineers, on a listener of its own: /healthz, is the process
+// alive; /readyz, is the role open and does its queue take messages; /metrics; and /debug/pprof/ if asked for. It opens
+// first and closes last, so that it can say "not yet" and "not any more".
 func (h *house) ops(f opsFlags) part {
 	if f.OpsListen == "off" {
 		return part{name: "ops"}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		switch jobs := h.serving.Load(); {
-		case jobs == nil:
-			http.Error(w, "not open: starting or stopping", http.StatusServiceUnavailable)
-		case !jobs.Connected():
-			http.Error(w, "no connection to NATS", http.StatusServiceUnavailable)
-		default:
-			fmt.Fprintln(w, "ready")
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := h.ready(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
 		}
+		fmt.Fprintln(w, "ready")
 	})
-	server := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	mux.Handle("GET /metrics", promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: opsTimeout}))
+	if f.Pprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	// pprof lengthens the time to write by the seconds that it is asked for.
+	server := &http.Server{Handler: mux, ReadTimeout: opsTimeout, WriteTimeout: 2 * opsTimeout, IdleTimeout: time.Minute}
 	ended := make(chan struct{})
 	return part{
 		name: "ops",
@@ -50,4 +60,21 @@ func (h *house) ops(f opsFlags) part {
 			return err
 		},
 	}
+}
+
+const opsTimeout = 5 * time.Second
+
+// readyTimeout is how long NATS may take to answer a probe. Kubernetes gives up after a second by default, to the same
+// effect.
+const readyTimeout = 2 * time.Second
+
+// ready says what is missing for the role to do its work, nil if nothing is.
+func (h *house) ready(ctx context.Context) error {
+	jobs := h.serving.Load()
+	if jobs == nil {
+		return errors.New("not open: starting or stopping")
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return jobs.Ready(ctx)
 }

@@ -58,6 +58,17 @@ func (ps problems) Error() string {
 // readPages reads a page file strictly. The error is problems where the file could be read: every one of them, with its
 // line. The pages are returned as far as they could be understood.
 func readPages(path string) ([]pageConfig, error) {
+	return (&pageReader{file: path}).readFile()
+}
+
+// readPagesOfDoor reads a page file for a door, which never uses tokens and app secrets: they need not be there, and are
+// not looked at where they are.
+func readPagesOfDoor(path string) ([]pageConfig, error) {
+	return (&pageReader{file: path, withoutSecrets: true}).readFile()
+}
+
+func (r *pageReader) readFile() ([]pageConfig, error) {
+	path := r.file
 	source, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("page file %s does not exist: name yours with --pages; the README shows one to copy", path)
@@ -65,7 +76,6 @@ func readPages(path string) ([]pageConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("page file: %w", err)
 	}
-	r := &pageReader{file: path}
 	pages := r.read(source)
 	if len(r.found) > 0 {
 		slices.SortStableFunc(r.found, func(a, b problem) int { return cmp.Compare(a.line, b.line) })
@@ -76,8 +86,9 @@ func readPages(path string) ([]pageConfig, error) {
 
 // pageReader walks the file's syntax tree, so that each problem has its line and none hides another.
 type pageReader struct {
-	file  string
-	found problems
+	file           string
+	withoutSecrets bool
+	found          problems
 }
 
 func (r *pageReader) problem(line int, format string, args ...any) {
@@ -123,7 +134,7 @@ func (r *pageReader) page(n ast.Node) pageConfig {
 	at := r.fields(n, "a page", "- id:", map[string]func(ast.Node){
 		"id":              func(n ast.Node) { p.ID = r.pageID(n) },
 		"name":            func(n ast.Node) { p.Name = r.name(n) },
-		"token":           func(n ast.Node) { p.Secrets.Token = r.secret(n, "token") },
+		"token":           func(n ast.Node) { p.Secrets.Token, p.Secrets.Variable = r.secret(n, "token") },
 		"token_file":      func(n ast.Node) { p.Secrets.TokenFile = r.secretFile(n, "token_file") },
 		"app_secret_file": func(n ast.Node) { p.Secrets.AppSecretFile = r.secretFile(n, "app_secret_file") },
 		"keys":            func(n ast.Node) { p.Keys = r.keys(n) },
@@ -153,6 +164,7 @@ func (r *pageReader) complete(p *pageConfig, at map[string]int) {
 		r.problem(p.line, "%s: id is missing: add the Facebook page id, in quotes", page)
 	}
 	switch token, file := at["token"], at["token_file"]; {
+	case token == 0 && file == 0 && r.withoutSecrets:
 	case token == 0 && file == 0:
 		r.problem(p.line, "%s: token is missing: add token_file with a path, or token: ${VARIABLE}", page)
 	case token != 0 && file != 0:

@@ -81,7 +81,7 @@ pages:
 		},
 		{
 			ID: "00005647382910", Name: "00005647382910", // a number keeps its digits
-			Secrets: secrets{Token: marker + "-token-from-variable"},
+			Secrets: secrets{Token: marker + "-token-from-variable", Variable: "BRAZIER_TEST_TOKEN"},
 			Keys:    [][sha256.Size]byte{[sha256.Size]byte([]byte(strings.Repeat("\n", 32)))},
 			Rate:    40, MediaRate: 10, MaxInFlight: 64, InDoubt: deliver.Resend, Expire: 24 * time.Hour,
 			line: 13,
@@ -107,7 +107,7 @@ func TestPageFileFaults(t *testing.T) {
 		look  = ": check quotes, colons and indentation here and in the line before"
 		long  = marker + "-and-so-on-as-long-as-a-token"
 
-		aKey     = `a key is not "sha256:" and 64 hexadecimal digits: take the output of printf %s KEY | sha256sum`
+		aKey     = `a key is not "sha256:" and 64 hexadecimal digits: take it from brazier keys new, or from printf %s KEY | sha256sum`
 		plain    = " has a YAML anchor, alias or tag (&, *, !), which are not read here: write the value out, in quotes if it begins with one of these"
 		rate     = " is not a number above 0 and up to 300, Facebook's limit of calls a second"
 		media    = " is not a number above 0 and up to 10, Facebook's limit of calls a second"

@@ -68,11 +68,11 @@ func (r *pageReader) name(n ast.Node) string {
 	return name
 }
 
-// secret is a value that may be ${VARIABLE}. Its text stands in no problem.
-func (r *pageReader) secret(n ast.Node, field string) string {
+// secret is a value that may be ${VARIABLE}, whose name is then returned too. Its text stands in no problem.
+func (r *pageReader) secret(n ast.Node, field string) (v, variable string) {
 	v, ok := r.text(n, field)
 	if !ok {
-		return ""
+		return "", ""
 	}
 	if strings.Contains(v, "$") {
 		name, begins := strings.CutPrefix(v, "${")
@@ -80,18 +80,21 @@ func (r *pageReader) secret(n ast.Node, field string) string {
 		// Small letters make it a secret in braces rather than a name.
 		if !begins || !ends || name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
 			r.problem(line(n), "%s is no variable: write ${NAME} with capitals, digits and _, and nothing beside it", field)
-			return ""
+			return "", ""
+		}
+		if variable = name; r.withoutSecrets {
+			return "", variable
 		}
 		if v = strings.TrimSpace(os.Getenv(name)); v == "" {
 			r.problem(line(n), "%s: the variable %s is not set: export it before the start", field, name)
-			return ""
+			return "", variable
 		}
 	}
 	if err := checkSecret(v); err != nil {
 		r.problem(line(n), "%s %v", field, err)
-		return ""
+		return "", variable
 	}
-	return v
+	return v, variable
 }
 
 // secretFile is a path, relative to the page file wherever the process was started. It is tried.
@@ -102,6 +105,9 @@ func (r *pageReader) secretFile(n ast.Node, field string) string {
 	}
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(r.file), path)
+	}
+	if r.withoutSecrets {
+		return path
 	}
 	if _, err := readSecret(field, path); err != nil {
 		r.problem(line(n), "%v", err)
@@ -124,7 +130,7 @@ func (r *pageReader) keys(n ast.Node) [][sha256.Size]byte {
 		digest, isDigest := strings.CutPrefix(v, "sha256:")
 		b, err := hex.DecodeString(digest)
 		if !isDigest || err != nil || len(b) != sha256.Size {
-			r.problem(line(item), "a key is not \"sha256:\" and 64 hexadecimal digits: take the output of printf %%s KEY | sha256sum")
+			r.problem(line(item), "a key is not \"sha256:\" and 64 hexadecimal digits: take it from brazier keys new, or from printf %%s KEY | sha256sum")
 			continue
 		}
 		keys = append(keys, [sha256.Size]byte(b))

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/brazier-relay/brazier/queue"
@@ -52,6 +53,7 @@ func (c serveCommand) Run(ctx context.Context, std stdio) error {
 		return usageError{err}
 	}
 	h := newHouse(c.logger(std.err), pages, queue.Config{MaxBytes: c.MaxQueue, Window: c.KeyWindow})
+	h.known = std.known
 	return h.live(ctx, "serve",
 		h.ops(c.opsFlags),
 		h.server(c.embeddedFlags),
@@ -62,11 +64,12 @@ func (c serveCommand) Run(ctx context.Context, std stdio) error {
 }
 
 func (c ingressCommand) Run(ctx context.Context, std stdio) error {
-	pages, err := readPages(c.Pages)
+	pages, err := readPagesOfDoor(c.Pages)
 	if err != nil {
 		return usageError{err}
 	}
 	h := newHouse(c.logger(std.err), pages, c.queueConfig("ingress", c.streamFlags))
+	h.known = std.known
 	return h.live(ctx, "ingress", h.ops(c.opsFlags), h.queue(), h.door(c.doorFlags))
 }
 
@@ -76,6 +79,7 @@ func (c workerCommand) Run(ctx context.Context, std stdio) error {
 		return usageError{err}
 	}
 	h := newHouse(c.logger(std.err), pages, c.queueConfig("worker", c.streamFlags))
+	h.known = std.known
 	return h.live(ctx, "worker", h.ops(c.opsFlags), h.queue(), h.worker(&c.graphFlags))
 }
 
@@ -92,6 +96,8 @@ type house struct {
 	log         *zap.Logger
 	pages       []pageConfig
 	queueConfig queue.Config
+	known       variables
+	metrics     *prometheus.Registry // parts register their collectors in it when they open
 
 	jobs     *queue.Queue
 	doorAt   string     // address the door listens on
@@ -101,13 +107,14 @@ type house struct {
 }
 
 func newHouse(log *zap.Logger, pages []pageConfig, cfg queue.Config) *house {
-	return &house{log: log, pages: pages, queueConfig: cfg, inFlight: func() int { return 0 }}
+	return &house{log: log, pages: pages, queueConfig: cfg, metrics: newMetrics(), inFlight: func() int { return 0 }}
 }
 
 // live runs a role from its first to its last line of log.
 func (h *house) live(ctx context.Context, role string, parts ...part) error {
 	log := h.log.With(zap.String("role", role), zap.String("version", version()))
 	log.Info("starting", zap.String("event", "starting"))
+	h.known.warn(log, h.pages)
 	parts = append(parts, part{name: "announcement",
 		open: func(context.Context) error {
 			h.serving.Store(h.jobs)
@@ -160,12 +167,20 @@ func (h *house) door(f doorFlags) part {
 	return part{
 		name: "door",
 		open: func(context.Context) (err error) {
-			cfg := ingress.Config{Queue: h.jobs, Listen: f.Listen, MaxBody: f.MaxBody, Wait: f.StoreWait, Log: component(h.log, "ingress")}
+			log := component(h.log, "ingress")
+			cfg := ingress.Config{Queue: h.jobs, Listen: f.Listen, MaxBody: f.MaxBody, Wait: f.StoreWait,
+				MaxWaiting: f.MaxWaiting, MaxWaitingBytes: f.MaxWaitingBytes, AllowFrom: f.AllowFrom, TrustedProxies: f.TrustedProxy, Log: log}
 			for _, p := range h.pages {
 				cfg.Pages = append(cfg.Pages, ingress.Page{ID: p.ID, Name: p.Name, Keys: p.Keys, Expire: p.Expire})
 			}
+			if cfg.TLS, err = f.tlsConfig(log); err != nil {
+				return usageError{err}
+			}
 			if door, err = ingress.Open(cfg); err != nil {
-				return usageError{fmt.Errorf("--listen: %w", err)}
+				return usageError{inFlags(err)}
+			}
+			if err := h.metrics.Register(door); err != nil {
+				return errors.Join(fmt.Errorf("metrics of the door: %w", err), door.Close())
 			}
 			h.doorAt = door.Addr().String()
 			return nil

@@ -14,6 +14,7 @@ import (
 // secrets say where a page's credentials are.
 type secrets struct {
 	Token, TokenFile, AppSecretFile string
+	Variable                        string // that Token was read from
 }
 
 // read returns the credentials as they are now. Errors name files, never what is in them.
