@@ -186,7 +186,7 @@ func TestKeys(t *testing.T) {
 func TestBodies(t *testing.T) {
 	t.Parallel()
 	const limit = 4096
-	h := openOn(t, ingress.Config{MaxBody: limit}, queue.Config{InProcess: queuetest.Server(t, "")})
+	h := openOn(t, ingress.Config{MaxBody: limit}, fresh(t))
 	flat := `{"recipient":"{\"id\":\"` + psid + `\"}","messaging_type":"UPDATE","message":"{\"text\":\"` + greeting + `\"}"}`
 	form := `recipient=%7B%22id%22%3A%22` + psid + `%22%7D&messaging_type=UPDATE&message=%7B%22text%22%3A%22` +
 		strings.ReplaceAll(greeting, " ", "+") + `%22%7D`
@@ -301,7 +301,7 @@ func TestSlowBody(t *testing.T) {
 func TestLogLines(t *testing.T) {
 	t.Parallel()
 	seen, lines := observer.New(zap.DebugLevel)
-	h := openOn(t, ingress.Config{Log: zap.New(seen)}, queue.Config{InProcess: queuetest.Server(t, "")})
+	h := openOn(t, ingress.Config{Log: zap.New(seen)}, fresh(t))
 	a := h.post(with("X-Brazier-Campaign", "spring"), with("X-Brazier-Dispatch", "d1"), with("X-Brazier-User", "u1"), with("Idempotency-Key", "k"))
 	h.post(with("Idempotency-Key", "k"))
 	h.post(with("Idempotency-Key", "k"), withBody(strings.Replace(nested, greeting, greeting+"!", 1)))
