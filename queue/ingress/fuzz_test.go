@@ -1,51 +1,77 @@
 package ingress_test
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/ingress"
 )
 
 // documented are the statuses that the door answers with.
-var documented = []int{202, 400, 401, 403, 404, 405, 413, 503}
+var documented = []int{202, 400, 401, 403, 404, 405, 408, 409, 413, 503}
 
-// Whatever comes, the answer is a documented one, and 202 stands for exactly one stored job.
+// within is far longer than a request takes here, and less than Braze waits.
+const within = time.Minute
+
+// Whatever comes, the answer is a documented one, and 202 stands for exactly one stored job. An address makes it come
+// through a door that is not open to all, length is by how much Content-Length is wrong.
 func FuzzDoor(f *testing.F) {
 	const key = "Bearer " + acmeKey
-	f.Add("POST", messages, "", key, "application/json", "", []byte(nested))
-	f.Add("POST", "/me/messages", "access_token="+acmeKey, "", "", "X-Brazier-Lane: urgent\nIdempotency-Key: a", []byte(nested))
-	f.Add("POST", "/"+acme+"/messages", "", key, "", "X-Brazier-Expire: 6h\nX-Brazier-Campaign: {{x}}", []byte(nested))
-	f.Add("POST", "/"+nordwind+"/messages", "", key, "", "", []byte(nested))
-	f.Add("POST", messages, "", key, "application/x-www-form-urlencoded", "", []byte("recipient=%7B%22id%22%3A%221%22%7D&message=%7B%22text%22%3A%22a%22%7D"))
-	f.Add("POST", messages, "", key, "", "", []byte(`{"recipient":"{\"id\":\"1\"}","message":"{\"text\":\"a\"}"}`))
-	f.Add("POST", messages, "", key, "", "", []byte(`{"recipient":{"id":""}}`))
-	f.Add("GET", "//../v25.0//me/messages/", "access_token=%zz;", "Basic x", "a/b", "Idempotency-Key: \xff", []byte("\x00"))
+	f.Add("POST", messages, "", key, "application/json", "", []byte(nested), "", "", 0)
+	f.Add("POST", "/me/messages", "access_token="+acmeKey, "", "", "X-Brazier-Lane: urgent\nIdempotency-Key: a", []byte(nested), "203.0.113.1:80", "", 0)
+	f.Add("POST", "/"+acme+"/messages", "", key, "", "X-Brazier-Expire: 6h\nX-Brazier-Campaign: {{x}}", []byte(nested), "10.0.0.1:80", "192.0.2.1, 203.0.113.1", 0)
+	f.Add("POST", "/"+nordwind+"/messages", "", key, "", "", []byte(nested), "[::ffff:10.0.0.1]:80", "[2001:db8::1]:5, 203.0.113.1:4, ::ffff:10.1.1.1", 0)
+	f.Add("POST", messages, "", key, "application/x-www-form-urlencoded", "", []byte("recipient=%7B%22id%22%3A%221%22%7D&message=%7B%22text%22%3A%22a%22%7D"), "", ",", 7)
+	f.Add("POST", messages, "", key, "", "", []byte(`{"recipient":"{\"id\":\"1\"}","message":"{\"text\":\"a\"}"}`), "192.0.2.1:80", "", -1)
+	f.Add("POST", messages, "", key, "", "", []byte(`{"recipient":{"id":""}}`), "fe80::1%eth0", "%", -1000)
+	f.Add("POST", messages, "", key, "", "", []byte(nested+strings.Repeat(" ", 5000)), "", "", 1<<20)
+	f.Add("GET", "//../v25.0//me/messages/", "access_token=%zz;", "Basic x", "a/b", "Idempotency-Key: \xff", []byte("\x00"), "", "", 1)
 
 	h := open(f)
-	door := h.door
+	gated, err := ingress.Open(ingress.Config{Queue: h.q, Pages: testPages(), Listen: "127.0.0.1:0", Log: spoken.logger(),
+		AllowFrom: prefixes("203.0.113.0/24 2001:db8::/32"), TrustedProxies: prefixes("10.0.0.0/8")})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = gated.Close() })
 	stored := make(chan queue.Job)
 	f.Cleanup(h.collect(acme, stored))
-	f.Fuzz(func(t *testing.T, method, path, query, authorization, contentType, headers string, body []byte) {
+	f.Fuzz(func(t *testing.T, method, path, query, authorization, contentType, headers string, body []byte, remote, forwarded string, length int) {
 		r := &http.Request{
-			Method: method, URL: &url.URL{Path: path, RawQuery: query}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-			Header: make(http.Header), Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)), Host: "relay.example",
+			Method: method, URL: &url.URL{Path: path, RawQuery: query}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: remote,
+			Header: make(http.Header), Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(max(-1, len(body)+length)), Host: "relay.example",
 		}
 		r.Header["Authorization"] = []string{authorization}
 		r.Header["Content-Type"] = []string{contentType}
+		r.Header["X-Forwarded-For"] = strings.Split(forwarded, "\n")
 		for line := range strings.SplitSeq(headers, "\n") {
 			name, value, _ := strings.Cut(line, ": ")
 			r.Header.Add(name, value)
 		}
+		door := h.door
+		if remote != "" {
+			door = gated
+		}
 		w := httptest.NewRecorder()
+		began := time.Now()
 		door.ServeHTTP(w, r.WithContext(t.Context()))
+		if took := time.Since(began); took > within {
+			t.Errorf("answered after %v", took)
+		}
 		h := h.in(t)
 		a := h.read(w.Result())
 		if !slices.Contains(documented, a.status) {
@@ -64,8 +90,91 @@ func FuzzDoor(f *testing.F) {
 			if job.ID != a.ID {
 				t.Errorf("answered %s, stored %s", a.ID, job.ID)
 			}
-		case <-time.After(time.Minute):
+		case <-time.After(within):
 			t.Fatalf("%s is not stored", a.ID)
+		}
+	})
+}
+
+// ofHTTP are the statuses that net/http itself answers with, to what is no HTTP request that it can read.
+var ofHTTP = []int{400, 417, 431, 501, 505}
+
+// Whatever bytes come over a connection, what is answered to them are documented statuses, the connection ends within the
+// time limit, and each 202 stands for one stored job.
+func FuzzWire(f *testing.F) {
+	head := "POST " + messages + " HTTP/1.1\r\nHost: relay.example\r\nAuthorization: Bearer " + acmeKey + "\r\n"
+	whole := fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(nested), nested)
+	chunked := fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", head, len(nested), nested)
+	for _, request := range []string{
+		whole, whole + chunked + whole, chunked, head + "\r\n", head + "Content-Length: 99999999999\r\n\r\n", head + "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+		"GET / HTTP/1.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\x00\xa5\x01", "\r\n\r\n", "POST " + messages + "?access_token=" + acmeKey + " HTTP/1.1\r\n\r\n",
+		head + "Content-Length: -1\r\n\r\n", head + "Transfer-Encoding: gzip\r\n\r\n", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + whole,
+	} {
+		f.Add([]byte(request))
+	}
+	h := open(f)
+	stored := make(chan queue.Job)
+	f.Cleanup(h.collect(acme, stored))
+	var mu sync.Mutex
+	kept := make(map[string]int)
+	counted := make(chan struct{})
+	f.Cleanup(func() { close(counted) })
+	go func() {
+		for {
+			select {
+			case job := <-stored:
+				mu.Lock()
+				kept[job.ID]++
+				mu.Unlock()
+			case <-counted:
+				return
+			}
+		}
+	}()
+	times := func(id string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return kept[id]
+	}
+	f.Fuzz(func(t *testing.T, bytes []byte) {
+		h := h.in(t)
+		conn := h.dial()
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(within))
+		_, _ = conn.Write(bytes) // the door may have hung up already
+		_ = conn.CloseWrite()
+		for answers := bufio.NewReader(conn); ; {
+			resp, err := http.ReadResponse(answers, nil)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal("the connection is still open")
+			}
+			if err != nil {
+				return // the end, or what follows the answer to HEAD
+			}
+			body, err := io.ReadAll(resp.Body)
+			fmt.Fprintf(&spoken, "answer %d %v %s\n", resp.StatusCode, resp.Header, body)
+			if resp.StatusCode != http.StatusContinue && !slices.Contains(documented, resp.StatusCode) && !slices.Contains(ofHTTP, resp.StatusCode) {
+				t.Fatalf("status %d: %s", resp.StatusCode, body)
+			}
+			if err != nil {
+				return
+			}
+			var a answer
+			if resp.StatusCode != http.StatusAccepted {
+				continue
+			}
+			if err := json.Unmarshal(body, &a); err != nil {
+				t.Fatalf("answer %s: %v", body, err)
+			}
+			deadline := time.Now().Add(within)
+			for poll := time.NewTicker(time.Millisecond); a.Status == "queued" && times(a.ID) == 0; <-poll.C {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s is not stored", a.ID)
+				}
+			}
+			if n := times(a.ID); n > 1 {
+				t.Fatalf("%s is stored %d times", a.ID, n)
+			}
 		}
 	})
 }
