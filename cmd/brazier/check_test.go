@@ -195,6 +195,9 @@ func TestRolesRefuseWrongSettings(t *testing.T) {
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--graph-url=http://graph.example"}, []string{"--graph-url", "https://"}},
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=" + address}, []string{"--ops-listen: ", address, "give this process another address, or off"}},
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--listen=" + address}, []string{"--listen: ", address}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-waiting=-1"}, []string{"--max-waiting: -1 is under 0"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-waiting-bytes=1"}, []string{"--max-waiting-bytes: 1 is under --max-body, 262144"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--tls-key=" + good}, []string{"--tls-cert is missing"}},
 		{[]string{"demo", "--messages=1"}, []string{"--messages: 1 is not between 20 and 100000"}},
 	} {
 		code, out, complaints := runCommand(t, c.args...)

@@ -137,7 +137,7 @@ func (c *Config) setDefaults() error {
 	}
 	switch {
 	case c.Queue == nil:
-		return errors.New("Queue is missing")
+		return errors.New("field Queue is missing")
 	case c.MaxWaiting < 0:
 		return fmt.Errorf("MaxWaiting: %d is under 0", c.MaxWaiting)
 	case c.MaxWaitingBytes < c.MaxBody:
