@@ -12,9 +12,14 @@ func (q *Queue) Ready(ctx context.Context) error {
 	if !q.Connected() {
 		return errors.New("queue: no connection to NATS")
 	}
-	// On a stream without a leader nobody answers this, or the server says that nobody can.
-	if _, err := q.js.Stream(ctx, StreamJobs); err != nil {
-		return fmt.Errorf("queue: the stream of jobs has no leader that answers: %w", redact(err))
+	stream, err := q.js.Stream(ctx, StreamJobs) // asks for its state
+	if err != nil {
+		return fmt.Errorf("queue: the stream of jobs does not answer: %w", redact(err))
+	}
+	// Until it is known that there is no leader nobody answers; from then on every member does, and names none
+	// (jsStreamInfoRequest in nats-server 2.15.2).
+	if cluster := stream.CachedInfo().Cluster; cluster != nil && cluster.Leader == "" {
+		return errors.New("queue: the stream of jobs has no leader")
 	}
 	return nil
 }
