@@ -71,17 +71,15 @@ type Config struct {
 	HeaderTimeout time.Duration
 	// BodyTimeout bounds the arrival of a whole request. Default 30s.
 	BodyTimeout time.Duration
+	// AnswerTimeout bounds the writing of an answer, on top of the times for reading and waiting. Default 15s.
+	AnswerTimeout time.Duration
 	// IdleTimeout is how long a connection may be silent between requests. Default 2m.
 	IdleTimeout time.Duration
 
 	Log *zap.Logger // default: nothing is logged
 }
 
-const (
-	// answerTimeout is what writing an answer may take on top of reading and waiting.
-	answerTimeout = 15 * time.Second
-	maxHeader     = 32 << 10
-)
+const maxHeader = 32 << 10
 
 // http2Limits bound what one connection can ask for. A stream is a request; a body of Braze's fits its buffer many times.
 // A peer that is silent is asked for a sign of life, and cut off without one.
@@ -91,7 +89,7 @@ var http2Limits = http.HTTP2Config{
 	MaxReceiveBufferPerConnection: 512 << 10,
 	SendPingTimeout:               30 * time.Second,
 	PingTimeout:                   15 * time.Second,
-	WriteByteTimeout:              answerTimeout,
+	WriteByteTimeout:              15 * time.Second,
 }
 
 // drainTimeout is what requests under way get to be answered when the door closes, waiting for the queue included.
@@ -126,6 +124,7 @@ func (c *Config) setDefaults() error {
 		{"Wait", (*int64)(&c.Wait), int64(15 * time.Second)},
 		{"HeaderTimeout", (*int64)(&c.HeaderTimeout), int64(10 * time.Second)},
 		{"BodyTimeout", (*int64)(&c.BodyTimeout), int64(30 * time.Second)},
+		{"AnswerTimeout", (*int64)(&c.AnswerTimeout), int64(15 * time.Second)},
 		{"IdleTimeout", (*int64)(&c.IdleTimeout), int64(2 * time.Minute)},
 	} {
 		if *f.value < 0 {
@@ -196,7 +195,7 @@ func (d *Door) newServer() *http.Server {
 		TLSConfig:         d.cfg.TLS,
 		ReadHeaderTimeout: d.cfg.HeaderTimeout,
 		ReadTimeout:       d.cfg.BodyTimeout,
-		WriteTimeout:      d.cfg.BodyTimeout + d.cfg.Wait + answerTimeout,
+		WriteTimeout:      d.cfg.BodyTimeout + d.cfg.Wait + d.cfg.AnswerTimeout,
 		IdleTimeout:       d.cfg.IdleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          log.New(httpErrors{d}, "", 0),

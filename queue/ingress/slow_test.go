@@ -2,12 +2,15 @@ package ingress_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -118,6 +121,26 @@ func TestSlowSenders(t *testing.T) {
 	if accepted := h.metrics()["requests_total acme accepted 202"]; accepted != 1400/16*16 {
 		t.Errorf("%v accepted", accepted)
 	}
+}
+
+// Who asks and asks and never reads an answer is cut off, and holds no place meanwhile.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	h := openOn(t, ingress.Config{BodyTimeout: 300 * time.Millisecond, Wait: time.Second, AnswerTimeout: 100 * time.Millisecond}, fresh(t))
+	conn := h.dial()
+	defer conn.Close()
+	_ = conn.SetReadBuffer(4 << 10)
+	request := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: relay.example\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}", messages, acmeKey)
+	for batch := strings.Repeat(request, 100); ; {
+		if _, err := io.WriteString(conn, batch); err != nil { // the buffers between us are full, and then the door hangs up
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection is still open")
+			}
+			break
+		}
+	}
+	h.gauge("waiting_requests", 0)
+	h.gauge("waiting_bytes", 0)
 }
 
 // BenchmarkSlowSenders measures the good ones of 5,000 open connections, of which 1,000 send a byte a second, and without
