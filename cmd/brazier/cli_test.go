@@ -165,6 +165,18 @@ func TestFirstSteps(t *testing.T) {
 	}
 }
 
+// A number may be negative, whether it is written with = or without.
+func TestNegativeNumbers(t *testing.T) {
+	for _, args := range [][]string{{"sandbox", "--page-rate=-1", "--high-volume", "3"}, {"sandbox", "--page-rate", "-1", "--high-volume", "3"}} {
+		if flags := parseFlags(t, joinNumbers(args)); flags["page-rate"] != "-1" || flags["high-volume"] != "3" {
+			t.Errorf("%v: page-rate is %s, high-volume %s", args, flags["page-rate"], flags["high-volume"])
+		}
+	}
+	if code, _, complaints := runCommand(t, "check", "--listen", "--pages=x"); code != exitUsage || !strings.Contains(complaints, "--listen") {
+		t.Errorf("a flag without its value: code %d, %s", code, complaints)
+	}
+}
+
 func TestWrongCommandLines(t *testing.T) {
 	for _, c := range []struct {
 		args []string

@@ -12,6 +12,8 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -74,7 +76,6 @@ func execute(ctx context.Context, args []string, std stdio) int {
 		kong.ExplicitGroups(groups),
 		kong.Vars(vars),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.WithHyphenPrefixedParameters(true), // -1 as a value
 	)
 	if err != nil { // the struct tags are wrong: a defect, found by every test
 		panic(err)
@@ -85,7 +86,7 @@ func execute(ctx context.Context, args []string, std stdio) int {
 	case args[0] == "help":
 		args = append(args[1:], "--help")
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(joinNumbers(args))
 	if exited >= 0 { // --help, --version
 		return exited
 	}
@@ -95,6 +96,22 @@ func execute(ctx context.Context, args []string, std stdio) int {
 	}
 	std.known = variablesOf(parser.Model.Node)
 	return exitCode(parsed.Run(std), std.err)
+}
+
+// joinNumbers writes "--flag -1" as "--flag=-1": kong takes -1 for a short flag. It could be told not to, but then a flag
+// whose value was forgotten would swallow the flag after it.
+func joinNumbers(args []string) []string {
+	var joined []string
+	for _, arg := range args {
+		last := len(joined) - 1
+		_, err := strconv.Atoi(arg)
+		if err == nil && arg[0] == '-' && last >= 0 && strings.HasPrefix(joined[last], "--") && !strings.Contains(joined[last], "=") {
+			joined[last] += "=" + arg
+			continue
+		}
+		joined = append(joined, arg)
+	}
+	return joined
 }
 
 // selected is the command whose help tells more about a wrong command line.
