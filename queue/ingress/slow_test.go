@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,9 +128,16 @@ func TestSlowSenders(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{BodyTimeout: 300 * time.Millisecond, Wait: time.Second, AnswerTimeout: 100 * time.Millisecond}, fresh(t))
-	conn := h.dial()
+	// A small window, set before the connection is made, is soon full.
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 2048) })
+	}}
+	conn, err := dialer.Dial("tcp", h.door.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer conn.Close()
-	_ = conn.SetReadBuffer(4 << 10)
+	_ = conn.SetDeadline(time.Now().Add(within))
 	request := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: relay.example\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}", messages, acmeKey)
 	for batch := strings.Repeat(request, 100); ; {
 		if _, err := io.WriteString(conn, batch); err != nil { // the buffers between us are full, and then the door hangs up
