@@ -25,6 +25,9 @@ var groups = []kong.Group{
 	{Key: "queue", Title: "The queue (NATS JetStream):"},
 	{Key: "embedded", Title: "The queue (NATS JetStream inside this process):"},
 	{Key: "sandbox", Title: "The simulated Send API:"},
+	{Key: "load", Title: "The load:"},
+	{Key: "started", Title: "What is started (without --url):"},
+	{Key: "running", Title: "A door that runs already:"},
 	{Key: "ops", Title: "Operations:"},
 	{Key: "log", Title: "Logs (to standard error):"},
 }
@@ -48,6 +51,7 @@ type commands struct {
 	Sandbox sandboxCommand `cmd:"" help:"Run a simulated Send API alone, to try things without Facebook."`
 	Letters lettersCommand `cmd:"" name:"deadletters" help:"List, show, replay and discard messages that could not be delivered."`
 	Keys    keysCommand    `cmd:"" help:"Make keys for the callers of the door."`
+	Bench   benchCommand   `cmd:"" help:"Post many messages, count what arrives, and print how fast, at which cost, and how late the answers were."`
 	Check   checkCommand   `cmd:"" help:"Print the settings as the other commands see them, secrets masked, and all that is wrong with them."`
 }
 

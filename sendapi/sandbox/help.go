@@ -43,6 +43,8 @@ const controlHelp = `Control:
   curl CONTROL/summary
   # the record: all parameters optional, since is RFC 3339, limit the newest that many (100)
   curl 'CONTROL/calls?page=&recipient=&since=&limit='
+  # the recipient of each message that was delivered, one a line
+  curl CONTROL/recipients
   # messages delivered more than once
   curl CONTROL/duplicates
   # pages and their state

@@ -31,6 +31,20 @@ func (s *Sandbox) Find(q Query) []Call {
 	return found
 }
 
+// recipients returns the recipient of each accepted message in the record, oldest first.
+func (s *Sandbox) recipients() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reached := make([]string, 0, s.record.total.Accepted)
+	for e := range s.record.newestFirst() {
+		if e.accepted() && e.isMessage() {
+			reached = append(reached, e.recipient)
+		}
+	}
+	slices.Reverse(reached)
+	return reached
+}
+
 // call gives an entry its public form.
 func (s *Sandbox) call(e *entry, seq int64) Call {
 	c := Call{
