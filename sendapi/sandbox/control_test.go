@@ -52,7 +52,7 @@ func TestControl(t *testing.T) {
 		{"GET", "/calls?limit=0", "", 400, "limit"},
 		{"GET", "/calls?psid=1", "", 400, "psid"},
 		{"GET", "/calls?%zz", "", 400, "query"},
-		{"GET", "/recipients", "", 200, "1\n"},
+		{"GET", "/recipients", "", 200, "1"},
 		{"GET", "/duplicates", "", 200, `[]`},
 		{"GET", "/pages", "", 200, `"id":"10","name":"10","rate":300`},
 		{"POST", "/faults", `{"times":-1,"recipient":"5","code":10,"subcode":2018278,"delay":"1ms","header":{"retry-after":"1"}}`, 200, `{"id":"f1"}`},
