@@ -226,20 +226,33 @@ func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 // retry calls the server until it answers, an error comes that asking again cannot mend, or ctx ends. Each call gets
 // apiTimeout.
 func retry(ctx context.Context, call func(context.Context) error) error {
+	attempt := func() error {
+		try, cancel := context.WithTimeout(ctx, apiTimeout)
+		defer cancel()
+		return call(try)
+	}
+	if err := attempt(); err == nil || isFinal(err) { // nearly always; what repeats it is made only where it is needed
+		return err
+	}
 	wait := backoff.WithContext(backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(50*time.Millisecond),
 		backoff.WithMaxInterval(2*time.Second),
 		backoff.WithMaxElapsedTime(0),
 	), ctx)
 	return backoff.Retry(func() error {
-		try, cancel := context.WithTimeout(ctx, apiTimeout)
-		defer cancel()
-		err := call(try)
-		for _, final := range []error{nats.ErrConnectionClosed, nats.ErrMaxPayload, jetstream.ErrMsgAlreadyAckd, jetstream.ErrKeyNotFound, ErrStale} {
-			if errors.Is(err, final) {
-				return backoff.Permanent(err)
-			}
+		err := attempt()
+		if isFinal(err) {
+			return backoff.Permanent(err)
 		}
 		return err
 	}, wait)
+}
+
+func isFinal(err error) bool {
+	for _, final := range []error{nats.ErrConnectionClosed, nats.ErrMaxPayload, jetstream.ErrMsgAlreadyAckd, jetstream.ErrKeyNotFound, ErrStale} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
 }
