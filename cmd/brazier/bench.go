@@ -131,6 +131,11 @@ func (b *bench) run(ctx context.Context) (*benchFigures, error) {
 			return nil, fmt.Errorf("--sandbox: %w", err)
 		}
 	}
+	if len(b.children) > 0 {
+		if err := b.warmUp(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.load.open(ctx); err != nil {
 		return nil, fmt.Errorf("--url: no door there: %w", err)
 	}

@@ -27,6 +27,7 @@ func (a *arrivals) close() { a.client.CloseIdleConnections() }
 
 // begin takes note of what was there before.
 func (a *arrivals) begin(ctx context.Context) (err error) {
+	a.before = 0
 	a.before, err = a.now(ctx)
 	return err
 }
