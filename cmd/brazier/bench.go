@@ -15,7 +15,7 @@ type benchCommand struct {
 	Sandbox string   `name:"sandbox" env:"BRAZIER_BENCH_SANDBOX" placeholder:"URL" group:"running" help:"Control address of the sandbox that this door's worker sends to, to count what arrives. Default: none; nothing is counted."`
 
 	Messages    int           `name:"messages" env:"BRAZIER_BENCH_MESSAGES" default:"100000" group:"load" help:"How many messages are posted, up to 1000000."`
-	Duration    time.Duration `name:"duration" env:"BRAZIER_BENCH_DURATION" default:"0s" group:"load" help:"Stop posting after this time, if it comes before the last message. 0s: after the last message."`
+	Duration    time.Duration `name:"duration" env:"BRAZIER_BENCH_DURATION" default:"0s" group:"load" help:"Post only what is due within this time, if that is less than --messages. 0s: all of them."`
 	Rate        float64       `name:"rate" env:"BRAZIER_BENCH_RATE" default:"0" group:"load" help:"Messages a second, evenly spaced, and answers timed from when each should have been posted. 0: as fast as they are answered."`
 	Connections int           `name:"connections" env:"BRAZIER_BENCH_CONNECTIONS" default:"500" group:"load" help:"Connections that stay open, each with one request at a time."`
 
