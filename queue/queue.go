@@ -43,6 +43,9 @@ type Config struct {
 	// DeadMaxAge is how long dead letters are kept. Default 30 days.
 	DeadMaxAge time.Duration
 
+	// Clock is this machine's wall clock, for tests whose processes disagree about the time. Default time.Now.
+	Clock func() time.Time
+
 	// Log gets what happens to the connection. Default: nothing is logged.
 	Log *zap.Logger
 }
@@ -62,6 +65,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.DeadMaxAge == 0 {
 		c.DeadMaxAge = defaultDeadAge
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
@@ -89,6 +95,8 @@ type Queue struct {
 	jobs    jetstream.Stream
 	dead    jetstream.Stream
 	retries jetstream.KeyValue
+	pages   jetstream.KeyValue
+	pace    jetstream.Stream
 	claims  jetstream.Stream        // nil unless forgetful
 	markers []jetstream.KVDeleteOpt // for how long the bucket remembers that a record was removed
 
@@ -96,6 +104,7 @@ type Queue struct {
 	forgetful bool
 	acceptor  *acceptor
 	claimer   *claimer
+	clock     *clock
 
 	closeOnce sync.Once
 }
@@ -108,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{})}
-	q.acceptor, q.claimer = newAcceptor(q), newClaimer(q)
+	q.acceptor, q.claimer, q.clock = newAcceptor(q), newClaimer(q), newClock(q)
 	var err error
 	var badURL *url.Error
 	switch q.nc, err = nats.Connect(cfg.URL, q.options()...); {
@@ -153,6 +162,7 @@ func (q *Queue) options() []nats.Option {
 			q.log.Info("connected to NATS", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			q.clock.nudge() // it may be another server
 			q.log.Info("connected to NATS again", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
@@ -258,6 +268,7 @@ func (q *Queue) Close() {
 	q.closeOnce.Do(func() {
 		close(q.acceptor.stop)
 		close(q.claimer.stop)
+		q.clock.close()
 		<-q.acceptor.done
 		<-q.claimer.done
 		// What was already handed to the connection goes out first: an acknowledgement lost here is a message sent twice.

@@ -15,6 +15,8 @@ const (
 	StreamDead    = "BRAZIER_DEAD"
 	StreamClaims  = "BRAZIER_CLAIMS" // on a single server only
 	BucketRetries = "BRAZIER_RETRIES"
+	BucketPace    = "BRAZIER_PACE"
+	BucketPages   = "BRAZIER_PAGES"
 )
 
 const (
@@ -76,6 +78,34 @@ func (c *Config) retries() jetstream.KeyValueConfig {
 	}
 }
 
+// Two buckets for a page, since they differ in what a restart may cost. A hold must outlast it: a page with a dead token
+// is not to be tried again because a server was restarted. A slot is worth nothing a moment later, and a flush for each
+// would cost the disk as much as the messages do.
+
+func (c *Config) pages() jetstream.StreamConfig {
+	return c.register(BucketPages, "Pages that are held, and why", jetstream.FileStorage)
+}
+
+func (c *Config) pace() jetstream.StreamConfig {
+	return c.register(BucketPace, "When the next call for each page may begin", jetstream.MemoryStorage)
+}
+
+// register is a key-value bucket whose reads come from the leader. The buckets that nats.go makes let any replica answer,
+// and one that lags would hand out what was changed a moment ago.
+func (c *Config) register(bucket, description string, storage jetstream.StorageType) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              "KV_" + bucket,
+		Description:       description,
+		Subjects:          []string{"$KV." + bucket + ".>"},
+		MaxMsgsPerSubject: 1,
+		Discard:           jetstream.DiscardNew,
+		AllowRollup:       true,
+		DenyDelete:        true,
+		Storage:           storage,
+		Replicas:          c.Replicas,
+	}
+}
+
 // ensure makes what is missing and leaves what is there as the operator tuned it, except where a promise would break.
 // Several processes may do this at once.
 func (q *Queue) ensure(ctx context.Context) (err error) {
@@ -89,6 +119,15 @@ func (q *Queue) ensure(ctx context.Context) (err error) {
 		if q.claims, err = q.ensureStream(ctx, q.cfg.claims()); err != nil {
 			return err
 		}
+	}
+	if q.pace, err = q.ensureStream(ctx, q.cfg.pace()); err != nil {
+		return err
+	}
+	if _, err = q.ensureStream(ctx, q.cfg.pages()); err != nil {
+		return err
+	}
+	if q.pages, err = q.js.KeyValue(ctx, BucketPages); err != nil {
+		return fmt.Errorf("bucket %s: %w", BucketPages, err)
 	}
 	want := q.cfg.retries()
 	q.retries, err = q.js.KeyValue(ctx, want.Bucket)
@@ -125,7 +164,7 @@ func (q *Queue) ensureStream(ctx context.Context, want jetstream.StreamConfig) (
 		return nil, &ConfigError{want.Name, fmt.Sprintf("retention is %v, not %v", got.Retention, want.Retention)}
 	case got.Discard != want.Discard:
 		return nil, &ConfigError{want.Name, fmt.Sprintf("discard policy is %v, not %v: a full stream would drop messages", got.Discard, want.Discard)}
-	case got.Storage != want.Storage:
+	case got.Storage != want.Storage && want.Storage == jetstream.FileStorage:
 		return nil, &ConfigError{want.Name, "storage is not file: a restart would lose messages"}
 	case got.Retention == jetstream.WorkQueuePolicy && got.MaxAge > 0:
 		return nil, &ConfigError{want.Name, fmt.Sprintf("max age is %v: undelivered messages would vanish after it", got.MaxAge)}

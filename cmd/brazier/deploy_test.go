@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -396,6 +397,7 @@ func TestDeployNATSUsers(t *testing.T) {
 	if backlog, err := q.Backlog(t.Context(), page.id); err != nil || backlog.Pending != 1 || backlog.Dead != 1 || backlog.Oldest.IsZero() {
 		t.Errorf("backlog %+v, error %v", backlog, err)
 	}
+	usePages(t, q, page.id)
 	for name, r := range map[string]*role{"worker": w, "ingress": door} {
 		if refused := r.log.events("nats_error"); len(refused) > 0 {
 			t.Errorf("%s: %v", name, refused)
@@ -404,5 +406,47 @@ func TestDeployNATSUsers(t *testing.T) {
 	wrong.log.await(t, "stopped") // by itself
 	if code := wrong.end(); code != exitFailed {
 		t.Errorf("a wrong password: exit code %d, log\n%s", code, wrong.log.String())
+	}
+}
+
+// usePages does what workers do to share a page.
+func usePages(t *testing.T, q *queue.Queue, page string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, pace := range []*queue.Pace{q.Pace(page, "text"), q.Pace(page, "text")} { // the second reads what the first wrote
+		if err := pace.Prepare(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if slots, err := pace.Reserve(ctx, 40, 1); err != nil || slots.N != 1 {
+			t.Fatalf("slots %+v, error %v", slots, err)
+		}
+	}
+	if _, err := q.SetPageState(ctx, page, queue.PageState{Class: "page"}); err != nil {
+		t.Fatal(err)
+	}
+	watching, end := context.WithCancel(ctx)
+	told := make(chan queue.PageState, 1)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- q.WatchPages(watching, func(_ string, s queue.PageState) { told <- s }, nil)
+	}()
+	select {
+	case got := <-told:
+		if got.Class != "page" {
+			t.Errorf("the watch says %+v", got)
+		}
+	case <-ctx.Done():
+		t.Error("the watch says nothing")
+	}
+	end()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if all, err := q.PageStates(ctx); err != nil || all[page].Class != "page" {
+		t.Errorf("states %+v, error %v", all, err)
+	}
+	if state, err := q.PageState(ctx, page); err != nil || state.Class != "page" {
+		t.Errorf("state %+v, error %v", state, err)
 	}
 }

@@ -1,0 +1,297 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// How calls are paced
+//
+// For each pace BRAZIER_PACE holds one time, by the server's clock: when the next free slot begins (GCRA, the generic cell
+// rate algorithm). To reserve is to move it on by as many slots as one wants, on the condition that nobody else has moved
+// it since it was read. So each slot has one owner, whatever their number, and no process counts or divides anything. A
+// worker that dies loses the slots it had in hand, a fraction of a second's worth, and nothing else.
+//
+// A worker remembers what it wrote last. As long as it is alone, each reservation is one write. When others write too,
+// it reads again and takes fewer slots at a time, so that all get some and nobody's next slot is far.
+//
+// The bucket is kept in memory, and a server that was restarted has forgotten it. Slots handed out before may still be in
+// use then, so a pace that is not there begins where they must have ended: no slot is ever handed out that begins later
+// than [horizon] from then, or ends later than that and one lease.
+
+const (
+	// aloneSpan is the time for which one reservation takes slots, crowdedSpan the same while others take slots too, and
+	// crowdedFor how long after their last.
+	aloneSpan   = time.Second / 8
+	crowdedSpan = time.Second / 40
+	crowdedFor  = 3 * time.Second
+	// horizon is how far ahead slots are handed out. Where more is asked for, the rest waits, and who comes with something
+	// urgent waits no longer than this for the slot it gets.
+	horizon = 250 * time.Millisecond
+	// maxLate is how late the first slot of a reservation may be known. Later ones are dropped.
+	maxLate = 20 * time.Millisecond
+	// paceMemory is how long the last write is remembered. It is less than a cluster takes to elect a leader (4 s), so
+	// that no revision can be mistaken for the same number of a later life of the bucket.
+	paceMemory = 2 * time.Second
+	// strayed is how far ahead of any possible lease the next slot must be to be taken for one by a clock that was wrong.
+	strayed = time.Minute
+)
+
+// paceRecord is what BRAZIER_PACE holds under <page>.<name>. Times are in nanoseconds of Unix time.
+type paceRecord struct {
+	Next int64 `json:"next,omitempty"` // when the next free slot begins
+	// Born is set until the first reservation: when it was found that the pace is not there.
+	Born int64 `json:"born,omitempty"`
+}
+
+// Pace hands out the moments at which calls may begin, over all processes together: no two get the same. It is safe for
+// concurrent use; one call waits for the other.
+type Pace struct {
+	q       *Queue
+	subject string
+	turn    chan struct{} // full while somebody uses the fields below
+
+	record   paceRecord
+	revision uint64        // of record; 0: there is none
+	server   string        // the run of the server that stored it; empty: nothing is known
+	known    time.Time     // when that was
+	crowded  time.Time     // when others were last seen to take slots
+	trip     time.Duration // what a write takes, a moving estimate on the high side
+}
+
+// Slots are the moments First, First+Every, … of N calls. They are of this process's clock with its monotonic reading,
+// so that time.Until works.
+type Slots struct {
+	First time.Time
+	Every time.Duration
+	N     int
+}
+
+// Pace returns the pace of that name of a page: "text", "media". The page is its Facebook id.
+func (q *Queue) Pace(page, name string) *Pace {
+	q.clock.start()
+	return &Pace{q: q, subject: "$KV." + BucketPace + "." + page + "." + name, turn: make(chan struct{}, 1)}
+}
+
+// Prepare makes sure that the pace is there, so that the first reservation finds free slots at once. It asks again until
+// ctx ends.
+func (p *Pace) Prepare(ctx context.Context) error {
+	if err := p.lock(ctx); err != nil {
+		return fmt.Errorf("queue: prepare pace: %w", err)
+	}
+	defer p.unlock()
+	err := p.insist(ctx, p.load)
+	if err != nil {
+		return fmt.Errorf("queue: prepare pace: %w", redact(err))
+	}
+	return nil
+}
+
+// Reserve takes up to n of the next slots at rate calls a second, at least one. They belong to the caller alone, and the
+// first is hardly over or not yet due. While the pace is handed out a quarter of a second ahead it waits, and while the
+// server is away it asks again, until ctx ends: without a server there are no slots. Slots in hand stay good.
+func (p *Pace) Reserve(ctx context.Context, rate float64, n int) (Slots, error) {
+	switch {
+	case !(rate >= 1e-3 && rate <= 1e6):
+		return Slots{}, fmt.Errorf("queue: reserve: a rate of %v calls a second is not between 0.001 and 1000000", rate)
+	case n < 1:
+		return Slots{}, fmt.Errorf("queue: reserve: %d slots", n)
+	}
+	if err := p.lock(ctx); err != nil {
+		return Slots{}, fmt.Errorf("queue: reserve: %w", err)
+	}
+	defer p.unlock()
+	// Rounded up: never a call more in a second than rate.
+	slots := Slots{Every: time.Duration(math.Ceil(float64(time.Second) / rate))}
+	err := p.insist(ctx, func(ctx context.Context) error { return p.take(ctx, &slots, n) })
+	if err != nil {
+		return Slots{}, fmt.Errorf("queue: reserve: %w", redact(err))
+	}
+	return slots, nil
+}
+
+func (p *Pace) lock(ctx context.Context) error {
+	select {
+	case p.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Pace) unlock() { <-p.turn }
+
+// Reasons to try again.
+var (
+	errReserved   = errors.New("another reservation came first")
+	errLate    = errors.New("the slots were over before they were known")
+	errMoved   = errors.New("the server is another")
+	errStrayed = errors.New("the next slot is too far ahead, and the time is being measured")
+)
+
+// insist calls until there is no error, ctx ends or the connection is closed for good. It waits for the clock first.
+func (p *Pace) insist(ctx context.Context, call func(context.Context) error) error {
+	select {
+	case <-p.q.clock.first:
+	case <-p.q.clock.done:
+		return nats.ErrConnectionClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	wait := backoff.WithContext(backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(2*time.Millisecond),
+		backoff.WithMaxInterval(250*time.Millisecond),
+		backoff.WithMaxElapsedTime(0),
+	), ctx)
+	return backoff.Retry(func() error {
+		err := call(ctx)
+		if errors.Is(err, nats.ErrConnectionClosed) {
+			return backoff.Permanent(err)
+		}
+		return err
+	}, wait)
+}
+
+// take fills in First and N of slots.
+func (p *Pace) take(ctx context.Context, slots *Slots, n int) error {
+	next, err := p.near(ctx, slots.Every)
+	if err != nil {
+		return err
+	}
+	// A slot must not be over before the answer is here.
+	if early := p.q.clock.server(time.Now()).Add(min(p.trip, horizon)); next.Before(early) {
+		next = early
+	}
+	span := aloneSpan
+	if p.isCrowded() {
+		span = crowdedSpan
+	}
+	n = min(n, max(1, int(span/slots.Every)))
+	if err := p.store(ctx, paceRecord{Next: next.Add(time.Duration(n) * slots.Every).UnixNano()}); err != nil {
+		return err
+	}
+	slots.First, slots.N = p.q.clock.local(next), n
+	if late := time.Since(slots.First) - maxLate; late > 0 {
+		lost := int(late/slots.Every) + 1
+		slots.First, slots.N = slots.First.Add(time.Duration(lost)*slots.Every), n-lost
+	}
+	if slots.N < 1 {
+		return errLate
+	}
+	return nil
+}
+
+// near returns when the next free slot begins, once that is within the horizon.
+func (p *Pace) near(ctx context.Context, every time.Duration) (next time.Time, err error) {
+	for {
+		if err := p.load(ctx); err != nil {
+			return next, err
+		}
+		next = time.Unix(0, p.record.Next)
+		if p.record.Born != 0 {
+			next = time.Unix(0, p.record.Born).Add(horizon + max(aloneSpan, every) + maxLate)
+		}
+		now := p.q.clock.server(time.Now())
+		ahead := next.Sub(now) - horizon
+		switch {
+		case ahead <= 0:
+			return next, nil
+		case ahead > strayed+every && !p.q.clock.measuredSince(p.known):
+			p.q.clock.nudge()
+			return next, errStrayed
+		case ahead > strayed+every:
+			// The server's clock was set back, or it was wrong once and is right now.
+			if err := p.store(ctx, paceRecord{Born: now.UnixNano()}); err != nil {
+				return next, err
+			}
+		default:
+			if err := pause(ctx, min(ahead, horizon)); err != nil {
+				return next, err
+			}
+			if p.isCrowded() {
+				p.forget() // somebody else has very likely come first
+			}
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Pace) isCrowded() bool { return time.Since(p.crowded) < crowdedFor }
+
+// forget makes the next load read. The revision is kept, to see whether somebody else wrote.
+func (p *Pace) forget() { p.server = "" }
+
+// load makes sure that record is what the server has, as far as this process knows, and that there is one.
+func (p *Pace) load(ctx context.Context) error {
+	server, asked := p.q.nc.ConnectedServerId(), time.Now()
+	if p.server != "" && p.server == server && time.Since(p.known) < paceMemory {
+		return nil
+	}
+	try, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	msg, err := p.q.pace.GetLastMsgForSubject(try, p.subject)
+	var found paceRecord
+	var revision uint64
+	switch {
+	case err == nil:
+		revision = msg.Sequence
+		_ = json.Unmarshal(msg.Data, &found) // what somebody else put or removed there counts as not there
+	case !errors.Is(err, jetstream.ErrMsgNotFound):
+		p.forget()
+		return err
+	}
+	if p.revision != 0 && p.revision != revision {
+		p.crowded = time.Now()
+	}
+	p.record, p.revision, p.server, p.known = found, revision, server, asked
+	if found == (paceRecord{}) {
+		return p.store(ctx, paceRecord{Born: p.q.clock.server(time.Now()).UnixNano()})
+	}
+	return nil
+}
+
+// store replaces the record that was loaded, if it is still the same.
+func (p *Pace) store(ctx context.Context, r paceRecord) error {
+	server, sent := p.server, time.Now()
+	p.forget()
+	if server != p.q.nc.ConnectedServerId() {
+		return errMoved
+	}
+	data, _ := json.Marshal(r) // cannot fail: numbers
+	try, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	ack, err := p.q.js.PublishMsg(try, &nats.Msg{Subject: p.subject, Data: data},
+		jetstream.WithExpectLastSequencePerSubject(p.revision), jetstream.WithRetryAttempts(0))
+	if isTaken(err) {
+		p.crowded = time.Now()
+		return errReserved
+	}
+	if err != nil {
+		return err
+	}
+	if server != p.q.nc.ConnectedServerId() {
+		return errMoved // perhaps it was the next run that took it for the same number of its own
+	}
+	took := time.Since(sent)
+	p.trip = max(took, (3*p.trip+took)/4)
+	p.record, p.revision, p.server, p.known = r, ack.Sequence, server, sent
+	return nil
+}

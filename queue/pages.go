@@ -1,0 +1,232 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// PageState is what all workers know of a page. It is kept in BRAZIER_PAGES over restarts of everything. Times are by
+// the server's clock, as [Queue.Now] tells it.
+type PageState struct {
+	// Held says that nothing is sent for the page, until Until, or until somebody resumes it if Until is zero.
+	Held    bool      `json:"held,omitempty"`
+	Class   string    `json:"class,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Code    int       `json:"code,omitempty"`
+	Subcode int       `json:"subcode,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	// Holds is how many there were in a row since a message was last taken.
+	Holds int `json:"holds,omitempty"`
+	// Prober names the worker that tries one message, and ProbeUntil is when it must have ended.
+	Prober     string    `json:"prober,omitempty"`
+	ProbeUntil time.Time `json:"probe_until,omitzero"`
+	// Resumed is when the page came out of its last hold, for the slow start. Zero: not lately.
+	Resumed time.Time `json:"resumed,omitzero"`
+	// DeadToken names the credentials that Facebook refused, by a digest that the caller makes.
+	DeadToken string `json:"dead_token,omitempty"`
+	// Manual says that a person did it.
+	Manual bool `json:"manual,omitempty"`
+
+	revision uint64
+}
+
+// Revision numbers the states of all pages in the order in which they were set. It is 0 where none was set yet.
+func (s PageState) Revision() uint64 { return s.revision }
+
+// ErrChanged says that somebody else has changed what was to be changed. Read it again, and decide anew.
+var ErrChanged = errors.New("changed by another meanwhile")
+
+// PageState returns the state of a page, by its Facebook id: the latest that is stored. It is zero where none is. It asks
+// again until ctx ends. A state that cannot be read comes as an error together with its revision, so that it can be
+// replaced.
+func (q *Queue) PageState(ctx context.Context, page string) (PageState, error) {
+	var entry jetstream.KeyValueEntry
+	err := retry(ctx, func(ctx context.Context) (err error) {
+		entry, err = q.pages.Get(ctx, page)
+		return err
+	})
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		return PageState{}, nil
+	case err != nil:
+		return PageState{}, fmt.Errorf("queue: state of page %s: %w", page, redact(err))
+	}
+	return pageState(entry)
+}
+
+// pageState reads an entry. Fields of a newer version are passed over.
+func pageState(entry jetstream.KeyValueEntry) (s PageState, err error) {
+	if entry.Operation() == jetstream.KeyValuePut {
+		if err = json.Unmarshal(entry.Value(), &s); err != nil {
+			s, err = PageState{}, fmt.Errorf("queue: state of page %s: %w", entry.Key(), err)
+		}
+	}
+	s.revision = entry.Revision()
+	return s, err
+}
+
+// SetPageState stores what is known of a page, if nobody has changed it since s was read, and returns s with its new
+// revision. After ErrChanged somebody has, and nothing is stored. It asks again until ctx ends; then nobody knows.
+func (q *Queue) SetPageState(ctx context.Context, page string, s PageState) (PageState, error) {
+	value, err := json.Marshal(s)
+	if err != nil {
+		return s, fmt.Errorf("queue: set state of page %s: %w", page, err) // a year beyond 9999
+	}
+	var asked, changed bool
+	var revision uint64
+	err = retry(ctx, func(ctx context.Context) (err error) {
+		if s.revision == 0 {
+			revision, err = q.pages.Create(ctx, page, value) // also where there was one, and a person removed it
+		} else {
+			revision, err = q.pages.Update(ctx, page, value, s.revision)
+		}
+		if !isTaken(err) && !errors.Is(err, jetstream.ErrKeyExists) {
+			asked = true
+			return err
+		}
+		changed = true
+		if !asked {
+			return nil
+		}
+		// The answer to an earlier try was lost; it may be our own that is there.
+		entry, err := q.pages.Get(ctx, page)
+		if err == nil && string(entry.Value()) == string(value) {
+			changed, revision = false, entry.Revision()
+		}
+		return err
+	})
+	if err == nil && changed {
+		err = ErrChanged
+	}
+	if err != nil {
+		return s, fmt.Errorf("queue: set state of page %s: %w", page, redact(err))
+	}
+	s.revision = revision
+	return s, nil
+}
+
+// PageStates returns the states of all pages that have one, by Facebook id.
+func (q *Queue) PageStates(ctx context.Context) (map[string]PageState, error) {
+	all := make(map[string]PageState)
+	err := retry(ctx, func(ctx context.Context) error {
+		clear(all)
+		w, err := q.pages.WatchAll(ctx)
+		if err != nil {
+			return err
+		}
+		defer endWatch(w)
+		for {
+			select {
+			case entry, ok := <-w.Updates():
+				switch {
+				case !ok:
+					return nats.ErrDisconnected
+				case entry == nil: // these were all
+					return nil
+				case entry.Operation() == jetstream.KeyValuePut:
+					s, err := pageState(entry)
+					if err != nil {
+						return backoff.Permanent(err)
+					}
+					all[entry.Key()] = s
+				}
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("queue: states of pages: %w", redact(err))
+	}
+	return all, nil
+}
+
+// endWatch empties the channel until nats.go closes it: its writer may be waiting for a reader.
+func endWatch(w jetstream.KeyWatcher) {
+	_ = w.Stop() // an error says that the subscription is gone, and then so is the writer
+	for range w.Updates() {
+	}
+}
+
+// WatchPages calls f with the state of each page that has one, closes ready (nil: nobody waits), and from then on calls f
+// with each change, all from the caller's goroutine. A change that another overtakes may be left out, the latest never
+// is: after a lost connection all are read again. It returns when ctx ends, without an error, or when the connection is
+// closed for good.
+func (q *Queue) WatchPages(ctx context.Context, f func(page string, s PageState), ready chan<- struct{}) error {
+	watch := pageWatch{q: q, f: f, ready: ready, seen: make(map[string]uint64)}
+	lost := q.nc.StatusChanged(nats.CONNECTED)
+	defer q.nc.RemoveStatusListener(lost)
+	for {
+		err := retry(ctx, func(context.Context) error { return watch.run(ctx, lost) })
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("queue: watch pages: %w", redact(err))
+		}
+	}
+}
+
+// pageWatch is what a WatchPages has told so far.
+type pageWatch struct {
+	q     *Queue
+	f     func(string, PageState)
+	ready chan<- struct{}   // nil once closed
+	seen  map[string]uint64 // revisions
+}
+
+// run tells of changes until the connection was lost and is back. It has no error then.
+func (w *pageWatch) run(ctx context.Context, back <-chan nats.Status) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	updates, err := w.q.pages.WatchAll(ctx)
+	if err != nil {
+		return err
+	}
+	defer endWatch(updates)
+	for {
+		select {
+		case entry, ok := <-updates.Updates():
+			if !ok {
+				return nats.ErrDisconnected
+			}
+			w.tell(entry)
+		case <-back:
+			return nil
+		case <-w.q.closed:
+			return nats.ErrConnectionClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// tell hands on an entry; nil says that those before were all that there are.
+func (w *pageWatch) tell(entry jetstream.KeyValueEntry) {
+	if entry == nil {
+		if w.ready != nil {
+			close(w.ready)
+			w.ready = nil
+		}
+		return
+	}
+	if entry.Revision() == w.seen[entry.Key()] {
+		return
+	}
+	w.seen[entry.Key()] = entry.Revision()
+	s, err := pageState(entry)
+	if err != nil {
+		w.q.log.Error("state of a page cannot be read", zap.String("event", "page_state"), zap.String("page", entry.Key()), zap.Error(err))
+		return
+	}
+	w.f(entry.Key(), s)
+}

@@ -1,0 +1,171 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/brazier-relay/brazier/queue"
+)
+
+var (
+	at       = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	held     = queue.PageState{Held: true, Class: "auth", Reason: "token expired", Code: 190, Subcode: 463, Since: at, Holds: 2, DeadToken: "d1"}
+	anyState = cmpopts.IgnoreUnexported(queue.PageState{})
+)
+
+func setPage(t testing.TB, q *queue.Queue, page string, s queue.PageState) queue.PageState {
+	t.Helper()
+	set, err := q.SetPageState(t.Context(), page, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// The latest state counts, and only who has seen it may change it.
+func TestPageState(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	none, err := q.PageState(t.Context(), acme)
+	if err != nil || none.Held || none.Revision() != 0 {
+		t.Fatalf("a page that nothing is known of: %+v, %v", none, err)
+	}
+	first := setPage(t, q, acme, held)
+	if _, err := q.SetPageState(t.Context(), acme, none); !errors.Is(err, queue.ErrChanged) {
+		t.Errorf("set by one who knows of nothing: %v", err)
+	}
+	probing := first
+	probing.Prober, probing.ProbeUntil = "worker-1", at.Add(time.Minute)
+	second := setPage(t, q, acme, probing)
+	if _, err := q.SetPageState(t.Context(), acme, first); !errors.Is(err, queue.ErrChanged) {
+		t.Errorf("set by one who was slower: %v", err)
+	}
+	got, err := q.PageState(t.Context(), acme)
+	if err != nil || got.Revision() != second.Revision() || got.Revision() == first.Revision() {
+		t.Errorf("revisions %d, %d, then %d; %v", first.Revision(), second.Revision(), got.Revision(), err)
+	}
+	equal(t, "state", got, probing, anyState)
+
+	setPage(t, q, nordwind, queue.PageState{Resumed: at})
+	all, err := q.PageStates(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "states", all, map[string]queue.PageState{acme: probing, nordwind: {Resumed: at}}, anyState)
+
+	kv, err := raw(t, srv).KeyValue(t.Context(), queue.BucketPages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.PutString(t.Context(), acme, `{"held":true,"class":"page","invented_later":{"a":1}}`); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = q.PageState(t.Context(), acme); err != nil {
+		t.Errorf("a record of a newer version: %v", err)
+	}
+	equal(t, "record of a newer version", got, queue.PageState{Held: true, Class: "page"}, anyState)
+	if _, err := kv.PutString(t.Context(), acme, `broken`); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = q.PageState(t.Context(), acme); err == nil || got.Revision() == 0 {
+		t.Errorf("a broken record: %+v, error %v", got, err)
+	}
+	if err := kv.Delete(t.Context(), acme); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = q.PageState(t.Context(), acme); err != nil || got.Revision() != 0 {
+		t.Errorf("a record that a person removed: %+v, error %v", got, err)
+	}
+	setPage(t, q, acme, got)
+}
+
+// told is what WatchPages said.
+type told struct {
+	page  string
+	state queue.PageState
+}
+
+// watch runs WatchPages until the test ends, and returns what it says, once it is ready.
+func watch(t testing.TB, q *queue.Queue) (first []told, then <-chan told) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	said, ready, ended := make(chan told, 100), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- q.WatchPages(ctx, func(page string, s queue.PageState) { said <- told{page, s} }, ready)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("watch: %v", err)
+		}
+	})
+	select {
+	case <-ready:
+	case <-within(t, patience).Done():
+		t.Fatal("the watch is not ready")
+	}
+	for len(said) > 0 {
+		first = append(first, <-said)
+	}
+	return first, said
+}
+
+func nextTold(t testing.TB, said <-chan told) told {
+	t.Helper()
+	select {
+	case got := <-said:
+		return got
+	case <-within(t, patience).Done():
+		t.Fatal("nothing was said")
+		panic("unreachable")
+	}
+}
+
+// A watch tells what there is, then each change, each once, also those made while its connection was lost.
+func TestWatchPages(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	q, other := m.open(), m.open()
+	if first, _ := watch(t, q); len(first) != 0 {
+		t.Errorf("of no pages it says %v", first)
+	}
+	state := setPage(t, q, acme, held)
+	first, said := watch(t, q)
+	equal(t, "first", len(first), 1)
+	equal(t, "first", first[0].state, held, anyState)
+
+	state.Class = "page"
+	state = setPage(t, other, acme, state)
+	equal(t, "change", nextTold(t, said).state.Class, "page")
+	if m.restart(q, other); len(said) != 0 {
+		t.Errorf("a restart alone changes %v", <-said)
+	}
+	state.Class = "throttle"
+	state = setPage(t, other, acme, state)
+	got := nextTold(t, said)
+	if got.page != acme || got.state.Class != "throttle" || got.state.Revision() != state.Revision() {
+		t.Errorf("after a restart it says %+v, want %+v", got, state)
+	}
+}
+
+func TestWatchPagesOfClosedQueue(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- q.WatchPages(t.Context(), func(string, queue.PageState) {}, ready) }()
+	<-ready
+	q.Close()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the watch of a closed queue ends without an error")
+		}
+	case <-within(t, patience).Done():
+		t.Fatal("the watch of a closed queue does not end")
+	}
+}
