@@ -2,9 +2,12 @@ package queue
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // clock tells the server's time, by which all workers agree on when a call may begin.
@@ -26,8 +29,9 @@ type clock struct {
 	ctx    context.Context // of run
 	cancel context.CancelFunc
 	done   chan struct{}
-	again  chan struct{} // has one element while a measurement is asked for
-	first  chan struct{} // closed after the first measurement
+	again  chan struct{}    // has one element while a measurement is asked for
+	first  chan struct{}    // closed after the first measurement
+	bucket jetstream.Stream // BRAZIER_PACE; set before first is closed
 
 	mu     sync.Mutex
 	offset time.Duration // what the server's clock is ahead of this one
@@ -111,26 +115,29 @@ func (c *clock) run() {
 	}
 }
 
-// measure takes the offset anew.
+// measure takes the offset anew. It makes the bucket if it is not there.
 func (c *clock) measure(ctx context.Context) error {
-	began, best := time.Now(), time.Duration(-1)
+	bucket, err := c.q.ensureStream(ctx, c.q.cfg.pace())
+	if err != nil {
+		return err
+	}
+	began, best := time.Now(), time.Duration(math.MaxInt64)
 	var offset time.Duration
 	for range clockTries {
 		sent := time.Now()
-		info, err := c.q.pace.Info(ctx)
+		info, err := bucket.Info(ctx)
 		if err != nil {
 			return err
 		}
-		trip := time.Since(sent)
-		if best < 0 || trip < best {
+		if trip := time.Since(sent); trip < best {
 			best = trip
-			own := c.wall.Add(sent.Sub(c.base) + trip/2)
-			offset = info.TimeStamp.Sub(own)
+			offset = info.TimeStamp.Sub(c.wall.Add(sent.Sub(c.base) + trip/2))
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.asOf.IsZero() {
+		c.bucket = bucket
 		close(c.first)
 	}
 	c.offset, c.asOf = offset, began

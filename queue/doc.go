@@ -13,6 +13,8 @@
 //   - BRAZIER_DEAD, subjects brazier.dead.<page>.<class>: jobs that cannot be delivered, whole, with the reason.
 //   - BRAZIER_RETRIES, a key-value bucket with one record per job that was put back: how often it was tried, and at
 //     which delivery it was put back.
+//   - BRAZIER_PAGES, a key-value bucket with what all workers know of a page: whether it is held, and why.
+//   - BRAZIER_PACE, a key-value bucket in memory: for each pace of a page, when its next free slot begins.
 //   - BRAZIER_CLAIMS, on a single server only: the deliveries that workers have begun.
 //
 // Invariants:

@@ -15,7 +15,7 @@ import (
 
 // How calls are paced
 //
-// For each pace BRAZIER_PACE holds one time, by the server's clock: when the next free slot begins (GCRA, the generic cell
+// For each pace the bucket BRAZIER_PACE holds one time, by the server's clock: when the next free slot begins (GCRA, the generic cell
 // rate algorithm). To reserve is to move it on by as many slots as one wants, on the condition that nobody else has moved
 // it since it was read. So each slot has one owner, whatever their number, and no process counts or divides anything. A
 // worker that dies loses the slots it had in hand, a fraction of a second's worth, and nothing else.
@@ -23,7 +23,7 @@ import (
 // A worker remembers what it wrote last. As long as it is alone, each reservation is one write. When others write too,
 // it reads again and takes fewer slots at a time, so that all get some and nobody's next slot is far.
 //
-// The bucket is kept in memory, and a server that was restarted has forgotten it. Slots handed out before may still be in
+// The bucket is kept in memory, and a server that was restarted has forgotten it; who misses it makes it. Slots handed out before may still be in
 // use then, so a pace that is not there begins where they must have ended: no slot is ever handed out that begins later
 // than [horizon] from then, or ends later than that and one lease.
 
@@ -247,13 +247,19 @@ func (p *Pace) load(ctx context.Context) error {
 	}
 	try, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	msg, err := p.q.pace.GetLastMsgForSubject(try, p.subject)
+	msg, err := p.q.clock.bucket.GetLastMsgForSubject(try, p.subject)
 	var found paceRecord
 	var revision uint64
 	switch {
 	case err == nil:
 		revision = msg.Sequence
 		_ = json.Unmarshal(msg.Data, &found) // what somebody else put or removed there counts as not there
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		p.forget()
+		if _, err := p.q.ensureStream(try, p.q.cfg.pace()); err != nil {
+			return err
+		}
+		return errMoved
 	case !errors.Is(err, jetstream.ErrMsgNotFound):
 		p.forget()
 		return err

@@ -1,6 +1,8 @@
 package queue_test
 
 import (
+	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -94,6 +96,202 @@ func TestPaceShared(t *testing.T) {
 				t.Errorf("%d slots, want %d", len(l.slots), want)
 			}
 			l.audit(c.rate)
+		})
+	}
+}
+
+// Who is alone gets many slots at a time, and the first of them at once; with others about, few.
+func TestPaceLease(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	q, other := queuetest.On(t, srv), queuetest.On(t, srv)
+	p := q.Pace(acme, "text")
+	if err := p.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	free := reserve(t, p, 40, 1).First // whatever was to be waited for is over then
+	<-time.After(time.Until(free.Add(time.Second / 40)))
+
+	s := reserve(t, p, 40, 64)
+	if s.N != 5 || s.Every != 25*time.Millisecond {
+		t.Errorf("alone: %d slots every %v, want an eighth of a second's", s.N, s.Every)
+	}
+	if wait := time.Until(s.First); wait > moment {
+		t.Errorf("a free slot is %v off", wait)
+	}
+	next := reserve(t, p, 40, 2)
+	if next.N != 2 || next.First.Sub(s.First) < 5*s.Every-tolerance {
+		t.Errorf("asked for 2: %d, %v after 5 others", next.N, next.First.Sub(s.First))
+	}
+	theirs := reserve(t, other.Pace(acme, "text"), 40, 64) // nobody has told them yet
+	if gap := theirs.First.Sub(next.First); gap < 2*s.Every-tolerance {
+		t.Errorf("slots of another begin %v after 2", gap)
+	}
+	if s := reserve(t, p, 40, 64); s.N != 1 {
+		t.Errorf("with others: %d slots, want 1", s.N)
+	}
+	if s := reserve(t, p, 300, 64); s.N != 7 {
+		t.Errorf("with others, at 300: %d slots, want a fortieth of a second's", s.N)
+	}
+	// Another pace of the page, and other pages, know nothing of it.
+	for _, p := range []*queue.Pace{q.Pace(acme, "media"), q.Pace(nordwind, "text")} {
+		if s := reserve(t, p, 40, 64); s.N != 5 {
+			t.Errorf("another pace: %d slots", s.N)
+		}
+	}
+}
+
+// However few the calls are, the next is never handed out long before it is due.
+func TestPaceAhead(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	p := q.Pace(acme, "text")
+	var last time.Time
+	for range 4 {
+		s := reserve(t, p, 4, 1)
+		if wait := time.Until(s.First); wait > 250*time.Millisecond+tolerance {
+			t.Errorf("a slot is handed out %v ahead", wait)
+		}
+		if gap := s.First.Sub(last); gap < 250*time.Millisecond-tolerance {
+			t.Errorf("two calls are %v apart, want 250 ms", gap)
+		}
+		last = s.First
+	}
+}
+
+func TestPaceRefuses(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	p := q.Pace(acme, "text")
+	for _, rate := range []float64{0, -1, math.NaN(), math.Inf(1)} {
+		if _, err := p.Reserve(t.Context(), rate, 1); err == nil {
+			t.Errorf("rate %v is taken", rate)
+		}
+	}
+	if _, err := p.Reserve(t.Context(), 40, 0); err == nil {
+		t.Error("0 slots are taken")
+	}
+	q.Close()
+	if _, err := p.Reserve(t.Context(), 40, 1); err == nil {
+		t.Error("a closed queue hands out slots")
+	}
+	if err := q.Pace(acme, "media").Prepare(t.Context()); err == nil {
+		t.Error("a closed queue prepares a pace")
+	}
+}
+
+// A restarted server has forgotten the slots that it handed out. None is handed out again, and none while it is away.
+func TestPaceOverRestart(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	l := &ledger{t: t}
+	queues := []*queue.Queue{m.open(), m.open(), m.open()}
+	paces := make([]*queue.Pace, len(queues))
+	for i, q := range queues {
+		paces[i] = q.Pace(acme, "text")
+	}
+	take := func(rounds int) {
+		var workers sync.WaitGroup
+		for _, p := range paces {
+			workers.Go(func() {
+				for range rounds {
+					s, err := p.Reserve(t.Context(), 300, 10)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					l.add(s)
+				}
+			})
+		}
+		workers.Wait()
+	}
+	for range 2 {
+		take(6)
+		m.stop()
+		if s, err := paces[0].Reserve(within(t, 50*time.Millisecond), 300, 1); err == nil {
+			t.Errorf("without a server there are slots: %+v", s)
+		}
+		m.start()
+	}
+	take(6)
+	l.audit(300)
+}
+
+// A time that no lease explains, left by a clock that was wrong, does not stop a page.
+func TestPaceStrayed(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	p := q.Pace(acme, "text")
+	reserve(t, p, 40, 1)
+	kv, err := raw(t, srv).KeyValue(t.Context(), queue.BucketPace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []string{fmt.Sprintf(`{"next":%d}`, time.Now().Add(time.Hour).UnixNano()), "broken"} {
+		if _, err := kv.PutString(t.Context(), acme+".text", value); err != nil {
+			t.Fatal(err)
+		}
+		s, err := p.Reserve(within(t, patience), 40, 1)
+		if err != nil {
+			t.Fatalf("%s: %v", value, err)
+		}
+		if wait := time.Until(s.First); wait > time.Second {
+			t.Errorf("%s: the next slot is %v off", value, wait)
+		}
+	}
+}
+
+// The server's time is known to processes whose own clocks are wrong, in the middle of it too.
+func TestNow(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	for _, skew := range []time.Duration{0, 5 * time.Second, -5 * time.Second} {
+		q := open(t, queue.Config{InProcess: srv, Clock: func() time.Time { return time.Now().Add(skew) }})
+		q.Now()
+		eventually(t, "the time is measured", func() bool { return q.Now().Sub(time.Now()).Abs() < time.Second })
+		if off := q.Now().Sub(time.Now()); off.Abs() > moment {
+			t.Errorf("with a clock %v off, the server's time is %v off", skew, off)
+		}
+	}
+}
+
+// BenchmarkReserve is what a reservation costs: of one worker alone, of eight that share a page, and of one worker with
+// 500 pages. The pace is beyond any limit, so that nobody waits for a slot.
+func BenchmarkReserve(b *testing.B) {
+	for _, c := range []struct {
+		name           string
+		workers, pages int
+	}{{"alone", 1, 1}, {"8 workers", 8, 1}, {"500 pages", 1, 500}} {
+		b.Run(c.name, func(b *testing.B) {
+			srv := queuetest.Server(b, "")
+			paces := make([][]*queue.Pace, c.workers)
+			for i := range paces {
+				q := open(b, queue.Config{InProcess: srv, Log: zap.NewNop()})
+				for page := range c.pages {
+					p := q.Pace(fmt.Sprint(page), "text")
+					if err := p.Prepare(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+					reserve(b, p, 1e6, 1)
+					paces[i] = append(paces[i], p)
+				}
+			}
+			b.ResetTimer()
+			var workers sync.WaitGroup
+			for _, own := range paces {
+				workers.Go(func() {
+					for i := range b.N / c.workers {
+						if _, err := own[i%c.pages].Reserve(b.Context(), 1e6, 1); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			workers.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "reservations/s")
 		})
 	}
 }

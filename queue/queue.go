@@ -96,7 +96,6 @@ type Queue struct {
 	dead    jetstream.Stream
 	retries jetstream.KeyValue
 	pages   jetstream.KeyValue
-	pace    jetstream.Stream
 	claims  jetstream.Stream        // nil unless forgetful
 	markers []jetstream.KVDeleteOpt // for how long the bucket remembers that a record was removed
 

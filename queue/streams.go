@@ -80,7 +80,8 @@ func (c *Config) retries() jetstream.KeyValueConfig {
 
 // Two buckets for a page, since they differ in what a restart may cost. A hold must outlast it: a page with a dead token
 // is not to be tried again because a server was restarted. A slot is worth nothing a moment later, and a flush for each
-// would cost the disk as much as the messages do.
+// would cost the disk as much as the messages do. A single server forgets a bucket in memory as a whole when it is
+// restarted (nats-server 2.15.2), so that one is made by whoever needs it, and by [Open] it is not asked for.
 
 func (c *Config) pages() jetstream.StreamConfig {
 	return c.register(BucketPages, "Pages that are held, and why", jetstream.FileStorage)
@@ -119,9 +120,6 @@ func (q *Queue) ensure(ctx context.Context) (err error) {
 		if q.claims, err = q.ensureStream(ctx, q.cfg.claims()); err != nil {
 			return err
 		}
-	}
-	if q.pace, err = q.ensureStream(ctx, q.cfg.pace()); err != nil {
-		return err
 	}
 	if _, err = q.ensureStream(ctx, q.cfg.pages()); err != nil {
 		return err

@@ -422,20 +422,28 @@ func usePages(t *testing.T, q *queue.Queue, page string) {
 			t.Fatalf("slots %+v, error %v", slots, err)
 		}
 	}
-	if _, err := q.SetPageState(ctx, page, queue.PageState{Class: "page"}); err != nil {
-		t.Fatal(err)
-	}
 	watching, end := context.WithCancel(ctx)
-	told := make(chan queue.PageState, 1)
-	ended := make(chan error, 1)
+	last, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- q.WatchPages(watching, func(_ string, s queue.PageState) { told <- s }, nil)
+		ended <- q.WatchPages(watching, func(_ string, s queue.PageState) {
+			if s.Class == "page" {
+				close(last)
+			}
+		}, nil)
 	}()
-	select {
-	case got := <-told:
-		if got.Class != "page" {
-			t.Errorf("the watch says %+v", got)
+	// After a megabyte or two the server waits until the watcher says that it follows.
+	state := queue.PageState{Reason: strings.Repeat("x", 50_000)}
+	for i := range 100 {
+		var err error
+		if i == 99 {
+			state.Class = "page"
 		}
+		if state, err = q.SetPageState(ctx, page, state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-last:
 	case <-ctx.Done():
 		t.Error("the watch says nothing")
 	}
