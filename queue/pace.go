@@ -131,10 +131,10 @@ func (p *Pace) unlock() { <-p.turn }
 
 // Reasons to try again.
 var (
-	errReserved   = errors.New("another reservation came first")
-	errLate    = errors.New("the slots were over before they were known")
-	errMoved   = errors.New("the server is another")
-	errStrayed = errors.New("the next slot is too far ahead, and the time is being measured")
+	errReserved = errors.New("another reservation came first")
+	errLate     = errors.New("the slots were over before they were known")
+	errMoved    = errors.New("the server is another")
+	errStrayed  = errors.New("the next slot is too far ahead, and the time is being measured")
 )
 
 // insist calls until there is no error, ctx ends or the connection is closed for good. It waits for the clock first.
