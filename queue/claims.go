@@ -40,10 +40,13 @@ const (
 	// claimsAge is how long claims are kept: longer than a server may be away and its workers wait for it.
 	claimsAge = 24 * time.Hour
 	// claimsKept bounds their messages. No bound in bytes: the server would set so much disk aside for them.
-	claimsKept = 100_000
+	claimsKept = 1_000_000
 	// forgetful is how much of its last moments a killed server may have forgotten, with a margin: ten times a second is
 	// what it does unless the disk is slow.
 	forgetful = 10 * time.Second
+	// transientFor is the same for a server that forgets everything: the longest that a job is in hand, which is a call and
+	// its settlement.
+	transientFor = 150 * time.Second
 	// maxClaims is how many claims go into one message.
 	maxClaims = 1000
 	// claimsWatched is for how long claims are compared with new ones: longer than the lease of who made them.
@@ -337,6 +340,10 @@ func (c *claimer) refresh(ctx context.Context) error {
 // c.mu is held.
 func (c *claimer) forgotten(ctx context.Context, server string, log jetstream.StreamState) (map[string]uint64, error) {
 	lost := map[string]uint64{}
+	last := forgetful
+	if c.q.transient {
+		last = transientFor
+	}
 	var end time.Time // of the run before
 	for place := log.LastSeq; place >= log.FirstSeq && place > 0; place-- {
 		message, err := c.get(ctx, place)
@@ -349,7 +356,7 @@ func (c *claimer) forgotten(ctx context.Context, server string, log jetstream.St
 		if end.IsZero() {
 			end = message.at
 		}
-		if message.at.Before(end.Add(-forgetful)) {
+		if message.at.Before(end.Add(-last)) {
 			break
 		}
 		for _, job := range message.Jobs {

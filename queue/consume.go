@@ -30,23 +30,26 @@ type Delivery struct {
 
 	q         *Queue
 	msg       jetstream.Msg
-	server    string // the run of the server that handed it out
-	delivered uint64 // the server's count of deliveries, this one included
-	claimed   uint64 // place of the job's latest claim that is accounted for, 0 if there is none
-	ahead     bool   // the retry record is of a delivery with this number or a later one, which the server has forgotten
-	recorded  bool   // a retry record exists and goes with the job
-	taken     bool   // another delivery of the job has begun
+	server    string        // the run of the server that handed it out
+	delivered uint64        // the server's count of deliveries, this one included
+	claimed   uint64        // place of the job's latest claim that is accounted for, 0 if there is none
+	ahead     bool          // the retry record is of a delivery with this number or a later one, which the server has forgotten
+	recorded  bool          // a retry record exists and goes with the job
+	taken     bool          // another delivery of the job has begun
+	forgotten bool          // the server may have handed it out before it last forgot everything
+	notBefore time.Duration // not 0: it was put back for longer than the server remembered, by so much
 
 	mu      sync.Mutex // between renew and the settlement
 	renewal *time.Timer
 	settled bool
 }
 
-func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstream.Msg, server string) *Delivery {
+func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstream.Msg, server string, made time.Time) *Delivery {
 	d := &Delivery{q: q, msg: msg, server: server, delivered: 1}
 	var stored time.Time
 	if meta, err := msg.Metadata(); err == nil {
 		stored, d.delivered = meta.Timestamp, meta.NumDelivered
+		d.forgotten = q.transient && d.delivered == 1 && stored.Before(made)
 	}
 	d.Job = readJob(page, lane, msg.Headers(), msg.Data(), stored)
 	switch { // published by hand
@@ -80,6 +83,12 @@ func (d *Delivery) settle() {
 	defer d.mu.Unlock()
 	d.settled = true
 	d.renewal.Stop()
+}
+
+// again puts the job back for what is left of its delay. Its record stays as it is.
+func (d *Delivery) again(ctx context.Context) error {
+	d.settle()
+	return d.putBack(ctx, d.notBefore)
 }
 
 // putBack asks for the job to be handed out again after delay.

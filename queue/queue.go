@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -21,6 +22,9 @@ type Config struct {
 	URL string
 	// InProcess, if set, is a server in this process; URL is then not used.
 	InProcess interface{ InProcessConn() (net.Conn, error) }
+	// Embedded says that the server ends when this process does. What it knows of deliveries then stays in its memory: see
+	// [Source].
+	Embedded bool
 	// HasRoom, if set, reports whether new jobs may be stored; while it says no, [Queue.Publish] answers [ErrFull]. It is
 	// asked before each batch of them. What belongs to jobs that are stored is written in any case.
 	HasRoom func() bool
@@ -101,11 +105,27 @@ type Queue struct {
 
 	// forgetful says that the jobs are kept by one server, which may forget its last deliveries when it is killed.
 	forgetful bool
+	// transient says that it forgets all of them: see [Source].
+	transient bool
+	making    chan struct{} // one element per consumer that is being made
 	acceptor  *acceptor
 	claimer   *claimer
 	clock     *clock
 
+	connection atomic.Pointer[connection]
+
 	closeOnce sync.Once
+}
+
+// connection is one connection to a server, until it is lost.
+type connection struct {
+	ctx  context.Context // ends then: an answer that was to come over it will not
+	lost context.CancelFunc
+}
+
+func newConnection() *connection {
+	ctx, lost := context.WithCancel(context.Background())
+	return &connection{ctx, lost}
 }
 
 // Open connects and makes sure of the streams. A server that is not there yet is waited for, and that is logged, until
@@ -115,7 +135,8 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
-	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{})}
+	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), making: make(chan struct{}, maxMaking)}
+	q.connection.Store(newConnection())
 	q.acceptor, q.claimer, q.clock = newAcceptor(q), newClaimer(q), newClock(q)
 	var err error
 	var badURL *url.Error
@@ -165,6 +186,7 @@ func (q *Queue) options() []nats.Option {
 			q.log.Info("connected to NATS again", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			q.connection.Swap(newConnection()).lost()
 			if err != nil { // nil when we closed it
 				q.log.Warn("connection to NATS lost, reconnecting", zap.String("event", "disconnected"), zap.Error(redact(err)))
 			}
@@ -276,5 +298,6 @@ func (q *Queue) Close() {
 		}
 		q.nc.Close()
 		<-q.closed
+		q.connection.Load().lost()
 	})
 }

@@ -26,6 +26,8 @@ type retryRecord struct {
 	Lost int `json:"lost,omitempty"`
 	// Doubt is that of a job that was released in doubt: nobody has acted on it yet.
 	Doubt string `json:"doubt,omitempty"`
+	// NotBefore is when it may be handed out again, in Unix milliseconds, where the server does not remember that.
+	NotBefore int64 `json:"not_before,omitempty"`
 	// Reason says why, for people who look: a class, or "released".
 	Reason string `json:"reason,omitempty"`
 }
@@ -37,7 +39,7 @@ func (d *Delivery) recall(ctx context.Context) {
 		d.doubt(1, "the claims cannot be read")
 		return
 	}
-	if d.delivered == 1 && latest == 0 {
+	if d.delivered == 1 && latest == 0 && !d.forgotten {
 		return
 	}
 	rec, err := d.record(ctx)
@@ -46,6 +48,9 @@ func (d *Delivery) recall(ctx context.Context) {
 		latest, underWay, err = d.latestClaim(ctx, true)
 	}
 	d.Attempts, d.Lost = rec.Attempts, rec.Lost
+	if d.forgotten && rec.NotBefore > 0 && latest <= rec.Claim {
+		d.notBefore = max(0, time.Until(time.UnixMilli(rec.NotBefore)))
+	}
 	d.InDoubt, d.Doubt = rec.Doubt != "", rec.Doubt
 	d.claimed, d.ahead = max(latest, rec.Claim), rec.Delivered >= d.delivered
 	switch {
@@ -140,8 +145,12 @@ func (d *Delivery) Begin(ctx context.Context) error {
 
 // put writes the record that announces the next delivery. Without one that delivery counts as in doubt, which is the
 // safe side: the job is put back all the same.
-func (d *Delivery) put(ctx context.Context, attempts int, reason string) {
-	d.write(ctx, retryRecord{Attempts: attempts, Delivered: d.delivered, Claim: d.claimed, Lost: d.Lost, Reason: reason})
+func (d *Delivery) put(ctx context.Context, attempts int, reason string, delay time.Duration) {
+	rec := retryRecord{Attempts: attempts, Delivered: d.delivered, Claim: d.claimed, Lost: d.Lost, Reason: reason}
+	if d.q.transient {
+		rec.NotBefore = time.Now().Add(delay).UnixMilli()
+	}
+	d.write(ctx, rec)
 }
 
 func (d *Delivery) write(ctx context.Context, rec retryRecord) {
@@ -176,7 +185,7 @@ func (d *Delivery) Done(ctx context.Context) error {
 // outlast restarts of the worker and of the server.
 func (d *Delivery) Retry(ctx context.Context, attempts int, reason string, delay time.Duration) error {
 	defer d.settle()
-	d.put(ctx, attempts, reason)
+	d.put(ctx, attempts, reason, delay)
 	if err := d.putBack(ctx, delay); err != nil {
 		return fmt.Errorf("queue: put back: %w", redact(err))
 	}
@@ -214,7 +223,7 @@ func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 		return err
 	})
 	if errors.Is(err, nats.ErrMaxPayload) {
-		d.put(ctx, why.Attempts, why.Class)
+		d.put(ctx, why.Attempts, why.Class, tooLargeDelay)
 		err = errors.Join(err, d.putBack(ctx, tooLargeDelay))
 	}
 	if err != nil {

@@ -23,6 +23,9 @@ const (
 	defaultWindow   = 2 * time.Hour
 	defaultMaxBytes = 10 << 30
 	defaultDeadAge  = 30 * 24 * time.Hour
+	// maxConsumers leaves room for the lanes of tens of thousands of pages. Without a number of its own a stream takes a
+	// thousand, those of 333 pages (nats-server 2.15.2), and it cannot be given one later.
+	maxConsumers = 100_000
 	// maxExpire bounds how long a job may wait in the queue; a retry record outlives it.
 	maxExpire = 7 * 24 * time.Hour
 )
@@ -41,6 +44,7 @@ func (c *Config) jobs() jetstream.StreamConfig {
 		// The default, DiscardOld, would silently drop the oldest undelivered job of a full queue.
 		Discard:            jetstream.DiscardNew,
 		MaxBytes:           c.MaxBytes,
+		MaxConsumers:       maxConsumers,
 		Storage:            jetstream.FileStorage,
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
@@ -116,7 +120,9 @@ func (q *Queue) ensure(ctx context.Context) (err error) {
 	if q.dead, err = q.ensureStream(ctx, q.cfg.dead()); err != nil {
 		return err
 	}
-	if q.forgetful = q.jobs.CachedInfo().Config.Replicas == 1; q.forgetful {
+	q.forgetful = q.jobs.CachedInfo().Config.Replicas == 1
+	q.transient = q.forgetful && q.cfg.Embedded
+	if q.forgetful {
 		if q.claims, err = q.ensureStream(ctx, q.cfg.claims()); err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ func New(t testing.TB) *queue.Queue {
 // On returns a queue on a running server. It is closed when the test ends.
 func On(t testing.TB, srv *embedded.Server) *queue.Queue {
 	t.Helper()
-	q, err := queue.Open(t.Context(), queue.Config{InProcess: srv, Log: zaptest.NewLogger(t)})
+	q, err := queue.Open(t.Context(), queue.Config{InProcess: srv, Embedded: true, Log: zaptest.NewLogger(t)})
 	if err != nil {
 		t.Fatalf("open queue: %v", err)
 	}
