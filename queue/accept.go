@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -78,6 +79,9 @@ type acceptor struct {
 	in   chan *request
 	stop chan struct{}
 	done chan struct{}
+
+	began atomic.Int64 // when the batch that is on its way was sent, in nanoseconds; 0 while there is none
+	slow  atomic.Int64 // when a slow batch last ended
 }
 
 func newAcceptor(q *Queue) *acceptor {
@@ -187,8 +191,52 @@ func reply(batch []*request, with answer) {
 
 var errNoRoom = fmt.Errorf("%w: the last of the disk is kept for the jobs that are there", ErrFull)
 
+const (
+	// slowBatch is how long a batch takes when the server has too much to do.
+	slowBatch = 25 * time.Millisecond
+	// maxYield is how long a job is kept from its worker at most, so that some are delivered in any case.
+	maxYield = 500 * time.Millisecond
+)
+
+// crowded reports whether callers of Publish wait longer than they should.
+func (a *acceptor) crowded() bool {
+	now := time.Now().UnixNano()
+	began := a.began.Load()
+	return began != 0 && now-began > int64(slowBatch) || now-a.slow.Load() < int64(slowBatch)
+}
+
+// Yield waits while jobs are accepted slowly, where that is because they are delivered: in one process with the server
+// both share the machine and its disk, and the caller of the door waits for an answer, while a job can wait. It returns
+// when ctx ends, or after half a second.
+func (q *Queue) Yield(ctx context.Context) {
+	if !q.transient || !q.acceptor.crowded() {
+		return
+	}
+	enough := time.NewTimer(maxYield)
+	defer enough.Stop()
+	look := time.NewTicker(slowBatch / 5)
+	defer look.Stop()
+	for q.acceptor.crowded() {
+		select {
+		case <-look.C:
+		case <-enough.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // commit publishes a batch and waits for the server's word.
 func (a *acceptor) commit(batch []*request) error {
+	began := time.Now()
+	a.began.Store(began.UnixNano())
+	defer func() {
+		a.began.Store(0)
+		if ended := time.Now(); ended.Sub(began) > slowBatch {
+			a.slow.Store(ended.UnixNano())
+		}
+	}()
 	if hasRoom := a.q.cfg.HasRoom; hasRoom != nil && !hasRoom() {
 		return errNoRoom
 	}
@@ -220,8 +268,14 @@ func (a *acceptor) commit(batch []*request) error {
 		}
 	}
 	last.Header["Nats-Batch-Commit"] = []string{"1"}
-	resp, err := a.q.nc.RequestMsg(last, batchTimeout)
-	if err != nil {
+	// Not longer than the connection lasts: everybody waits behind this batch.
+	ctx, cancel := context.WithTimeout(a.q.connection.Load().ctx, batchTimeout)
+	defer cancel()
+	resp, err := a.q.nc.RequestMsgWithContext(ctx, last)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return nats.ErrDisconnected
+	case err != nil:
 		return err
 	}
 	var ack struct {
