@@ -36,7 +36,7 @@ const (
 type visit struct {
 	began  time.Time
 	caller netip.Addr // where it comes from; see Door.caller
-	page   *Page      // that its key names; nil until then
+	page   *knownPage // that its key names; nil until then
 	job    *queue.Job // what it asks for; nil until then
 	held   int64      // bytes of the room
 }
@@ -100,7 +100,7 @@ func (d *Door) handle(w http.ResponseWriter, r *http.Request, v *visit) (stored 
 	return queue.Stored{}, refused
 }
 
-func (d *Door) logStored(page *Page, job *queue.Job, stored queue.Stored, took time.Duration) {
+func (d *Door) logStored(page *knownPage, job *queue.Job, stored queue.Stored, took time.Duration) {
 	event, msg, level := "accepted", "message accepted", zap.DebugLevel
 	if stored.Duplicate {
 		event, msg = "duplicate", "message was accepted before"
@@ -203,7 +203,11 @@ func (d *Door) refuse(w http.ResponseWriter, r *http.Request, v *visit, why *ref
 	body.Error.Message, body.Error.Code = why.text, why.status
 	answer(w, why.status, body)
 	d.metrics.answered(v.pageName(), why.status, why.reason, time.Since(v.began))
-	if d.refusals[v.pageName()].allow() {
+	refusals := d.strangers
+	if v.page != nil {
+		refusals = v.page.refusals
+	}
+	if refusals.allow() {
 		d.logRefused(r, v, why)
 	}
 }

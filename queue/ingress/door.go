@@ -52,7 +52,7 @@ type Config struct {
 	Listen string
 	// MaxBody bounds a request's body, in bytes. Default 256 KiB, over a hundred times a long text message.
 	MaxBody int64
-	// Wait is how long a request waits for the queue before it is answered 503. Default 15s; Braze gives a request 90.
+	// Wait is how long a request waits for the queue before it is answered 503. Default 40s; Braze gives a request 90.
 	Wait time.Duration
 	// MaxWaiting is how many requests may wait for the queue at one time; others are answered 503 at once. Default 8192.
 	MaxWaiting int
@@ -97,15 +97,15 @@ const drainTimeout = 5 * time.Second
 
 // Door is the HTTP server. It is an http.Handler, for those who bring a server of their own, and a prometheus.Collector.
 type Door struct {
-	cfg      Config
-	log      *zap.Logger
-	keys     map[[sha256.Size]byte]*Page
-	listener net.Listener
-	server   *http.Server
-	room     *room
-	metrics  *metrics
-	refusals map[string]*sampler // by page name, so that strangers (no name) do not drown what a page has to say
-	httpSaid *sampler
+	cfg       Config
+	log       *zap.Logger
+	keys      atomic.Pointer[keyring]
+	listener  net.Listener
+	server    *http.Server
+	room      *room
+	metrics   *metrics
+	strangers *sampler // of refusals without a page; each page has its own, so that strangers do not drown what it has to say
+	httpSaid  *sampler
 
 	draining atomic.Bool
 	underway atomic.Int64    // requests in ServeHTTP
@@ -159,23 +159,16 @@ func Open(cfg Config) (*Door, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, fmt.Errorf("ingress: %w", err)
 	}
-	pages, err := completed(cfg.Pages)
-	if err != nil {
-		return nil, fmt.Errorf("ingress: %w", err)
-	}
-	keys, err := keyring(pages)
-	if err != nil {
-		return nil, fmt.Errorf("ingress: %w", err)
-	}
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("ingress: %w", err)
 	}
-	d := &Door{cfg: cfg, log: cfg.Log, keys: keys, listener: listener, room: newRoom(cfg.MaxWaiting, cfg.MaxWaitingBytes)}
-	d.metrics = newMetrics(d.room, pages)
-	d.refusals = map[string]*sampler{"": d.newSampler("rejected", "")}
-	for _, p := range pages {
-		d.refusals[p.Name] = d.newSampler("rejected", p.Name)
+	d := &Door{cfg: cfg, log: cfg.Log, listener: listener, room: newRoom(cfg.MaxWaiting, cfg.MaxWaitingBytes)}
+	d.metrics = newMetrics(d.room)
+	d.strangers = d.newSampler("rejected", "")
+	if err := d.SetPages(cfg.Pages); err != nil {
+		_ = listener.Close() // it never served
+		return nil, err
 	}
 	d.httpSaid = d.newSampler("http_error", "")
 	d.waiting, d.giveUp = context.WithCancel(context.Background())
@@ -220,39 +213,52 @@ func (h httpErrors) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// completed checks the pages and fills in their defaults.
-func completed(pages []Page) ([]Page, error) {
-	complete := make([]Page, len(pages))
-	for i, p := range pages {
-		if p.Name == "" {
-			p.Name = p.ID
-		}
-		if !isDigits(p.ID) {
-			return nil, fmt.Errorf("page %s: ID: %q is not a Facebook page id, digits only", p.Name, p.ID)
-		}
-		if p.Expire == 0 {
-			p.Expire = DefaultExpire
-		}
-		if p.Expire < 0 || p.Expire > queue.MaxExpire {
-			return nil, fmt.Errorf("page %s: Expire: %v is not between 0 and %v", p.Name, p.Expire, queue.MaxExpire)
-		}
-		complete[i] = p
-	}
-	return complete, nil
+// keyring has each page under the digests of its keys.
+type keyring map[[sha256.Size]byte]*knownPage
+
+// knownPage is a page that callers may send for.
+type knownPage struct {
+	Page
+	refusals *sampler
 }
 
-// keyring maps each key's digest to its page.
-func keyring(pages []Page) (map[[sha256.Size]byte]*Page, error) {
-	keys := make(map[[sha256.Size]byte]*Page)
+// SetPages makes these the pages that callers may send for, at any time. After an error nothing has changed.
+func (d *Door) SetPages(pages []Page) error {
+	keys := keyring{}
 	for _, p := range pages {
+		if err := p.complete(); err != nil {
+			return err
+		}
+		known := &knownPage{Page: p, refusals: d.newSampler("rejected", p.Name)}
 		for _, k := range p.Keys {
 			if other, taken := keys[k]; taken {
-				return nil, fmt.Errorf("page %s: Keys: a key belongs to page %s already, and a key names one page", p.Name, other.Name)
+				return fmt.Errorf("ingress: page %s: Keys: a key belongs to page %s already, and a key names one page", p.Name, other.Name)
 			}
-			keys[k] = &p
+			keys[k] = known
 		}
 	}
-	return keys, nil
+	for _, known := range keys {
+		d.metrics.expect(known.Name)
+	}
+	d.keys.Store(&keys)
+	return nil
+}
+
+// complete checks the page and fills in its defaults.
+func (p *Page) complete() error {
+	if p.Name == "" {
+		p.Name = p.ID
+	}
+	if !isDigits(p.ID) {
+		return fmt.Errorf("ingress: page %s: ID: %q is not a Facebook page id, digits only", p.Name, p.ID)
+	}
+	if p.Expire == 0 {
+		p.Expire = DefaultExpire
+	}
+	if p.Expire < 0 || p.Expire > queue.MaxExpire {
+		return fmt.Errorf("ingress: page %s: Expire: %v is not between 0 and %v", p.Name, p.Expire, queue.MaxExpire)
+	}
+	return nil
 }
 
 // Addr is where the door listens.
@@ -300,8 +306,9 @@ func (d *Door) serve() error {
 // tellLeftOut loses no count when the door closes.
 func (d *Door) tellLeftOut() {
 	d.httpSaid.flush()
-	for _, s := range d.refusals {
-		s.flush()
+	d.strangers.flush()
+	for _, page := range *d.keys.Load() {
+		page.refusals.flush()
 	}
 }
 

@@ -46,7 +46,7 @@ type metrics struct {
 // From a store on this machine to the 90 s that Braze waits.
 var latencyBuckets = []float64{.001, .002, .004, .008, .015, .03, .06, .125, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 90}
 
-func newMetrics(r *room, pages []Page) *metrics {
+func newMetrics(r *room) *metrics {
 	const prefix = "brazier_door_"
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + name, Help: help}, value)
@@ -68,13 +68,15 @@ func newMetrics(r *room, pages []Page) *metrics {
 			gauge("waiting_bytes_limit", "How many there may be.", func() float64 { return float64(r.maxBytes) }),
 		},
 	}
-	for _, p := range pages { // so that a rate begins at 0
-		for _, result := range []string{resultAccepted, resultDuplicate} {
-			m.requests.WithLabelValues(p.Name, "202", result)
-		}
-		m.bytes.WithLabelValues(p.Name)
-	}
 	return m
+}
+
+// expect makes a page's series, so that their rates begin at 0.
+func (m *metrics) expect(page string) {
+	for _, result := range []string{resultAccepted, resultDuplicate} {
+		m.requests.WithLabelValues(page, "202", result)
+	}
+	m.bytes.WithLabelValues(page)
 }
 
 func (m *metrics) answered(page string, status int, result string, took time.Duration) {

@@ -38,7 +38,7 @@ func isVersion(s string) bool {
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // authenticate returns the page that the request's key stands for.
-func (d *Door) authenticate(r *http.Request) (*Page, *refusal) {
+func (d *Door) authenticate(r *http.Request) (*knownPage, *refusal) {
 	key := ""
 	if scheme, rest, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		key = strings.TrimSpace(rest)
@@ -50,7 +50,7 @@ func (d *Door) authenticate(r *http.Request) (*Page, *refusal) {
 	}
 	// Digests are looked up. The time that takes may say how much of a digest is right, which helps nobody: whoever cannot
 	// invert SHA-256 cannot choose a key for the digest that it gives. A wrong key costs as much as a right one.
-	page, ok := d.keys[sha256.Sum256([]byte(key))]
+	page, ok := (*d.keys.Load())[sha256.Sum256([]byte(key))]
 	if !ok {
 		return nil, &refusal{status: http.StatusUnauthorized, reason: reasonKey, text: "unknown key: use a key of this relay, not the page access token"}
 	}
@@ -58,7 +58,7 @@ func (d *Door) authenticate(r *http.Request) (*Page, *refusal) {
 }
 
 // read makes a job of a request.
-func (d *Door) read(r *http.Request, page *Page, body []byte) (*queue.Job, *refusal) {
+func (d *Door) read(r *http.Request, page *knownPage, body []byte) (*queue.Job, *refusal) {
 	send, err := sendapi.Parse(r.Header.Get("Content-Type"), body)
 	if err != nil {
 		return nil, &refusal{status: http.StatusBadRequest, reason: reasonMessage, text: err.Error()}
