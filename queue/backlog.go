@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -53,4 +54,70 @@ func (q *Queue) Backlog(ctx context.Context, page string) (Backlog, error) {
 		b.Dead += n
 	}
 	return b, nil
+}
+
+// PageLane is a lane of a page, by the page's Facebook id.
+type PageLane struct {
+	Page string
+	Lane Lane
+}
+
+// Waiting counts the jobs that are stored and not settled, by page and lane, in one question to the server. Lanes without
+// any are not there.
+func (q *Queue) Waiting(ctx context.Context) (map[PageLane]uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	info, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(jobSubjects+">"))
+	if err != nil {
+		return nil, fmt.Errorf("queue: waiting: %w", redact(err))
+	}
+	waiting := make(map[PageLane]uint64, len(info.State.Subjects))
+	for subject, n := range info.State.Subjects {
+		page, lane, _ := strings.Cut(strings.TrimPrefix(subject, jobSubjects), ".")
+		waiting[PageLane{page, Lane(lane)}] = n
+	}
+	return waiting, nil
+}
+
+// Totals is what the queue holds, over all pages.
+type Totals struct {
+	Jobs, Dead StreamTotals
+}
+
+// StreamTotals is what one stream holds.
+type StreamTotals struct {
+	ByPage   map[string]uint64 // messages
+	Bytes    uint64            // on disk; among the jobs' are the ids that are remembered
+	MaxBytes int64             // -1: no limit
+	Replicas int
+	Leader   string // the server that has it; empty while none has
+}
+
+// Totals counts the jobs and the dead letters.
+func (q *Queue) Totals(ctx context.Context) (t Totals, err error) {
+	if t.Jobs, err = count(ctx, q.jobs, jobSubjects); err == nil {
+		t.Dead, err = count(ctx, q.dead, deadSubjects)
+	}
+	if err != nil {
+		return Totals{}, fmt.Errorf("queue: totals: %w", redact(err))
+	}
+	return t, nil
+}
+
+func count(ctx context.Context, stream jetstream.Stream, subjects string) (StreamTotals, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subjects+">"))
+	if err != nil {
+		return StreamTotals{}, err
+	}
+	t := StreamTotals{ByPage: map[string]uint64{}, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes, Replicas: info.Config.Replicas}
+	if info.Cluster != nil {
+		t.Leader = info.Cluster.Leader
+	}
+	for subject, n := range info.State.Subjects {
+		page, _, _ := strings.Cut(strings.TrimPrefix(subject, subjects), ".")
+		t.ByPage[page] += n
+	}
+	return t, nil
 }

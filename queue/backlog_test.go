@@ -68,3 +68,46 @@ func TestBacklogWithoutWorkers(t *testing.T) {
 		t.Error("the oldest has no time")
 	}
 }
+
+// What waits is counted by page, over all lanes, beside what the streams take. Ids of delivered messages are no messages.
+func TestTotals(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	pending := func() map[string]uint64 {
+		t.Helper()
+		lanes, err := q.Waiting(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages := map[string]uint64{}
+		for lane, n := range lanes {
+			pages[lane.Page] += n
+		}
+		return pages
+	}
+	totals := func() queue.Totals {
+		t.Helper()
+		all, err := q.Totals(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	equal(t, "pending at first", pending(), map[string]uint64{})
+	keyed := job(acme, queue.Bulk)
+	keyed.Key = "k1"
+	publish(t, q, keyed, job(acme, queue.Urgent), job(acme, queue.Media), job(nordwind, queue.Bulk))
+	equal(t, "pending", pending(), map[string]uint64{acme: 3, nordwind: 1})
+
+	done(t, next(t, source(t, q, acme, queue.Bulk, 1)))
+	if err := next(t, source(t, q, nordwind, queue.Bulk, 1)).Bury(t.Context(), queue.Reason{Class: "message"}); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "pending after two are settled", pending(), map[string]uint64{acme: 2})
+	all := totals()
+	equal(t, "jobs", all.Jobs.ByPage, map[string]uint64{acme: 2})
+	equal(t, "dead letters", all.Dead.ByPage, map[string]uint64{nordwind: 1})
+	if all.Jobs.Bytes == 0 || all.Jobs.MaxBytes <= 0 || all.Jobs.Replicas != 1 || all.Jobs.Leader == "" {
+		t.Errorf("the stream of jobs: %+v", all.Jobs)
+	}
+}

@@ -39,6 +39,17 @@ type PageState struct {
 	revision uint64
 }
 
+// Hold puts the page under a hold, whatever was before.
+func (s *PageState) Hold(h PageState) {
+	h.Held, h.revision = true, s.revision
+	*s = h
+}
+
+// Resume ends the hold, and its consequences: refused credentials are tried again. What it was stays to be seen.
+func (s *PageState) Resume(now time.Time) {
+	*s = PageState{Class: s.Class, Holds: s.Holds, Resumed: now, revision: s.revision}
+}
+
 // Revision numbers the states of all pages in the order in which they were set. It is 0 where none was set yet.
 func (s PageState) Revision() uint64 { return s.revision }
 
