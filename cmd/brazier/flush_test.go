@@ -60,7 +60,7 @@ func traceServe(t *testing.T, sync string) (flushFigures, []string) {
 	trace := filepath.Join(t.TempDir(), "trace")
 	// -D makes strace a grandchild, so that the process is brazier itself.
 	p := startCommand(t, exec.Command("strace", "-D", "-f", "--seccomp-bpf", "-y", "-s", "1000000", "-o", trace,
-		"-e", "trace=write,pwrite64,fsync,fdatasync", "-e", "signal=none",
+		"-e", "trace=write,pwrite64,fsync,fdatasync,openat", "-e", "signal=none",
 		filepath.Join(bin, "brazier"), "serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--data="+t.TempDir(), "--sync="+sync,
 		"--pages="+writePages(t, page), "--graph-url="+fb.URL(), "--log-format=json",
 		"--max-queue=8388608")) // makes its blocks so small that one does not hold it all

@@ -22,7 +22,9 @@ import (
 // starts (jetstream.go, "partial batch write"). So three things are asked for:
 //
 //   - the staged copy is flushed before the first of it goes to the stream's block;
-//   - both messages are flushed in the stream's block before the door begins to write its 202;
+//   - both messages are flushed in the stream's block before the door begins to write its 202, or the block has been
+//     written anew with them: to another file, opened with O_SYNC, renamed, and its directory flushed (filestore.go,
+//     writeAtomicallyWithTemp), which is how the server throws out what was removed;
 //   - a job's claim is flushed before the job is logged as delivered, and so is its removal from the stream. The second
 //     is counted and not demanded: while the server commits a batch it puts off every flush of the stream to the batch's
 //     end (stream.go, coalesceSync), and confirms a removal that falls into those milliseconds before it is flushed.
@@ -37,9 +39,10 @@ type flushTrace struct {
 	unflushed map[string][]*bool // by file: what was written and not flushed yet
 	flushing  map[string]flush   // by thread: begun and not finished
 	writing   map[string]string  // by thread: the beginning of a write's line
+	rewritten map[string][]*bool // by directory: what is in a block that was written anew and renamed there
 
 	jobs     map[string]*tracedJob // by id
-	claimed  map[uint64]*bool      // by sequence: whether its claim is flushed
+	claimed  map[string]*bool      // by id: whether its claim is flushed
 	deleted  map[uint64]*bool      // by sequence: whether its removal is flushed
 	figures  flushFigures
 	problems []string
@@ -70,18 +73,20 @@ func (f flushFigures) String() string {
 }
 
 func newFlushTrace() *flushTrace {
-	return &flushTrace{unflushed: map[string][]*bool{}, flushing: map[string]flush{}, writing: map[string]string{},
-		jobs: map[string]*tracedJob{}, claimed: map[uint64]*bool{}, deleted: map[uint64]*bool{}}
+	return &flushTrace{unflushed: map[string][]*bool{}, flushing: map[string]flush{}, writing: map[string]string{}, rewritten: map[string][]*bool{},
+		jobs: map[string]*tracedJob{}, claimed: map[string]*bool{}, deleted: map[uint64]*bool{}}
 }
 
 var (
-	traceLine    = regexp.MustCompile(`^(\d+) +(?:(\w+)\((\d+)<([^>]*)>|<\.\.\. (\w+) resumed>)(.*)$`)
-	traceResult  = regexp.MustCompile(`\) += (-?\d+)[^"]*$`)
-	acceptedBody = regexp.MustCompile(`^HTTP/1\.1 202 (?s:.*)"id":"([0-9A-V]+)"`)
-	deliveredLog = regexp.MustCompile(`"id":"([0-9A-V]+)".*"event":"delivered"`)
-	storedJob    = regexp.MustCompile(`\r\nBrazier-Id: ([0-9A-V]+)\r\n`)
-	storedClaim  = regexp.MustCompile(`\[(\d+),\d+\]`)
-	storedKey    = regexp.MustCompile(`^brazier\.keys\.\d+\.([0-9A-V]+)$`)
+	traceLine = regexp.MustCompile(`^(\d+) +(?:(\w+)\((\d+)<([^>]*)>|<\.\.\. (\w+) resumed>)(.*)$`)
+	// A block that is written anew: the open with O_SYNC tells its directory and its number.
+	rewrittenBlock = regexp.MustCompile(`^\d+ +openat\([^"]*"([^"]*/BRAZIER_JOBS/msgs)/(\d+)\.new", [A-Z_|]*O_SYNC`)
+	traceResult    = regexp.MustCompile(`\) += (-?\d+)[^"]*$`)
+	acceptedBody   = regexp.MustCompile(`^HTTP/1\.1 202 (?s:.*)"id":"([0-9A-V]+)","status":"([a-z]+)"`)
+	deliveredLog   = regexp.MustCompile(`"id":"([0-9A-V]+)".*"event":"delivered"`)
+	storedJob      = regexp.MustCompile(`\r\nBrazier-Id: ([0-9A-V]+)\r\n`)
+	storedClaim    = regexp.MustCompile(`"j":\[([^\]]*)\]`)
+	storedKey      = regexp.MustCompile(`^brazier\.keys\.\d+\.([0-9A-V]+)$`)
 )
 
 // read takes a whole trace.
@@ -100,6 +105,12 @@ func (ft *flushTrace) read(trace io.Reader) error {
 }
 
 func (ft *flushTrace) line(line string) {
+	if m := rewrittenBlock.FindStringSubmatch(line); m != nil {
+		// The server holds the block from before the open to after the flush of the directory.
+		block := m[1] + "/" + m[2] + ".blk"
+		ft.rewritten[m[1]] = append(ft.rewritten[m[1]], ft.unflushed[block]...)
+		return
+	}
 	m := traceLine.FindStringSubmatch(line)
 	if m == nil {
 		return
@@ -109,7 +120,7 @@ func (ft *flushTrace) line(line string) {
 	unfinished := strings.HasSuffix(rest, "<unfinished ...>")
 	switch {
 	case call == "fsync" || call == "fdatasync":
-		ft.flushing[thread] = flush{file, ft.unflushed[file]}
+		ft.flushing[thread] = flush{file, slices.Concat(ft.unflushed[file], ft.rewritten[file])}
 		if !unfinished {
 			ft.flushed(thread, rest)
 		}
@@ -162,7 +173,7 @@ func blockOf(file string) string {
 // promise judges a write at its beginning: an answer, or lines of log.
 func (ft *flushTrace) promise(file, data string) {
 	if m := acceptedBody.FindStringSubmatch(data); m != nil && strings.HasPrefix(file, "socket:") {
-		ft.answered(m[1])
+		ft.answered(m[1], m[2])
 		return
 	}
 	if blockOf(file) != "" {
@@ -175,15 +186,15 @@ func (ft *flushTrace) promise(file, data string) {
 	}
 }
 
-func (ft *flushTrace) answered(id string) {
+func (ft *flushTrace) answered(id, status string) {
 	ft.figures.accepted++
 	switch job := ft.jobs[id]; {
 	case job == nil || job.stored == nil || job.recorded == nil:
 		ft.figures.lost++
-		ft.problem("202 for %s, which was not written", id)
+		ft.problem("202 %s for %s, which was not written", status, id)
 	case !*job.stored || !*job.recorded:
 		ft.figures.early++
-		ft.problem("202 for %s before its flush", id)
+		ft.problem("202 %s for %s before its flush", status, id)
 	}
 }
 
@@ -193,7 +204,7 @@ func (ft *flushTrace) delivered(id string) {
 	if job := ft.jobs[id]; job != nil {
 		sequence = job.sequence
 	}
-	if claim := ft.claimed[sequence]; claim == nil || !*claim {
+	if claim := ft.claimed[id]; claim == nil || !*claim {
 		ft.figures.unclaimed++
 		ft.problem("%s delivered before its claim was flushed", id)
 	}
@@ -227,8 +238,9 @@ func (ft *flushTrace) written(thread, rest string) {
 		switch kind {
 		case claimsBlock:
 			for _, claim := range storedClaim.FindAllStringSubmatch(rec.body, -1) {
-				sequence, _ := strconv.ParseUint(claim[1], 10, 64) // cannot fail: digits
-				ft.claimed[sequence] = flushed
+				for id := range strings.SplitSeq(claim[1], ",") {
+					ft.claimed[strings.Trim(id, `"`)] = flushed
+				}
 			}
 		default:
 			ft.stored(kind, rec, flushed)
@@ -375,7 +387,7 @@ func testRecordedTraces(t *testing.T) {
 		{"job written while the flush runs", slices.Concat(recorded[:14], changed(16, ") = 0", " <unfinished ...>")[15:16],
 			changed(15, "30230", "30231")[14:15], []string{"30230 <... fsync resumed>) = 0"}, recorded[16:]),
 			with(func(f *flushFigures) { f.early = 1 })},
-		{"job only staged", without(15), with(func(f *flushFigures) { f.lost, f.settledEarly, f.unclaimed = 1, 1, 1 })},
+		{"job only staged", without(15), with(func(f *flushFigures) { f.lost, f.settledEarly = 1, 1 })},
 		{"id not stored", without(14), with(func(f *flushFigures) { f.lost = 1 })},
 		{"staged copy not flushed", without(2), with(func(f *flushFigures) { f.unstaged = 2 })},
 		{"not staged", without(1), with(func(f *flushFigures) { f.unstaged = 2 })},
