@@ -37,6 +37,13 @@ func (Credentials) String() string { return masked }
 // MarshalText returns a constant, so that JSON and YAML encoders show no secret.
 func (Credentials) MarshalText() ([]byte, error) { return []byte(masked), nil }
 
+// Fingerprint tells these credentials from others and gives nothing of them away:
+// 16 hexadecimal digits of a SHA-256. It may be stored and logged.
+func (c Credentials) Fingerprint() string {
+	sum := sha256.Sum256([]byte(c.Token + "\x00" + c.AppSecret))
+	return hex.EncodeToString(sum[:8])
+}
+
 // proof returns the timed appsecret_proof: lower-case hex of HMAC-SHA256 with the
 // app secret as key over the token, a vertical bar and the time in whole seconds
 // since 1970. Facebook takes it for five minutes from that time, so a proof that

@@ -7,97 +7,261 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/brazier-relay/brazier/queue"
 )
 
 // dispatch begins the jobs of lanes that share a pace, the first lane before the others, until ctx ends. What it has
 // fetched and not begun by then it puts back before it returns. Jobs it began are counted in handling.
-func (p *page) dispatch(ctx context.Context, ph phases, handling *sync.WaitGroup, pace *rate.Limiter, lanes ...queue.Lane) {
-	g := &group{page: p, pace: pace, lanes: lanes, feeds: make([]chan *queue.Delivery, len(lanes))}
+func (p *page) dispatch(ctx context.Context, ph phases, mode gate, handling *sync.WaitGroup, pace *queue.Pace, free places, lanes ...queue.Lane) {
+	full := p.Rate
+	if lanes[0] == queue.Media {
+		full = p.MediaRate
+	}
+	d := &dispatcher{page: p, mode: mode, pace: pace, full: full, free: free, handling: handling, ph: ph,
+		feeds: make([]chan *queue.Delivery, len(lanes)), hand: make([][]*queue.Delivery, len(lanes)),
+		leases: make(chan queue.Slots, 1), turn: stopped(), patience: stopped()}
 	var fetching sync.WaitGroup
 	for i, lane := range lanes {
-		g.feeds[i] = make(chan *queue.Delivery)
-		fetching.Go(func() { p.feed(ctx, ph, lane, g.feeds[i]) })
+		d.feeds[i] = make(chan *queue.Delivery)
+		fetching.Go(func() { p.feed(ctx, ph, lane, d.buffer(), d.feeds[i]) })
 	}
-	for {
-		job := g.pick(ctx)
-		if job == nil {
-			break
+	d.run(ctx)
+	for _, lane := range d.hand {
+		for _, job := range lane {
+			p.putBack(ph, job)
 		}
-		begin := func() {
-			defer func() { <-p.places }()
-			p.handle(ph, job)
-		}
-		if p.probing() {
-			begin()
-		} else {
-			handling.Go(begin)
-		}
-	}
-	if g.next != nil {
-		p.putBack(ph, g.next)
 	}
 	fetching.Wait()
 }
 
-// group is lanes that share a pace. It belongs to the goroutine that dispatches them.
-type group struct {
-	page  *page
-	pace  *rate.Limiter
-	lanes []queue.Lane // the first goes before the others
-	feeds []chan *queue.Delivery
-	next  *queue.Delivery // fetched, and waiting for its turn
+// dispatcher brings together jobs, places in flight and slots: a job begins when there is one of each. It belongs to one
+// goroutine.
+type dispatcher struct {
+	page     *page
+	mode     gate
+	pace     *queue.Pace
+	full     float64 // calls a second when nothing slows the page
+	free     places
+	handling *sync.WaitGroup
+	ph       phases
+
+	feeds  []chan *queue.Delivery // by lane
+	hand   [][]*queue.Delivery    // by lane: fetched, and waiting for their turn
+	place  bool                   // one is taken for the next job
+	slots  []queue.Slots          // ours, the next ones first
+	asked  bool                   // for more slots
+	leases chan queue.Slots       // what came of it
+
+	turn     *time.Timer // runs when there is a job, a place and a slot
+	patience *time.Timer // runs while jobs wait for a place
+	waiting  bool        // patience runs
 }
 
-// pick returns the next job once it has a place in flight and its turn, or nil when ctx has ended. A job of the first
-// lane that comes while one of another lane waits for its turn takes that turn.
-func (g *group) pick(ctx context.Context) *queue.Delivery {
-	if g.next == nil {
-		if g.next = g.first(ctx); g.next == nil {
-			return nil
-		}
-	}
-	select {
-	case g.page.places <- struct{}{}:
-	case <-ctx.Done():
-		return nil
-	}
-	if g.pace.Wait(ctx) != nil || ctx.Err() != nil {
-		<-g.page.places
-		return nil
-	}
-	if g.next.Lane != g.lanes[0] {
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+func (d *dispatcher) run(ctx context.Context) {
+	defer d.turn.Stop()
+	defer d.patience.Stop()
+	reserving, stop := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer stop()
+	for ctx.Err() == nil || d.finishing() {
+		d.ask(reserving, &asking)
+		d.setTimers()
 		select {
-		case urgent := <-g.feeds[0]:
-			return urgent
-		default:
+		case job := <-d.next(ctx, 0):
+			d.hand[0] = append(d.hand[0], job)
+		case job := <-d.next(ctx, 1):
+			d.hand[1] = append(d.hand[1], job)
+		case d.wanted() <- struct{}{}:
+			d.place = true
+		case slots := <-d.leases:
+			d.asked = false
+			if slots.N > 0 {
+				d.slots = append(d.slots, slots)
+			}
+		case <-d.turn.C:
+			d.begin()
+		case <-d.patience.C:
+			d.waiting = false
+			d.giveUp()
+		case <-done(ctx):
 		}
 	}
-	job := g.next
-	g.next = nil
-	return job
+	if d.place {
+		<-d.free
+	}
 }
 
-// first waits for a job of any lane, and takes it from the first lane if that has one.
-func (g *group) first(ctx context.Context) *queue.Delivery {
-	select {
-	case job := <-g.feeds[0]:
-		return job
-	default:
-	}
-	var second chan *queue.Delivery // nil, and so never ready, where there is one lane
-	if len(g.feeds) > 1 {
-		second = g.feeds[1]
-	}
-	select {
-	case job := <-g.feeds[0]:
-		return job
-	case job := <-second:
-		return job
-	case <-ctx.Done():
+// done is nil, and so never ready, once ctx has ended: what is left to do then is not to be hurried.
+func done(ctx context.Context) <-chan struct{} {
+	if ctx.Err() != nil {
 		return nil
+	}
+	return ctx.Done()
+}
+
+// finishing reports whether there are jobs for the slots that are held, when the worker stops and the page does not:
+// slots that nobody uses are lost to all.
+func (d *dispatcher) finishing() bool {
+	d.drop()
+	return d.held() > 0 && d.inHand() > 0 && time.Until(d.slots[0].First) < time.Second && d.page.may(d.mode)
+}
+
+// next is the feed of a lane, or nil when that has enough in hand. Without a place one is enough: others may have one.
+func (d *dispatcher) next(ctx context.Context, lane int) chan *queue.Delivery {
+	if lane >= len(d.feeds) || ctx.Err() != nil {
+		return nil
+	}
+	limit := d.handful()
+	if !d.place {
+		limit = 1
+	}
+	if len(d.hand[lane]) >= limit {
+		return nil
+	}
+	return d.feeds[lane]
+}
+
+// wanted is where to get a place, or nil when none is wanted.
+func (d *dispatcher) wanted() chan<- struct{} {
+	if d.place || d.inHand() == 0 {
+		return nil
+	}
+	return d.free
+}
+
+func (d *dispatcher) inHand() (n int) {
+	for _, lane := range d.hand {
+		n += len(lane)
+	}
+	return n
+}
+
+func (d *dispatcher) held() (n int) {
+	for _, s := range d.slots {
+		n += s.N
+	}
+	return n
+}
+
+// handful is how many jobs of a lane wait in hand for slots, an eighth of a second's worth: as many as one reservation
+// may be for.
+func (d *dispatcher) handful() int {
+	if d.mode == probing {
+		return 1
+	}
+	return int(min(max(d.full/8, 1), 64))
+}
+
+// buffer is how many jobs of a lane are fetched at a time, a twentieth of a second's worth.
+func (d *dispatcher) buffer() int {
+	if d.mode == probing {
+		return 1
+	}
+	return int(min(max(d.full/20, 1), 256))
+}
+
+// drop lets go of the slots that are over.
+func (d *dispatcher) drop() {
+	for len(d.slots) > 0 {
+		s := &d.slots[0]
+		for s.N > 0 && time.Since(s.First) > tolerance {
+			s.First, s.N = s.First.Add(s.Every), s.N-1
+		}
+		if s.N > 0 {
+			return
+		}
+		d.slots = d.slots[1:]
+	}
+}
+
+// soon is how long before the last slot more are asked for.
+const soon = 25 * time.Millisecond
+
+// ask reserves slots, for jobs in hand alone, when those there are do not last.
+func (d *dispatcher) ask(ctx context.Context, asking *sync.WaitGroup) {
+	d.drop()
+	held := d.held()
+	want := min(d.inHand(), cap(d.free)-len(d.free)+1) - held
+	if d.asked || !d.place || want <= 0 || ctx.Err() != nil {
+		return
+	}
+	if held > 0 {
+		last := d.slots[len(d.slots)-1]
+		if time.Until(last.First.Add(time.Duration(last.N-1)*last.Every)) > soon {
+			return
+		}
+	}
+	d.asked = true
+	rate, _ := d.page.inForce(d.full)
+	asking.Go(func() {
+		slots, err := d.pace.Reserve(ctx, rate*target, want)
+		if err != nil && ctx.Err() == nil {
+			d.page.log.Error("no slots to be had", zap.String("event", "pace_error"), zap.Error(err))
+		}
+		d.leases <- slots // has room for the one answer that is asked for
+	})
+}
+
+func (d *dispatcher) setTimers() {
+	switch {
+	case d.inHand() == 0 || len(d.slots) == 0:
+		d.turn.Stop()
+	case d.place:
+		d.turn.Reset(time.Until(d.slots[0].First))
+	default: // until the slot is over
+		d.turn.Reset(time.Until(d.slots[0].First) + tolerance + time.Millisecond)
+	}
+	if waits := !d.place && d.inHand() > 1; waits != d.waiting {
+		if d.waiting = waits; waits {
+			d.patience.Reset(d.page.patience)
+		} else {
+			d.patience.Stop()
+		}
+	}
+}
+
+// begin hands out the next job, at the next slot if it is still good.
+func (d *dispatcher) begin() {
+	d.drop()
+	if !d.place || len(d.slots) == 0 || time.Until(d.slots[0].First) > 0 {
+		return
+	}
+	s := &d.slots[0]
+	s.First, s.N = s.First.Add(s.Every), s.N-1
+	for i, lane := range d.hand {
+		if len(lane) == 0 {
+			continue
+		}
+		job := lane[0]
+		d.hand[i], d.place = lane[1:], false
+		a := attempt{probe: d.mode == probing, begun: d.page.w.cfg.Queue.Now()}
+		d.handling.Go(func() {
+			defer func() { <-d.free }()
+			d.page.handle(d.ph, job, a)
+		})
+		return
+	}
+}
+
+// giveUp puts back what waits in hand, but for the next one, where another worker can have it.
+func (d *dispatcher) giveUp() {
+	keep := true
+	for i, lane := range d.hand {
+		for len(lane) > 0 && !(keep && len(lane) == 1) {
+			last := lane[len(lane)-1]
+			lane = lane[:len(lane)-1]
+			d.page.putBack(d.ph, last)
+		}
+		keep = keep && len(lane) == 0
+		d.hand[i] = lane
 	}
 }
 
@@ -106,9 +270,13 @@ func (g *group) first(ctx context.Context) *queue.Delivery {
 const stuck = queue.Lease / 3
 
 // feed fetches the jobs of one lane into out until ctx ends.
-func (p *page) feed(ctx context.Context, ph phases, lane queue.Lane, out chan<- *queue.Delivery) {
+func (p *page) feed(ctx context.Context, ph phases, lane queue.Lane, buffer int, out chan<- *queue.Delivery) {
+	select {
+	case <-p.lanes[lane].awake:
+	case <-ctx.Done():
+	}
 	for ctx.Err() == nil {
-		source := p.w.cfg.Queue.Source(p.ID, lane, p.buffer())
+		source := p.w.cfg.Queue.Source(p.ID, lane, buffer)
 		stopWith := context.AfterFunc(ctx, source.Stop)
 		p.pour(ctx, ph, source, lane, out)
 		stopWith()
@@ -133,6 +301,7 @@ func (p *page) pour(ctx context.Context, ph phases, source *queue.Source, lane q
 			left = append(left, job)
 			continue
 		}
+		p.w.cfg.Queue.Yield(ctx)
 		patience.Reset(p.patience)
 		select {
 		case out <- job:
@@ -146,10 +315,4 @@ func (p *page) pour(ctx context.Context, ph phases, source *queue.Source, lane q
 	for _, job := range left {
 		p.putBack(ph, job)
 	}
-}
-
-// buffer is how many jobs of a lane may wait in this process: a twentieth of a second's worth. They are out of other
-// workers' reach, and in doubt if this process is killed.
-func (p *page) buffer() int {
-	return int(min(max(p.Rate/20, 1), 256))
 }

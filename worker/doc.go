@@ -4,12 +4,27 @@
 // The road of a job through a page:
 //
 //	source urgent ─┐
-//	               ├─ dispatch ── pace ──┐
+//	               ├─ dispatch ── slot ──┐
 //	source bulk   ─┘                     ├─ handle ── settle
-//	source media  ─── dispatch ── pace ──┘
+//	source media  ─── dispatch ── slot ──┘
 //
-// Every page has its own sources, pace and places in flight, so that one page's trouble stays its own: a page that is
-// held stops fetching, and one whose calls hang fills only its own places.
+// Every page has its own sources, slots and places in flight, so that one page's trouble stays its own: a page that is
+// held stops fetching, and one whose calls hang fills only its own places. Text and media have their own places too, since
+// a call with a video may take a minute.
+//
+// # Pace
+//
+// A page's rate is one limit over all workers. A dispatcher that has jobs in its hand reserves slots for them, moments at
+// which a call may begin, from [queue.Pace], which all workers share. It begins a job at each of its slots, and lets a slot
+// pass that it missed: a call that comes late would share its second with the calls after it.
+//
+// # Holds
+//
+// What keeps a page from being sent for is shared as well, in [queue.PageState]. The worker that meets a throttle, a dead
+// token or a restriction stops at once, then writes it down, which stops the others (see hold.go). When its time is over
+// one worker tries one message at a time until Facebook takes one; then the page goes on, slowly at first.
+//
+// # Ends
 //
 // Two contexts run through it. The one given to [Worker.Run] ends the fetching. What is in flight then goes on under a
 // second one, which is cut only when the drain budget is used up; what was fetched and not begun goes back to the queue

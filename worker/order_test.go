@@ -59,16 +59,16 @@ func TestProbe(t *testing.T) {
 			<-flow
 		}
 		return delivered
-	}, worker.Config{Pages: []worker.Page{{ID: acme, Rate: 1000}}})
+	}, worker.Config{SlowStart: time.Second, Pages: []worker.Page{{ID: acme, Rate: 1000}}})
 	count := func() int {
 		mu.Lock()
 		defer mu.Unlock()
 		return calls
 	}
 
-	f.await("resumed", 1)
+	f.await("probing", 1)
 	before := count()
-	eventually(t, "a probe is under way", func() bool { return count() > before || f.inHand() == 1 })
+	eventually(t, "a probe is under way", func() bool { return count() > before || f.w.InFlight() == 1 })
 	watch := time.NewTimer(300 * time.Millisecond)
 	for waiting := true; waiting; {
 		select {
@@ -76,12 +76,12 @@ func TestProbe(t *testing.T) {
 			waiting = false
 		case <-time.After(5 * time.Millisecond):
 		}
-		if n := f.inHand(); n > 1 {
+		if n := f.w.InFlight(); n > 1 {
 			t.Fatalf("%d jobs are under way during the probe", n)
 		}
 	}
 	close(probe)
-	eventually(t, "jobs go together again", func() bool { return f.inHand() > 5 })
+	eventually(t, "jobs go together again", func() bool { return f.w.InFlight() > 5 })
 	close(flow)
 	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == jobs })
 	f.isEmpty(acme)

@@ -7,140 +7,248 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/brazier-relay/brazier/queue"
 )
 
-// page is one page's share of a worker: its sources, its pace, its places in flight, and its hold.
+// page is one page's share of a worker: its sources, its slots, its places in flight, and whether it may be sent for.
 type page struct {
 	Page
 	w   *Worker
 	log *zap.Logger
 
-	text, media *rate.Limiter
-	places      chan struct{} // one element per job in flight
+	text, media places
+	probe       places        // of the one message that is tried after a hold
 	patience    time.Duration // stuck, less in tests
 
 	inFlight, delivered, dead atomic.Int64
+	usage                     usage
+	credentials               atomic.Pointer[func() (string, error)] // as they are read now
+
+	lanes map[queue.Lane]*lane
+
+	end     context.CancelFunc // ends run
+	ended   context.Context
+	writing sync.Mutex // one change of the shared state at a time
 
 	mu       sync.Mutex
-	until    time.Time          // held until then; zero when not
-	heldFor  string             // class of the hold
-	failures int                // holds in a row, since the last message that was sent
-	stop     context.CancelFunc // ends the fetching, while there is any
+	state    queue.PageState    // the latest that is known
+	halted   int                // holds that are not written down yet
+	mode     gate               // of the fetching, while there is any
+	stop     context.CancelFunc // ends the fetching
+	awaiting chan struct{}      // closed when the gate may be another
+	said     string             // the trouble of this process's own that was logged last
 }
 
-func newPage(w *Worker, cfg Page) *page {
-	return &page{
-		Page: cfg,
-		w:    w,
-		log:  w.cfg.Log.With(zap.String("page", cfg.Name)),
-		// A burst of one spaces the calls evenly: no second, wherever it begins, holds more than the rate.
-		text:   rate.NewLimiter(rate.Limit(cfg.Rate), 1),
-		media:  rate.NewLimiter(rate.Limit(cfg.MediaRate), 1),
-		places: make(chan struct{}, cfg.MaxInFlight),
+// lane says whether a lane is fetched from: see [Worker.wakeLanes].
+type lane struct {
+	once  sync.Once
+	awake chan struct{} // closed once there was something in it
+}
 
-		patience: stuck,
+func (p *page) wake(name queue.Lane) {
+	if l := p.lanes[name]; l != nil { // else somebody published by hand
+		l.once.Do(func() { close(l.awake) })
 	}
 }
 
-// run fetches and delivers, hold after hold, until ctx ends, and returns when nothing of the page is in flight.
+// places bounds what is in flight: one element each.
+type places chan struct{}
+
+func newPage(w *Worker, cfg Page) *page {
+	p := &page{
+		Page:  cfg,
+		w:     w,
+		log:   w.cfg.Log.With(zap.String("page", cfg.Name)),
+		text:  make(places, cfg.MaxInFlight),
+		media: make(places, cfg.MaxInFlight),
+		probe: make(places, 1),
+		lanes: map[queue.Lane]*lane{},
+
+		patience: stuck,
+		awaiting: make(chan struct{}),
+	}
+	for _, name := range queue.Lanes() {
+		p.lanes[name] = &lane{awake: make(chan struct{})}
+	}
+	p.credentials.Store(&cfg.Credentials)
+	p.ended, p.end = context.WithCancel(context.Background())
+	return p
+}
+
+// same reports whether the page can go on under these settings.
+func (p *page) same(cfg Page) bool {
+	return p.Name == cfg.Name && p.App == cfg.App && p.Rate == cfg.Rate && p.MediaRate == cfg.MediaRate && p.MaxInFlight == cfg.MaxInFlight
+}
+
+// run fetches and delivers, hold after hold, until ctx or the page ends, and returns when nothing of the page is in
+// flight.
 func (p *page) run(ctx context.Context, ph phases) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.ended, cancel)()
+	text, media := p.w.cfg.Queue.Pace(p.ID, "text"), p.w.cfg.Queue.Pace(p.ID, "media")
+	// Without this the first message would pay for it; if it cannot be done now, it will.
+	_ = text.Prepare(ctx)
+	_ = media.Prepare(ctx)
 	var handling sync.WaitGroup
 	defer handling.Wait()
 	for {
-		fetching, stop := p.open(ctx)
+		fetching, mode := p.open(ctx)
 		if fetching == nil {
 			return
 		}
-		var lanes sync.WaitGroup
-		lanes.Go(func() { p.dispatch(fetching, ph, &handling, p.text, queue.Urgent, queue.Bulk) })
-		lanes.Go(func() { p.dispatch(fetching, ph, &handling, p.media, queue.Media) })
-		lanes.Wait()
-		stop()
+		textPlaces, mediaPlaces := p.text, p.media
+		var running sync.WaitGroup
+		if mode == probing {
+			textPlaces, mediaPlaces = p.probe, p.probe
+			running.Go(func() { p.keepProbing(fetching) })
+		}
+		running.Go(func() { p.dispatch(fetching, ph, mode, &handling, text, textPlaces, queue.Urgent, queue.Bulk) })
+		running.Go(func() { p.dispatch(fetching, ph, mode, &handling, media, mediaPlaces, queue.Media) })
+		running.Wait()
+		p.close()
 	}
 }
 
-// open waits until the page is not held, and returns a context that ends with ctx or with the next hold. It returns nil
-// when ctx has ended.
-func (p *page) open(ctx context.Context) (context.Context, context.CancelFunc) {
+// gate says whether a page may be fetched for.
+type gate string
+
+const (
+	closed  gate = "closed"
+	due     gate = "due"     // its hold is over: a worker is to try one message
+	probing gate = "probing" // this worker is that one
+	open    gate = "open"
+)
+
+// recheck is how often a page that waits for other credentials looks for them.
+const recheck = 2 * time.Second
+
+// gate returns the page's gate, why it is closed, and when to look again: 0 if only a change can open it. p.mu is held.
+func (p *page) gate() (g gate, why string, wake time.Duration) {
+	if p.halted > 0 {
+		return closed, "", 0
+	}
+	return p.gateOf(p.state)
+}
+
+func (p *page) gateOf(s queue.PageState) (g gate, why string, wake time.Duration) {
+	now := p.w.cfg.Queue.Now()
+	name, err := (*p.credentials.Load())()
+	switch {
+	case err != nil: // this process's own trouble
+		return closed, err.Error(), recheck
+	case !s.Held && s.DeadToken != "" && s.DeadToken == name:
+		// The page was resumed by a worker that has another token already.
+		return closed, "Facebook refused the token that this process has; others have a new one", recheck
+	case !s.Held:
+		return open, "", 0
+	case s.Class == classAuth && s.DeadToken != "" && s.DeadToken == name:
+		return closed, "", recheck
+	case s.Class == classAuth && s.DeadToken != "": // and the token is another
+	case s.Until.IsZero():
+		return closed, "", 0
+	case s.Until.After(now):
+		return closed, "", s.Until.Sub(now)
+	}
+	switch {
+	case s.Prober == p.w.name && s.ProbeUntil.After(now):
+		return probing, "", 0
+	case s.Prober != p.w.name && s.ProbeUntil.After(now):
+		return closed, "", s.ProbeUntil.Sub(now)
+	}
+	return due, "", 0
+}
+
+// open waits until the page may be fetched for, and returns a context that ends with ctx or when that changes. It
+// returns nil when ctx has ended.
+func (p *page) open(ctx context.Context) (context.Context, gate) {
 	for ctx.Err() == nil {
-		if fetching, stop := p.tryOpen(ctx); fetching != nil {
-			return fetching, stop
-		}
 		p.mu.Lock()
-		wait := time.NewTimer(time.Until(p.until))
+		g, why, wake := p.gate()
+		p.say(why)
+		if g == open || g == probing {
+			fetching, stop := context.WithCancel(ctx)
+			p.mode, p.stop = g, stop
+			p.mu.Unlock()
+			return fetching, g
+		}
+		changed := p.awaiting
 		p.mu.Unlock()
+		switch {
+		case g == due && p.claimProbe(ctx):
+			continue
+		case g == due:
+			wake = time.Second
+		case wake == 0:
+			wake = time.Hour
+		}
+		timer := time.NewTimer(wake)
 		select {
-		case <-wait.C:
+		case <-changed:
+		case <-timer.C:
 		case <-ctx.Done():
-			wait.Stop()
 		}
+		timer.Stop()
 	}
-	return nil, nil
+	return nil, closed
 }
 
-func (p *page) tryOpen(ctx context.Context) (context.Context, context.CancelFunc) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Now().Before(p.until) {
-		return nil, nil
+// say logs what stops the page in this process alone, once. p.mu is held.
+func (p *page) say(why string) {
+	switch {
+	case why == p.said:
+	case why != "":
+		p.log.Error("page held in this process", zap.String("event", "held"), zap.String("class", classAuth), zap.Int("code", 0),
+			zap.Int("subcode", 0), zap.String("reason", why), zap.String("until", untilToken))
+	default:
+		p.log.Info("page goes on in this process", zap.String("event", "resumed"), zap.String("class", classAuth))
 	}
-	if !p.until.IsZero() {
-		p.until = time.Time{}
-		p.log.Info("page resumed, one message at a time until one is sent", zap.String("event", "resumed"), zap.String("class", p.heldFor))
-	}
-	fetching, stop := context.WithCancel(ctx)
-	p.stop = stop
-	return fetching, stop
+	p.said = why
 }
 
-// hold stops the page. Of several verdicts that arrive together, the first decides and is logged; a later one may only
-// lengthen the hold, when Facebook named a time. It returns how long the hold lasts from now.
-func (p *page) hold(v Verdict) time.Duration {
+// close ends the fetching, if there is any.
+func (p *page) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	if !p.until.IsZero() {
-		if end := now.Add(v.HoldFor); end.After(p.until) {
-			p.until = end
-		}
-		return p.until.Sub(now)
-	}
-	p.failures++
-	length := v.HoldFor
-	if length == 0 {
-		length = v.Delays.Steady(p.failures)
-	}
-	p.until, p.heldFor = now.Add(length), string(v.Class)
 	if p.stop != nil {
 		p.stop()
-	}
-	p.log.Error("page held", zap.String("event", "held"), zap.String("class", string(v.Class)), zap.Int("code", v.Code),
-		zap.Int("subcode", v.Subcode), zap.String("reason", v.Text), zap.Time("until", p.until))
-	return length
-}
-
-// wasSent tells the page that Facebook took a message: whatever held it is over. Word of a message that was under way
-// when the hold began says nothing of it.
-func (p *page) wasSent() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.until.IsZero() {
-		p.failures = 0
+		p.stop, p.mode = nil, closed
 	}
 }
 
-// probing reports whether the page comes out of a hold and nothing was sent since. It then goes one message at a time.
-func (p *page) probing() bool {
+// see takes in what is known of the page by now.
+func (p *page) see(s queue.PageState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.failures > 0
+	if s.Revision() > p.state.Revision() {
+		p.state = s
+		p.recheck()
+	}
+}
+
+// recheck stops fetching that is not allowed any more, and wakes what waits for the gate. p.mu is held.
+func (p *page) recheck() {
+	if p.stop != nil {
+		if g, _, _ := p.gate(); g != p.mode {
+			p.stop()
+		}
+	}
+	close(p.awaiting)
+	p.awaiting = make(chan struct{})
+}
+
+// may reports whether the page may be fetched for as at first.
+func (p *page) may(mode gate) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g, _, _ := p.gate()
+	return g == mode
 }
 
 func (p *page) isHeld() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.until.IsZero()
+	g, _, _ := p.gate()
+	return g == closed || g == due
 }

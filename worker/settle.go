@@ -23,9 +23,9 @@ const settleTimeout = time.Minute
 const maxLost = 5
 
 // handle brings one job to its end: judged by the handler, settled by the verdict.
-func (p *page) handle(ph phases, job *queue.Delivery) {
-	p.inFlight.Add(1)
-	defer p.inFlight.Add(-1)
+func (p *page) handle(ph phases, job *queue.Delivery, a attempt) {
+	p.count(1)
+	defer p.count(-1)
 	v, err := p.verdict(ph, job)
 	if err != nil {
 		p.unsettled(job, "not begun", err)
@@ -33,7 +33,13 @@ func (p *page) handle(ph phases, job *queue.Delivery) {
 	}
 	ctx, cancel := context.WithTimeout(ph.settle, settleTimeout)
 	defer cancel()
-	p.settle(ctx, job, v)
+	p.usage.note(v.Usage)
+	p.settle(ctx, job, a, v)
+}
+
+func (p *page) count(n int64) {
+	p.inFlight.Add(n)
+	p.w.inFlight.Add(n)
 }
 
 // verdict asks the handler, unless the job is not to be sent any more. After an error the job was not begun.
@@ -66,18 +72,19 @@ func (p *page) judge(ctx context.Context, job *queue.Delivery) (v Verdict) {
 	return p.w.cfg.Handler.Handle(ctx, job)
 }
 
-func (p *page) settle(ctx context.Context, job *queue.Delivery, v Verdict) {
+func (p *page) settle(ctx context.Context, job *queue.Delivery, a attempt, v Verdict) {
 	attempt := job.Attempts + 1
 	if v.Outcome == Retry && v.MaxAttempts > 0 && attempt >= v.MaxAttempts {
 		v.Outcome = Dead
 	}
+	p.w.metrics.note(p.Name, v)
 	var err error
 	switch v.Outcome {
 	case Delivered:
 		if err = job.Done(ctx); err == nil {
 			p.delivered.Add(1)
-			p.wasSent()
 			p.logDelivered(job, attempt, v)
+			p.wasSent(ctx, a)
 		}
 	case Dead:
 		reason := queue.Reason{Class: string(v.Class), Code: v.Code, Subcode: v.Subcode, TraceID: v.TraceID, Attempts: attempt, Text: v.Text}
@@ -89,8 +96,8 @@ func (p *page) settle(ctx context.Context, job *queue.Delivery, v Verdict) {
 			p.logDead(job, reason)
 		}
 	case Hold:
-		delay := p.hold(v)
-		err = job.Retry(ctx, job.Attempts, string(v.Class), beforeExpiry(job, delay))
+		p.hold(ctx, a, v)
+		err = job.Retry(ctx, job.Attempts, string(v.Class), beforeExpiry(job, backIn))
 	case Retry:
 		delay := beforeExpiry(job, v.Delays.Next(attempt))
 		if err = job.Retry(ctx, attempt, string(v.Class), delay); err == nil {

@@ -42,10 +42,16 @@ type Verdict struct {
 	TraceID, Text string
 	// MessageID is Facebook's name of the delivered message, where there is one.
 	MessageID string
+	// Usage is what Facebook's headers said of the limits, whatever the outcome.
+	Usage sendapi.Usage
+	// Credentials names those that were refused, as [Page.Credentials] does (Hold of class auth). Empty: they could not be
+	// read, so it is this process alone that cannot send.
+	Credentials string
 	// Took is how long the call to Facebook took, zero if there was none.
 	Took time.Duration
 
-	// Delays are between attempts (Retry) or between probes of the page (Hold).
+	// Delays are between attempts (Retry) or between probes of the page (Hold). A hold without any lasts until the page has
+	// other credentials, or a person resumes it.
 	Delays Delays
 	// MaxAttempts bounds Retry. Zero means no bound but the job's time of expiry.
 	MaxAttempts int

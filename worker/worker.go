@@ -1,10 +1,13 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,10 +19,18 @@ import (
 type Page struct {
 	ID   string // Facebook page id
 	Name string // how logs name it; default ID
-	// Rate and MediaRate are calls a second, each worker for itself. Default [DefaultRate] and [DefaultMediaRate].
+	// App names the Facebook app whose tokens the page uses: pages of one app are throttled together. Pages that name none
+	// count as of one app.
+	App string
+	// Rate and MediaRate are calls a second, all workers together. Default [DefaultRate] and [DefaultMediaRate].
 	Rate, MediaRate float64
-	// MaxInFlight bounds the calls under way at one time, in this process. Default [DefaultMaxInFlight].
+	// MaxInFlight bounds the calls under way at one time, in this process: those with text, and as many with media. Default
+	// [DefaultMaxInFlight].
 	MaxInFlight int
+	// Credentials names the credentials that the handler would use now, without giving them away. By that it is known when
+	// those that Facebook refused have been replaced. After an error nothing is sent for the page. It must be quick and safe
+	// for concurrent use. Default: they never change.
+	Credentials func() (string, error)
 }
 
 const (
@@ -32,11 +43,40 @@ const (
 	DefaultMaxInFlight = 64
 )
 
+func (p *Page) setDefaults() error {
+	if p.Name == "" {
+		p.Name = p.ID
+	}
+	if p.Rate == 0 {
+		p.Rate = DefaultRate
+	}
+	if p.MediaRate == 0 {
+		p.MediaRate = DefaultMediaRate
+	}
+	if p.MaxInFlight == 0 {
+		p.MaxInFlight = DefaultMaxInFlight
+	}
+	if p.Credentials == nil {
+		p.Credentials = func() (string, error) { return "", nil }
+	}
+	switch {
+	case p.ID == "":
+		return errors.New("worker: a page has no id")
+	case p.Rate < 0, p.MediaRate < 0:
+		return fmt.Errorf("worker: page %s: Rate and MediaRate must be above 0", p.Name)
+	case p.MaxInFlight < 0:
+		return fmt.Errorf("worker: page %s: MaxInFlight must be above 0", p.Name)
+	}
+	return nil
+}
+
 // Config is what a worker needs. Queue and Handler are required.
 type Config struct {
 	Queue   *queue.Queue
 	Handler Handler
 	Pages   []Page
+	// SlowStart is how long a page that comes out of a hold takes to reach its full rate. Default [DefaultSlowStart].
+	SlowStart time.Duration
 	// Drain is how long jobs in flight may go on after the context of Run has ended. Default [DefaultDrain].
 	Drain time.Duration
 	// StatsEvery is the time between stats lines. Default 10s.
@@ -44,16 +84,31 @@ type Config struct {
 	Log        *zap.Logger // default: nothing is logged
 }
 
-// DefaultDrain leaves the door and the server their share of a process's shutdown budget.
-const DefaultDrain = 15 * time.Second
+const (
+	// DefaultDrain leaves the door and the server their share of a process's shutdown budget.
+	DefaultDrain = 15 * time.Second
+	// DefaultSlowStart is our choice; Facebook documents none.
+	DefaultSlowStart = time.Minute
+)
 
 // settleGrace is what settling may take after the drain budget has cut off the calls.
 const settleGrace = 3 * time.Second
 
 // Worker delivers for a set of pages.
 type Worker struct {
-	cfg   Config
-	pages []*page
+	cfg  Config
+	name string // among the workers, in the states of pages
+
+	inFlight atomic.Int64
+	metrics  *metrics
+
+	mu      sync.Mutex
+	pages   map[string]*page
+	states  map[string]queue.PageState // the latest that is known of any page
+	start   func(*page)                // set while Run takes pages
+	waiting map[queue.PageLane]uint64  // what waited at the last look
+
+	changed chan struct{} // has one element when the pages are others
 }
 
 // New checks the configuration. Nothing runs before [Worker.Run].
@@ -67,37 +122,65 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Drain == 0 {
 		cfg.Drain = DefaultDrain
 	}
+	if cfg.SlowStart == 0 {
+		cfg.SlowStart = DefaultSlowStart
+	}
 	if cfg.StatsEvery == 0 {
 		cfg.StatsEvery = 10 * time.Second
 	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	w := &Worker{cfg: cfg}
-	for _, p := range cfg.Pages {
-		if p.Name == "" {
-			p.Name = p.ID
+	w := &Worker{cfg: cfg, name: queue.NewID(), pages: map[string]*page{}, states: map[string]queue.PageState{}, changed: make(chan struct{}, 1), metrics: newMetrics()}
+	return w, w.SetPages(cfg.Pages)
+}
+
+// SetPages makes these the pages to deliver for, at any time. A page that is gone, or has other settings, ends as on
+// shutdown; jobs of a page that is gone wait in the queue. After an error nothing has changed.
+func (w *Worker) SetPages(pages []Page) error {
+	next := make(map[string]Page, len(pages))
+	for _, p := range pages {
+		if err := p.setDefaults(); err != nil {
+			return err
 		}
-		if p.Rate == 0 {
-			p.Rate = DefaultRate
-		}
-		if p.MediaRate == 0 {
-			p.MediaRate = DefaultMediaRate
-		}
-		if p.MaxInFlight == 0 {
-			p.MaxInFlight = DefaultMaxInFlight
-		}
-		switch {
-		case p.ID == "":
-			return nil, errors.New("worker: a page has no id")
-		case p.Rate < 0, p.MediaRate < 0:
-			return nil, fmt.Errorf("worker: page %s: Rate and MediaRate must be above 0", p.Name)
-		case p.MaxInFlight < 0:
-			return nil, fmt.Errorf("worker: page %s: MaxInFlight must be above 0", p.Name)
-		}
-		w.pages = append(w.pages, newPage(w, p))
+		next[p.ID] = p
 	}
-	return w, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, p := range w.pages {
+		if cfg, ok := next[id]; ok && p.same(cfg) {
+			p.credentials.Store(&cfg.Credentials)
+			delete(next, id)
+			continue
+		}
+		delete(w.pages, id)
+		p.end()
+	}
+	for id, cfg := range next {
+		p := newPage(w, cfg)
+		p.state = w.states[id]
+		w.pages[id] = p
+		if w.start != nil {
+			w.start(p)
+		}
+	}
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// all returns the pages as they are now.
+func (w *Worker) all() []*page {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pages := make([]*page, 0, len(w.pages))
+	for _, p := range w.pages {
+		pages = append(pages, p)
+	}
+	slices.SortFunc(pages, func(a, b *page) int { return cmp.Compare(a.Name, b.Name) })
+	return pages
 }
 
 // Run delivers until ctx ends, then drains, and returns when nothing is in flight any more. It is called once. It
@@ -112,16 +195,26 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	defer cutSettle()
 
 	var running sync.WaitGroup
-	for _, p := range w.pages {
-		running.Go(func() { p.run(ctx, phases{work: work, settle: settle}) })
-		running.Go(func() { p.report(ctx) })
-	}
+	known := make(chan struct{}) // closed once the states of the pages are
+	running.Go(func() { w.watch(ctx, known) })
+	running.Go(func() { w.report(ctx) })
+	running.Go(func() { w.wakeLanes(ctx) })
+	running.Go(func() {
+		select {
+		case <-known:
+			w.begin(ctx, phases{work: work, settle: settle}, &running)
+		case <-ctx.Done():
+		}
+	})
 	select {
 	case <-ctx.Done():
 	case <-w.cfg.Queue.Closed():
 		err = errors.New("worker: the queue is closed")
 		stop()
 	}
+	w.mu.Lock()
+	w.start = nil
+	w.mu.Unlock()
 	done := make(chan struct{})
 	go func() { running.Wait(); close(done) }()
 	budget := time.NewTimer(w.cfg.Drain)
@@ -138,14 +231,80 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// InFlight returns how many jobs are in a handler's hands.
-func (w *Worker) InFlight() int {
-	n := 0
-	for _, p := range w.pages {
-		n += int(p.inFlight.Load())
+// begin starts the pages that there are, and lets SetPages start others.
+func (w *Worker) begin(ctx context.Context, ph phases, running *sync.WaitGroup) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ctx.Err() != nil {
+		return
 	}
-	return n
+	w.start = func(p *page) { running.Go(func() { p.run(ctx, ph) }) }
+	for _, p := range w.pages {
+		w.start(p)
+	}
 }
+
+// watch keeps the states of the pages until ctx ends.
+func (w *Worker) watch(ctx context.Context, known chan struct{}) {
+	err := w.cfg.Queue.WatchPages(ctx, func(id string, s queue.PageState) {
+		w.mu.Lock()
+		w.states[id] = s
+		p := w.pages[id]
+		w.mu.Unlock()
+		if p != nil {
+			p.see(s)
+		}
+	}, known)
+	if err != nil && ctx.Err() == nil {
+		w.cfg.Log.Error("holds of pages are not seen any more", zap.String("event", "hold_error"), zap.Error(err))
+	}
+}
+
+// wakeEvery is how long the first message of a lane may lie before this worker looks at the lane.
+const wakeEvery = 200 * time.Millisecond
+
+// wakeLanes lets a lane be fetched from as soon as there is anything in it, and from then on. Most lanes of most pages
+// never have anything, and a consumer with an open request for each of them would cost the server more than the jobs do:
+// it asks all consumers of the stream about each job that is settled (nats-server 2.15.2).
+func (w *Worker) wakeLanes(ctx context.Context) {
+	every := time.NewTicker(wakeEvery)
+	defer every.Stop()
+	for {
+		waiting, err := w.cfg.Queue.Waiting(ctx)
+		if err == nil { // else it is asked again, and others tell of it
+			w.wake(waiting)
+		}
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *Worker) wake(waiting map[queue.PageLane]uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = waiting
+	for lane := range waiting {
+		if p := w.pages[lane.Page]; p != nil {
+			p.wake(lane.Lane)
+		}
+	}
+}
+
+// ofApp returns the pages that are throttled together with p, p among them.
+func (w *Worker) ofApp(p *page) (pages []*page) {
+	for _, other := range w.all() {
+		if other.App == p.App {
+			pages = append(pages, other)
+		}
+	}
+	return pages
+}
+
+// InFlight returns how many jobs are in a handler's hands.
+func (w *Worker) InFlight() int { return int(w.inFlight.Load()) }
 
 // phases are the contexts that outlive the fetching.
 type phases struct {

@@ -42,7 +42,7 @@ type fixture struct {
 	logs *observer.ObservedLogs
 	log  *zap.Logger
 
-	inHand func() int // jobs in the handler's hands, of the worker that was started last
+	w *worker.Worker // the one that was started last
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -61,7 +61,7 @@ func (f *fixture) start(h handler, cfg worker.Config) (stop func()) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.inHand = w.InFlight
+	f.w = w
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
@@ -243,13 +243,13 @@ func TestHold(t *testing.T) {
 			return throttle
 		}
 		return delivered
-	}, worker.Config{Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000}, {ID: nordwind, Name: "nordwind", Rate: 1000}}})
+	}, worker.Config{SlowStart: time.Second, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000}, {ID: nordwind, Name: "nordwind", Rate: 1000}}})
 
 	has(t, f.await("held", 1), "page class code reason until", map[string]any{"page": "acme", "class": "throttle", "code": 613})
 	eventually(t, "the other page is done", func() bool { return len(f.events("delivered")) == 20 })
 	f.await("held", 2) // its probe failed
 	healed.Store(true)
-	f.await("resumed", 2)
+	f.await("resumed", 1)
 	eventually(t, "the page is done too", func() bool { return len(f.events("delivered")) == 40 })
 	f.isEmpty(acme)
 }

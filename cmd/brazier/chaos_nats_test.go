@@ -122,7 +122,7 @@ func leader(t *testing.T, servers []*natsServer) (leads *natsServer) {
 
 // idle reports whether no consumer has anything left, each asked where it is led.
 func idle(servers []*natsServer) bool {
-	asked := map[string]bool{}
+	asked := map[string]bool{} // by consumer: whether its leader was
 	for _, s := range servers {
 		stream, ok := s.jobs()
 		if !ok {
@@ -130,6 +130,7 @@ func idle(servers []*natsServer) bool {
 		}
 		for _, consumer := range stream.Consumers {
 			if led := consumer.Cluster.Leader; led != "" && led != s.name {
+				asked[consumer.Name] = asked[consumer.Name]
 				continue
 			}
 			if consumer.NumPending+consumer.NumAckPending > 0 {
@@ -138,8 +139,12 @@ func idle(servers []*natsServer) bool {
 			asked[consumer.Name] = true
 		}
 	}
-	// Each page has one for each lane.
-	return len(asked) > 0 && len(asked)%len(queue.Lanes()) == 0
+	for _, itself := range asked {
+		if !itself {
+			return false
+		}
+	}
+	return len(asked) > 0
 }
 
 // deadLetters reads the ids of all dead letters.

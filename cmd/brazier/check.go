@@ -69,6 +69,9 @@ func (c checkCommand) inspect(known variables) (pages []pageConfig, wrong []stri
 	if c.StoreWait <= 0 || c.StoreWait > 80*time.Second {
 		wrong = append(wrong, fmt.Sprintf("--store-wait: %v is not between 0 and 80s: Braze gives a request 90s", c.StoreWait))
 	}
+	if c.SlowStart < 0 || c.ProbeEvery <= 0 {
+		wrong = append(wrong, fmt.Sprintf("--slow-start, --probe-every: %v and %v are no times to wait", c.SlowStart, c.ProbeEvery))
+	}
 	if c.MaxBody <= 0 {
 		wrong = append(wrong, fmt.Sprintf("--max-body: %d is no size: give it in bytes, above 0", c.MaxBody))
 	}
@@ -139,6 +142,8 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 	row("graph-version", c.GraphVersion)
 	row("graph-insecure", c.GraphInsecure)
 	row("send-timeout", c.SendTimeout)
+	row("slow-start", c.SlowStart)
+	row("probe-every", c.ProbeEvery)
 	row("nats-url", maskedList(c.NatsURL)+"  (ingress and worker)")
 	row("nats-creds", cmp.Or(c.NatsCreds, "none"))
 	row("nats-ca", cmp.Or(c.NatsCA, "none"))
@@ -153,13 +158,16 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 	for _, p := range pages {
 		fmt.Fprintf(t, "\npage %s\n", cmp.Or(p.Name, "without a name"))
 		row("  id", p.ID)
+		if p.App != "" {
+			row("  app", p.App)
+		}
 		row("  token", p.Secrets.describe())
 		if p.Secrets.AppSecretFile != "" {
 			row("  app secret", "from "+p.Secrets.AppSecretFile)
 		}
 		row("  keys", fmt.Sprintf("%d", len(p.Keys)))
-		row("  rate", fmt.Sprintf("%v calls/s, each worker for itself", p.Rate))
-		row("  media rate", fmt.Sprintf("%v calls/s, each worker for itself", p.MediaRate))
+		row("  rate", fmt.Sprintf("%v calls/s, all workers together", p.Rate))
+		row("  media rate", fmt.Sprintf("%v calls/s, all workers together", p.MediaRate))
 		row("  max in flight", p.MaxInFlight)
 		row("  in doubt", p.InDoubt)
 		row("  metadata", p.Metadata)

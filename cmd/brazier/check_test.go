@@ -81,16 +81,16 @@ func TestCheckPrintsSettings(t *testing.T) {
 	want := map[string]string{
 		"version": version(), "listen": "0.0.0.0:8443", "tls-cert": "none", "tls-key": "none", "allow-from": "203.0.113.0/24,2001:db8::1/128", "trusted-proxy": "none",
 		"max-body": "262144", "max-waiting": "8192", "max-waiting-bytes": "67108864", "pprof": "false", "store-wait": "20s", "ops-listen": "127.0.0.1:8081",
-		"graph-url": "https://graph.facebook.com", "graph-version": "v99.0", "graph-insecure": "true", "send-timeout": "1m30s",
+		"graph-url": "https://graph.facebook.com", "graph-version": "v99.0", "graph-insecure": "true", "send-timeout": "1m30s", "slow-start": "1m0s", "probe-every": "30m0s",
 		"nats-url":   "nats://xxxxx@nats-1:4222,nats://xxxxx@nats-2:4222,nats://nats-3  (ingress and worker)",
 		"nats-creds": dir + "/acme.secret", "nats-ca": "none", "replicas": "0",
 		"data": "/var/lib/brazier  (serve)", "sync": "interval  (serve)", "max-queue": "10737418240", "key-window": "2h0m0s",
 		"log-level": "debug", "log-format": "auto", "pages": pages,
 		"acme id": "1029384756", "acme token": "from " + dir + "/acme.token", "acme app secret": "from " + dir + "/acme.secret",
-		"acme keys": "2", "acme rate": "12.5 calls/s, each worker for itself", "acme media rate": "10 calls/s, each worker for itself", "acme metadata": "false",
+		"acme keys": "2", "acme rate": "12.5 calls/s, all workers together", "acme media rate": "10 calls/s, all workers together", "acme metadata": "false",
 		"acme max in flight": "64", "acme in doubt": "resend", "acme expire": "24h0m0s",
 		"5647382910 id": "5647382910", "5647382910 token": "set, masked", "5647382910 keys": "1",
-		"5647382910 rate": "40 calls/s, each worker for itself", "5647382910 media rate": "10 calls/s, each worker for itself", "5647382910 metadata": "false",
+		"5647382910 rate": "40 calls/s, all workers together", "5647382910 media rate": "10 calls/s, all workers together", "5647382910 metadata": "false",
 		"5647382910 max in flight": "64", "5647382910 in doubt": "park", "5647382910 expire": "1h0m0s",
 	}
 	if diff := cmp.Diff(want, settings(out)); diff != "" {

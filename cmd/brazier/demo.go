@@ -49,7 +49,7 @@ func (c demoCommand) Run(ctx context.Context, std stdio) error {
 	log := logFlags{Level: "debug", Format: "json"}.logger(logFile)
 	log = log.WithOptions(zap.WrapCore(func(file zapcore.Core) zapcore.Core { return zapcore.NewTee(file, d.tally.core()) }))
 	h := newHouse(log, d.pages, queue.Config{MaxBytes: 1 << 30})
-	graph := graphFlags{GraphVersion: vars["graph_version"], SendTimeout: 30 * time.Second}
+	graph := graphFlags{GraphVersion: vars["graph_version"], SendTimeout: 30 * time.Second, SlowStart: 5 * time.Second}
 	err = runParts(ctx, log, []part{
 		d.facebook(&graph),
 		h.server(embeddedFlags{Data: filepath.Join(dir, "queue"), Sync: "always"}),

@@ -23,7 +23,7 @@ import (
 
 // pageConfig is one page of the page file, as read.
 type pageConfig struct {
-	ID, Name        string
+	ID, Name, App   string
 	Secrets         secrets
 	Keys            [][sha256.Size]byte
 	Rate, MediaRate float64
@@ -133,7 +133,8 @@ func (r *pageReader) page(n ast.Node) pageConfig {
 		MaxInFlight: worker.DefaultMaxInFlight, InDoubt: deliver.Resend, Expire: ingress.DefaultExpire}
 	at := r.fields(n, "a page", "- id:", map[string]func(ast.Node){
 		"id":              func(n ast.Node) { p.ID = r.pageID(n) },
-		"name":            func(n ast.Node) { p.Name = r.name(n) },
+		"name":            func(n ast.Node) { p.Name = r.name(n, "name") },
+		"app":             func(n ast.Node) { p.App = r.name(n, "app") },
 		"token":           func(n ast.Node) { p.Secrets.Token, p.Secrets.Variable = r.secret(n, "token") },
 		"token_file":      func(n ast.Node) { p.Secrets.TokenFile = r.secretFile(n, "token_file") },
 		"app_secret_file": func(n ast.Node) { p.Secrets.AppSecretFile = r.secretFile(n, "app_secret_file") },

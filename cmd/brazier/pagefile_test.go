@@ -103,7 +103,7 @@ func TestPageFileFaults(t *testing.T) {
 		head  = "pages:\n  - id: \"1\"\n    keys: [KEY1]\n" // token and the rest follow, from line 4
 		token = "    token: " + marker + "-token\n"
 		page  = head + token // the rest follows from line 5
-		known = "known are app_secret_file, expire, id, in_doubt, keys, max_in_flight, media_rate, metadata, name, rate, token, token_file"
+		known = "known are app, app_secret_file, expire, id, in_doubt, keys, max_in_flight, media_rate, metadata, name, rate, token, token_file"
 		look  = ": check quotes, colons and indentation here and in the line before"
 		long  = marker + "-and-so-on-as-long-as-a-token"
 
@@ -278,7 +278,7 @@ func TestPageFileThatCannotBeRead(t *testing.T) {
 func TestWatchedSecrets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := secrets{TokenFile: filepath.Join(pageDir(t), "acme.token")}
-		read := s.watched()
+		read := (&watched{secrets: s}).credentials
 		expect := func(token string) {
 			t.Helper()
 			if cred, err := read(); err != nil || cred.Token != token {

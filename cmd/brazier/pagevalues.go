@@ -59,10 +59,10 @@ func (r *pageReader) pageID(n ast.Node) string {
 }
 
 // name is used in logs and on command lines.
-func (r *pageReader) name(n ast.Node) string {
-	name, ok := r.text(n, "name")
+func (r *pageReader) name(n ast.Node, field string) string {
+	name, ok := r.text(n, field)
 	if ok && (len(name) > 64 || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || strings.ContainsRune("/\"'", c) })) {
-		r.problem(line(n), "name %s does not fit logs and commands: at most 64 characters, no spaces, quotes or slashes", shown(name))
+		r.problem(line(n), "%s %s does not fit logs and commands: at most 64 characters, no spaces, quotes or slashes", field, shown(name))
 		return ""
 	}
 	return name

@@ -60,6 +60,7 @@ func (c serveCommand) Run(ctx context.Context, std stdio) error {
 		h.queue(),
 		h.worker(&c.graphFlags),
 		h.door(c.doorFlags),
+		h.pageFile(c.Pages, readPages),
 	)
 }
 
@@ -70,7 +71,7 @@ func (c ingressCommand) Run(ctx context.Context, std stdio) error {
 	}
 	h := newHouse(c.logger(std.err), pages, c.queueConfig("ingress", c.streamFlags))
 	h.known = std.known
-	return h.live(ctx, "ingress", h.ops(c.opsFlags), h.queue(), h.door(c.doorFlags))
+	return h.live(ctx, "ingress", h.ops(c.opsFlags), h.queue(), h.door(c.doorFlags), h.pageFile(c.Pages, readPagesOfDoor))
 }
 
 func (c workerCommand) Run(ctx context.Context, std stdio) error {
@@ -80,7 +81,7 @@ func (c workerCommand) Run(ctx context.Context, std stdio) error {
 	}
 	h := newHouse(c.logger(std.err), pages, c.queueConfig("worker", c.streamFlags))
 	h.known = std.known
-	return h.live(ctx, "worker", h.ops(c.opsFlags), h.queue(), h.worker(&c.graphFlags))
+	return h.live(ctx, "worker", h.ops(c.opsFlags), h.queue(), h.worker(&c.graphFlags), h.pageFile(c.Pages, readPages))
 }
 
 func (f natsFlags) queueConfig(role string, s streamFlags) queue.Config {
@@ -100,8 +101,9 @@ type house struct {
 	metrics     *prometheus.Registry // parts register their collectors in it when they open
 
 	jobs     *queue.Queue
-	doorAt   string     // address the door listens on
-	inFlight func() int // messages in the worker's hands
+	doorAt   string                     // address the door listens on
+	inFlight func() int                 // messages in the worker's hands
+	onPages  []func([]pageConfig) error // who is told of other pages
 
 	serving atomic.Pointer[queue.Queue] // set while everything is open
 }
@@ -141,7 +143,7 @@ func (h *house) server(f embeddedFlags) part {
 			if err != nil {
 				return fmt.Errorf("--data: %w", err)
 			}
-			h.queueConfig.InProcess, h.queueConfig.HasRoom = srv, srv.HasRoom
+			h.queueConfig.InProcess, h.queueConfig.Embedded, h.queueConfig.HasRoom = srv, true, srv.HasRoom
 			return nil
 		},
 		close: func() error { return srv.Close() },
@@ -168,11 +170,8 @@ func (h *house) door(f doorFlags) part {
 		name: "door",
 		open: func(context.Context) (err error) {
 			log := component(h.log, "ingress")
-			cfg := ingress.Config{Queue: h.jobs, Listen: f.Listen, MaxBody: f.MaxBody, Wait: f.StoreWait,
+			cfg := ingress.Config{Queue: h.jobs, Pages: doorPages(h.pages), Listen: f.Listen, MaxBody: f.MaxBody, Wait: f.StoreWait,
 				MaxWaiting: f.MaxWaiting, MaxWaitingBytes: f.MaxWaitingBytes, AllowFrom: f.AllowFrom, TrustedProxies: f.TrustedProxy, Log: log}
-			for _, p := range h.pages {
-				cfg.Pages = append(cfg.Pages, ingress.Page{ID: p.ID, Name: p.Name, Keys: p.Keys, Expire: p.Expire})
-			}
 			if cfg.TLS, err = f.tlsConfig(log); err != nil {
 				return usageError{err}
 			}
@@ -183,11 +182,20 @@ func (h *house) door(f doorFlags) part {
 				return errors.Join(fmt.Errorf("metrics of the door: %w", err), door.Close())
 			}
 			h.doorAt = door.Addr().String()
+			h.onPages = append(h.onPages, func(pages []pageConfig) error { return door.SetPages(doorPages(pages)) })
 			return nil
 		},
 		run:   func(ctx context.Context) error { return door.Run(ctx) },
 		close: func() error { return door.Close() },
 	}
+}
+
+// doorPages are the pages as the door knows them.
+func doorPages(pages []pageConfig) (taken []ingress.Page) {
+	for _, p := range pages {
+		taken = append(taken, ingress.Page{ID: p.ID, Name: p.Name, Keys: p.Keys, Expire: p.Expire})
+	}
+	return taken
 }
 
 // worker delivers messages. f is read when the part opens.
@@ -205,23 +213,44 @@ func (h *house) worker(f *graphFlags) part {
 			if err != nil {
 				return usageError{inFlags(err)}
 			}
-			sends := deliver.Config{Client: client, Log: log}
-			cfg := worker.Config{Queue: h.jobs, Log: log}
-			for _, p := range h.pages {
-				sends.Pages = append(sends.Pages, deliver.Page{ID: p.ID, Name: p.Name, Credentials: p.Secrets.watched(), InDoubt: p.InDoubt, Metadata: p.Metadata})
-				cfg.Pages = append(cfg.Pages, worker.Page{ID: p.ID, Name: p.Name, Rate: p.Rate, MediaRate: p.MediaRate, MaxInFlight: p.MaxInFlight})
-			}
-			if cfg.Handler, err = deliver.New(sends); err != nil {
+			sends := deliver.Config{Client: client, ProbeEvery: f.ProbeEvery, Log: log}
+			cfg := worker.Config{Queue: h.jobs, SlowStart: max(f.SlowStart, time.Millisecond), Log: log}
+			sends.Pages, cfg.Pages = workerPages(h.pages)
+			handler, err := deliver.New(sends)
+			if err != nil {
 				return err
 			}
-			if w, err = worker.New(cfg); err == nil {
-				h.inFlight = w.InFlight
+			cfg.Handler = handler
+			if w, err = worker.New(cfg); err != nil {
+				return err
 			}
-			return err
+			if err := h.metrics.Register(w); err != nil {
+				return fmt.Errorf("metrics of the worker: %w", err)
+			}
+			h.inFlight = w.InFlight
+			h.onPages = append(h.onPages, func(pages []pageConfig) error {
+				sent, worked := workerPages(pages)
+				if err := handler.SetPages(sent); err != nil {
+					return err
+				}
+				return w.SetPages(worked)
+			})
+			return nil
 		},
 		run:   func(ctx context.Context) error { return w.Run(ctx) },
 		close: func() error { client.Close(); return nil },
 	}
+}
+
+// workerPages are the pages as the worker and its handler know them.
+func workerPages(pages []pageConfig) (sends []deliver.Page, works []worker.Page) {
+	for _, p := range pages {
+		cred := &watched{secrets: p.Secrets}
+		sends = append(sends, deliver.Page{ID: p.ID, Name: p.Name, Credentials: cred.credentials, InDoubt: p.InDoubt, Metadata: p.Metadata})
+		works = append(works, worker.Page{ID: p.ID, Name: p.Name, App: p.App, Rate: p.Rate, MediaRate: p.MediaRate, MaxInFlight: p.MaxInFlight,
+			Credentials: cred.fingerprint})
+	}
+	return sends, works
 }
 
 // version is the module's, as the Go tool stamped it into the binary.

@@ -64,20 +64,32 @@ func checkSecret(value string) error {
 // recheck is how old credentials from files may be.
 const recheck = 2 * time.Second
 
-// watched returns the credentials, read again from their files every few seconds, so that a new token is used without a
-// restart. It is safe for concurrent use.
-func (s secrets) watched() func() (sendapi.Credentials, error) {
-	var mu sync.Mutex
-	var cred sendapi.Credentials
-	var err error
-	var at time.Time
-	return func() (sendapi.Credentials, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if time.Since(at) > recheck {
-			cred, err = s.read()
-			at = time.Now()
-		}
-		return cred, err
+// watched are credentials that are read again from their files every few seconds, so that a new token is used without a
+// restart. They are safe for concurrent use.
+type watched struct {
+	secrets secrets
+
+	mu   sync.Mutex
+	cred sendapi.Credentials
+	err  error
+	at   time.Time
+}
+
+func (w *watched) credentials() (sendapi.Credentials, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Since(w.at) > recheck {
+		w.cred, w.err = w.secrets.read()
+		w.at = time.Now()
 	}
+	return w.cred, w.err
+}
+
+// fingerprint names them.
+func (w *watched) fingerprint() (string, error) {
+	cred, err := w.credentials()
+	if err != nil {
+		return "", err
+	}
+	return cred.Fingerprint(), nil
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,7 +34,7 @@ type Page struct {
 	ID   string // Facebook page id
 	Name string // how logs name it; default ID
 	// Credentials is asked before each call, so that a new token is used without a restart. It must be quick and safe
-	// for concurrent use. After an error the page is held as with a dead token.
+	// for concurrent use. After an error this process does not send for the page.
 	Credentials func() (sendapi.Credentials, error)
 	InDoubt     InDoubt // default Resend
 	// Metadata sends the job's id along as the message's metadata, where it has none of its own. Facebook does not show it
@@ -45,14 +46,21 @@ type Page struct {
 type Config struct {
 	Client *sendapi.Client
 	Pages  []Page
-	Log    *zap.Logger // default: nothing is logged
+	// ProbeEvery is the time between probes of a page that may not send, by Facebook's word on permissions, policy or
+	// restriction. Default [DefaultProbeEvery].
+	ProbeEvery time.Duration
+	Log        *zap.Logger // default: nothing is logged
 }
+
+// DefaultProbeEvery is our choice: a person has to act first, and calls in vain do a restricted page no good.
+const DefaultProbeEvery = 30 * time.Minute
 
 // Handler delivers send jobs. It is safe for concurrent use.
 type Handler struct {
-	client *sendapi.Client
-	pages  map[string]Page
-	log    *zap.Logger
+	client     *sendapi.Client
+	probeEvery time.Duration
+	pages      atomic.Pointer[map[string]Page]
+	log        *zap.Logger
 }
 
 // New checks the configuration.
@@ -63,8 +71,17 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	h := &Handler{client: cfg.Client, pages: make(map[string]Page, len(cfg.Pages)), log: cfg.Log}
-	for _, p := range cfg.Pages {
+	if cfg.ProbeEvery == 0 {
+		cfg.ProbeEvery = DefaultProbeEvery
+	}
+	h := &Handler{client: cfg.Client, probeEvery: cfg.ProbeEvery, log: cfg.Log}
+	return h, h.SetPages(cfg.Pages)
+}
+
+// SetPages makes these the pages to send for, at any time. After an error nothing has changed.
+func (h *Handler) SetPages(pages []Page) error {
+	next := make(map[string]Page, len(pages))
+	for _, p := range pages {
 		if p.Name == "" {
 			p.Name = p.ID
 		}
@@ -73,20 +90,21 @@ func New(cfg Config) (*Handler, error) {
 		}
 		switch {
 		case p.Credentials == nil:
-			return nil, fmt.Errorf("deliver: page %s: Credentials is missing", p.Name)
+			return fmt.Errorf("deliver: page %s: Credentials is missing", p.Name)
 		case p.InDoubt != Resend && p.InDoubt != Park:
-			return nil, fmt.Errorf("deliver: page %s: InDoubt is %q, not resend or park", p.Name, p.InDoubt)
+			return fmt.Errorf("deliver: page %s: InDoubt is %q, not resend or park", p.Name, p.InDoubt)
 		}
-		h.pages[p.ID] = p
+		next[p.ID] = p
 	}
-	return h, nil
+	h.pages.Store(&next)
+	return nil
 }
 
 // Handle sends one message, unless it is in doubt and its page wants such messages parked.
 func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdict {
-	page, ok := h.pages[job.Page]
-	if !ok {
-		return verdict(&sendapi.Error{Class: sendapi.ClassPage}, "the page is not in the page file")
+	page, ok := (*h.pages.Load())[job.Page]
+	if !ok { // it was removed a moment ago
+		return worker.Verdict{Outcome: worker.Release}
 	}
 	if job.InDoubt {
 		h.inDoubt(page, job, job.Doubt)
@@ -96,7 +114,7 @@ func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdic
 	}
 	cred, err := page.Credentials()
 	if err != nil {
-		return verdict(&sendapi.Error{Class: sendapi.ClassAuth}, err.Error())
+		return h.verdict(&sendapi.Error{Class: sendapi.ClassAuth}, err.Error())
 	}
 	body := job.Body
 	if page.Metadata {
@@ -106,10 +124,13 @@ func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdic
 	receipt, err := h.client.Send(ctx, cred, body)
 	took := time.Since(began)
 	if err == nil {
-		return worker.Verdict{Outcome: worker.Delivered, MessageID: receipt.MessageID, Took: took}
+		return worker.Verdict{Outcome: worker.Delivered, MessageID: receipt.MessageID, Usage: receipt.Usage, Took: took}
 	}
 	v := h.failed(ctx, page, job, err)
 	v.Took = took
+	if v.Class == sendapi.ClassAuth {
+		v.Credentials = cred.Fingerprint()
+	}
 	return v
 }
 
@@ -118,7 +139,7 @@ func (h *Handler) failed(ctx context.Context, page Page, job *queue.Delivery, er
 	if !errors.As(err, &fb) { // Send promises one; whatever this is, the message may have gone out
 		fb = &sendapi.Error{Class: sendapi.ClassInDoubt}
 	}
-	v := verdict(fb, err.Error())
+	v := h.verdict(fb, err.Error())
 	switch {
 	case fb.Class == sendapi.ClassInDoubt:
 		h.inDoubt(page, job, err.Error())

@@ -1,6 +1,7 @@
 package deliver_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,12 @@ type fixture struct {
 
 func newFixture(t *testing.T, inDoubt deliver.InDoubt, credentials func() (sendapi.Credentials, error)) fixture {
 	t.Helper()
+	return newFixtureWith(t, deliver.Config{}, inDoubt, credentials)
+}
+
+// newFixtureWith fills in what cfg lacks.
+func newFixtureWith(t *testing.T, cfg deliver.Config, inDoubt deliver.InDoubt, credentials func() (sendapi.Credentials, error)) fixture {
+	t.Helper()
 	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page, Token: token}}})
 	if err != nil {
 		t.Fatal(err)
@@ -50,8 +57,9 @@ func newFixture(t *testing.T, inDoubt deliver.InDoubt, credentials func() (senda
 		credentials = func() (sendapi.Credentials, error) { return sendapi.Credentials{Token: token}, nil }
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
-	h, err := deliver.New(deliver.Config{Client: client, Log: zap.New(core),
-		Pages: []deliver.Page{{ID: page, Name: "acme", Credentials: credentials, InDoubt: inDoubt}}})
+	cfg.Client, cfg.Log = client, zap.New(core)
+	cfg.Pages = []deliver.Page{{ID: page, Name: "acme", Credentials: credentials, InDoubt: inDoubt}}
+	h, err := deliver.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +123,8 @@ func TestAnswers(t *testing.T) {
 				t.Error("delivered without a message id")
 			case v.Outcome == worker.Retry && (v.Delays.First == 0 || v.Delays.Max < v.Delays.First || v.MaxAttempts == 0):
 				t.Errorf("a retry without a plan: %+v", v)
-			case v.Outcome == worker.Hold && (v.Delays.First == 0 || v.Delays.Max < v.Delays.First):
+			case v.Outcome == worker.Hold && v.Class != sendapi.ClassAuth && (v.Delays.First == 0 || v.Delays.Max < v.Delays.First),
+				v.Class == sendapi.ClassAuth && (v.Delays.Max != 0 || v.Credentials == ""):
 				t.Errorf("a hold without a plan: %+v", v)
 			case v.Took == 0:
 				t.Error("the call took no time")
@@ -199,11 +208,12 @@ func TestStopped(t *testing.T) {
 	}
 }
 
+// A page that was removed a moment ago: its jobs wait.
 func TestUnknownPage(t *testing.T) {
 	f := newFixture(t, deliver.Resend, nil)
 	j := job("2000000000000001")
 	j.Page = "42"
-	if v := f.handler.Handle(t.Context(), j); v.Outcome != worker.Hold || v.Class != sendapi.ClassPage {
+	if v := f.handler.Handle(t.Context(), j); v.Outcome != worker.Release {
 		t.Errorf("got %+v", v)
 	}
 }
@@ -258,5 +268,63 @@ func TestNewToken(t *testing.T) {
 	}
 	if written := fmt.Sprintf("%+v %+v", v, f.logs.All()); strings.Contains(written, renewed) {
 		t.Errorf("the new token was written: %s", written)
+	}
+}
+
+// Pages are changed while messages are sent. A page with a fault changes nothing.
+func TestSetPages(t *testing.T) {
+	f := newFixture(t, deliver.Resend, nil)
+	const psid = "2000000000000001"
+	outcome := func() worker.Outcome { return f.handler.Handle(t.Context(), job(psid)).Outcome }
+	good := func() (sendapi.Credentials, error) { return sendapi.Credentials{Token: token}, nil }
+	if err := f.handler.SetPages([]deliver.Page{{ID: "42", Credentials: good}, {ID: page}}); err == nil || !strings.Contains(err.Error(), "Credentials") {
+		t.Errorf("a page without credentials: error %v", err)
+	}
+	if got := outcome(); got != worker.Delivered {
+		t.Errorf("after an error the outcome is %s", got)
+	}
+	if err := f.handler.SetPages([]deliver.Page{{ID: "42", Credentials: good}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := outcome(); got != worker.Release {
+		t.Errorf("of a page that is gone the outcome is %s", got)
+	}
+	if err := f.handler.SetPages([]deliver.Page{{ID: page, Credentials: good}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := outcome(); got != worker.Delivered {
+		t.Errorf("of a page that is back the outcome is %s", got)
+	}
+}
+
+// A page that may not send is tried as often as the configuration says, and never sooner for having been tried often.
+func TestProbeEvery(t *testing.T) {
+	for _, every := range []time.Duration{0, 7 * time.Minute} {
+		f := newFixtureWith(t, deliver.Config{ProbeEvery: every}, deliver.Resend, nil)
+		f.fb.Script(sandbox.Fault{Status: 400, Code: 368})
+		v := f.handler.Handle(t.Context(), job("2000000000000001"))
+		want := cmp.Or(every, deliver.DefaultProbeEvery)
+		if first, later := v.Delays.Steady(1), v.Delays.Steady(9); first != want || later != want {
+			t.Errorf("with ProbeEvery %v the first probe comes after %v, the ninth after %v", every, first, later)
+		}
+	}
+}
+
+// What Facebook's headers say of the limits comes with every verdict, good or bad.
+func TestUsage(t *testing.T) {
+	header := map[string][]string{
+		"X-Business-Use-Case-Usage": {`{"1029384756":[{"type":"pages","call_count":81,"total_cputime":3,"total_time":12}]}`},
+		"X-App-Usage":               {`{"call_count":28,"total_time":25,"total_cputime":25}`},
+	}
+	for name, fault := range map[string]sandbox.Fault{
+		"delivered": {Status: 200, Accept: true, Header: header},
+		"refused":   {Status: 400, Code: 551, Subcode: 1545041, Header: header},
+		"throttled": {Status: 400, Code: 613, Header: header},
+	} {
+		f := newFixture(t, deliver.Resend, nil)
+		f.fb.Script(fault)
+		if v := f.handler.Handle(t.Context(), job("2000000000000001")); v.Usage.Page != 81 || v.Usage.App != 28 {
+			t.Errorf("%s: %s with usage %+v", name, v.Outcome, v.Usage)
+		}
 	}
 }

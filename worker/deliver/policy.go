@@ -25,9 +25,10 @@ var policies = map[sendapi.Class]policy{
 	// Each further call lengthens a throttle, so these stop the page. Usually Facebook says for how long.
 	sendapi.ClassThrottle:    {outcome: worker.Hold, delays: worker.Delays{First: 5 * time.Second, Max: 15 * time.Minute}},
 	sendapi.ClassThrottleApp: {outcome: worker.Hold, delays: worker.Delays{First: 5 * time.Second, Max: 15 * time.Minute}},
-	// A person has to act. The probes that find out are single messages.
-	sendapi.ClassAuth: {outcome: worker.Hold, delays: worker.Delays{First: 15 * time.Second, Max: 5 * time.Minute}},
-	sendapi.ClassPage: {outcome: worker.Hold, delays: worker.Delays{First: 30 * time.Minute, Max: 30 * time.Minute}},
+	// Until there is another token, or a person says so.
+	sendapi.ClassAuth: {outcome: worker.Hold},
+	// Until a probe is taken, every Config.ProbeEvery.
+	sendapi.ClassPage: {outcome: worker.Hold},
 
 	sendapi.ClassRecipient: {outcome: worker.Dead},
 	sendapi.ClassWindow:    {outcome: worker.Dead},
@@ -38,15 +39,21 @@ var policies = map[sendapi.Class]policy{
 }
 
 // verdict applies the policy of an error's class.
-func verdict(e *sendapi.Error, text string) worker.Verdict {
+func (h *Handler) verdict(e *sendapi.Error, text string) worker.Verdict {
 	p, ok := policies[e.Class]
 	if !ok { // a class that this table forgot; a test keeps that from happening
 		p = policies[sendapi.ClassTransient]
 	}
-	return worker.Verdict{
+	v := worker.Verdict{
 		Outcome: p.outcome,
-		Class:   e.Class, Code: e.Code, Subcode: e.Subcode, TraceID: e.TraceID, Text: text,
+		Class:   e.Class, Code: e.Code, Subcode: e.Subcode, TraceID: e.TraceID, Text: text, Usage: e.Usage,
 		Delays: p.delays, MaxAttempts: p.maxAttempts,
-		HoldFor: max(e.Usage.RegainAfter, e.Usage.RetryAfter),
 	}
+	switch e.Class {
+	case sendapi.ClassThrottle, sendapi.ClassThrottleApp:
+		v.HoldFor = max(e.Usage.RegainAfter, e.Usage.RetryAfter)
+	case sendapi.ClassPage:
+		v.Delays = worker.Delays{First: h.probeEvery, Max: h.probeEvery}
+	}
+	return v
 }

@@ -1,0 +1,157 @@
+package worker_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi"
+	"github.com/brazier-relay/brazier/worker"
+)
+
+// Two workers try a held page with one message at a time between them, and one of them says that it is over.
+func TestOneProbeOverAllWorkers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	throttle := worker.Verdict{Outcome: worker.Hold, Class: sendapi.ClassThrottle, Delays: worker.Delays{First: 20 * time.Millisecond, Max: 50 * time.Millisecond}}
+	var mu sync.Mutex
+	var healed bool
+	var inFlight, most int
+	h := func(_ context.Context, job *queue.Delivery) worker.Verdict {
+		mu.Lock()
+		defer mu.Unlock()
+		if inFlight++; !healed {
+			most = max(most, inFlight)
+		}
+		mu.Unlock()
+		<-time.After(20 * time.Millisecond) // the call
+		mu.Lock()
+		inFlight--
+		if job.Attempts != 0 || job.InDoubt {
+			t.Errorf("a job comes with attempts %d, in doubt %v %s", job.Attempts, job.InDoubt, job.Doubt)
+		}
+		if !healed {
+			return throttle
+		}
+		return delivered
+	}
+	f.publish(acme, queue.Bulk, 1) // alone, so that one call meets the throttle
+	f.start(h, worker.Config{SlowStart: time.Millisecond})
+	f.start(h, worker.Config{SlowStart: time.Millisecond})
+	f.await("held", 1)
+	const jobs = 30
+	f.publish(acme, queue.Bulk, jobs-1)
+	f.await("held", 5) // four probes failed
+	mu.Lock()
+	healed = true
+	mu.Unlock()
+	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == jobs })
+	if most != 1 {
+		t.Errorf("%d messages at a time were tried", most)
+	}
+	if n := len(f.events("resumed")); n != 1 {
+		t.Errorf("%d resumed lines", n)
+	}
+	if probes, held := len(f.events("probing")), len(f.events("held")); probes != held {
+		t.Errorf("held %d times, and tried %d times", held, probes)
+	}
+	f.isEmpty(acme)
+}
+
+// Calls with a video that hang do not stand in the way of text.
+func TestMediaPlaces(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	release := make(chan struct{})
+	var hanging atomic.Int64
+	f.start(func(ctx context.Context, job *queue.Delivery) worker.Verdict {
+		if job.Lane == queue.Media {
+			hanging.Add(1)
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+		}
+		return delivered
+	}, worker.Config{Pages: []worker.Page{{ID: acme, Rate: 1000, MediaRate: 1000, MaxInFlight: 2}}})
+	f.publish(acme, queue.Media, 5)
+	eventually(t, "the places for media are full", func() bool { return hanging.Load() == 2 })
+	f.publish(acme, queue.Bulk, 20)
+	eventually(t, "text is delivered", func() bool { return len(f.events("delivered")) == 20 })
+	if n := hanging.Load(); n != 2 {
+		t.Errorf("%d media calls in flight, 2 places", n)
+	}
+	close(release)
+	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == 25 })
+}
+
+// Pages come and go while a worker runs.
+func TestSetPages(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var mu sync.Mutex
+	done := map[string]int{} // by page
+	deliveredFor := func(page string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return done[page]
+	}
+	f.start(func(_ context.Context, job *queue.Delivery) worker.Verdict {
+		mu.Lock()
+		defer mu.Unlock()
+		done[job.Page]++
+		if job.Attempts != 0 || job.InDoubt {
+			t.Errorf("a job comes with attempts %d, in doubt %v %s", job.Attempts, job.InDoubt, job.Doubt)
+		}
+		return delivered
+	}, worker.Config{StatsEvery: 20 * time.Millisecond, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000}}})
+	set := func(pages ...worker.Page) {
+		t.Helper()
+		if err := f.w.SetPages(pages); err != nil {
+			t.Fatal(err)
+		}
+	}
+	missing := func(page string) bool {
+		for _, line := range f.events("page_missing") {
+			if line["page"] == page {
+				return true
+			}
+		}
+		return false
+	}
+	f.publish(nordwind, queue.Bulk, 3)
+	eventually(t, "it is told that a page is missing", func() bool { return missing(nordwind) })
+
+	set(worker.Page{ID: acme, Name: "acme", Rate: 1000}, worker.Page{ID: nordwind, Rate: 1000})
+	eventually(t, "the new page's jobs are delivered", func() bool { return deliveredFor(nordwind) == 3 })
+
+	set(worker.Page{ID: nordwind, Rate: 1000})
+	f.publish(acme, queue.Bulk, 4)
+	eventually(t, "it is told that a page is missing", func() bool { return missing(acme) })
+	if n := deliveredFor(acme); n != 0 {
+		t.Errorf("%d jobs of a page that is gone were delivered", n)
+	}
+
+	if err := f.w.SetPages([]worker.Page{{ID: acme}, {}}); err == nil {
+		t.Error("a page without an id was taken")
+	}
+	if n := deliveredFor(acme); n != 0 {
+		t.Errorf("after an error %d jobs of a page that is gone were delivered", n)
+	}
+
+	set(worker.Page{ID: acme, Name: "acme", Rate: 40})
+	eventually(t, "they are delivered once it is back", func() bool { return deliveredFor(acme) == 4 })
+	set(worker.Page{ID: acme, Name: "acme", Rate: 500})
+	f.publish(acme, queue.Bulk, 5)
+	eventually(t, "they are delivered at another rate", func() bool {
+		for _, line := range f.events("stats") {
+			if line["page"] == "acme" && line["rate"] == 500.0 {
+				return deliveredFor(acme) == 9
+			}
+		}
+		return false
+	})
+}
