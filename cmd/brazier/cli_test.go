@@ -10,6 +10,9 @@ import (
 
 var commandNames = []string{"demo", "serve", "ingress", "worker", "sandbox", "bench", "check"}
 
+// overviewNames are all that stand alone in the overview.
+var overviewNames = append(slices.Clone(commandNames), "status")
+
 // help returns what brazier COMMAND --help prints.
 func help(t *testing.T, command ...string) string {
 	t.Helper()
@@ -42,13 +45,13 @@ func flagsOf(text string) map[string]string {
 
 func TestHelp(t *testing.T) {
 	overview := help(t)
-	for _, want := range append(slices.Clone(commandNames), "brazier demo", "Exit codes: 0 ", "BRAZIER_") {
+	for _, want := range append(slices.Clone(overviewNames), "brazier demo", "Exit codes: 0 ", "BRAZIER_") {
 		if !strings.Contains(overview, want) {
 			t.Errorf("brazier --help does not mention %q", want)
 		}
 	}
-	if listed := regexp.MustCompile(`(?m)^  ([a-z]+) +[A-Z]`).FindAllStringSubmatch(overview, -1); len(listed) != len(commandNames) {
-		t.Errorf("brazier --help lists %q, want %q", listed, commandNames)
+	if listed := regexp.MustCompile(`(?m)^  ([a-z]+) +[A-Z]`).FindAllStringSubmatch(overview, -1); len(listed) != len(overviewNames) {
+		t.Errorf("brazier --help lists %q, want %q", listed, overviewNames)
 	}
 	for _, command := range commandNames {
 		text := help(t, command)
@@ -131,6 +134,11 @@ func TestREADMEFlags(t *testing.T) {
 	}
 	for _, command := range []string{"list", "show", "replay", "discard"} {
 		for flag := range flagsOf(help(t, "deadletters", command)) {
+			exists[flag] = true
+		}
+	}
+	for _, command := range []string{"list", "hold", "resume"} {
+		for flag := range flagsOf(help(t, "pages", command)) {
 			exists[flag] = true
 		}
 	}

@@ -62,37 +62,13 @@ func (m *moment) UnmarshalText(text []byte) (err error) {
 	return nil
 }
 
-// pageNames are the names of pages by id.
-type pageNames map[string]string
-
-func (n pageNames) of(id string) string {
-	if name, ok := n[id]; ok {
-		return name
-	}
-	return id
-}
-
-// filter translates the flags. Names of pages are read from the page file, whatever else is wrong with it: tokens and
-// keys are of no interest here.
+// filter translates the flags.
 func (f letterFlags) filter(ids []string) (queue.LetterFilter, pageNames, error) {
-	names := pageNames{}
-	pages, err := readPages(f.Pages)
-	for _, p := range pages {
-		names[p.ID] = p.Name
-	}
+	names, err := readNames(f.Pages)
 	filter := queue.LetterFilter{IDs: ids, Page: f.Page, Class: f.Class, Code: f.Code, Campaign: f.Campaign, Since: f.Since.Time, Until: f.Until.Time}
-	if strings.Trim(f.Page, "0123456789") != "" {
-		filter.Page = ""
-		for id, name := range names {
-			if name == f.Page {
-				filter.Page = id
-			}
-		}
-		if filter.Page == "" && len(names) == 0 && err != nil {
-			return filter, names, usageError{fmt.Errorf("--page: %q is no id, and no page file has its name: %w", f.Page, err)}
-		}
-		if filter.Page == "" {
-			return filter, names, usageError{fmt.Errorf("--page: %q is neither an id nor a name in %s", f.Page, f.Pages)}
+	if f.Page != "" {
+		if filter.Page, err = names.id(f.Page, f.Pages, err); err != nil {
+			return filter, names, usageError{fmt.Errorf("--page: %w", err)}
 		}
 	}
 	if f.Class != "" && !slices.Contains(sendapi.Classes(), sendapi.Class(f.Class)) {

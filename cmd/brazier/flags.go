@@ -50,6 +50,8 @@ type commands struct {
 	Worker  workerCommand  `cmd:"" help:"Run a worker alone, against NATS servers. Any number of them may run."`
 	Sandbox sandboxCommand `cmd:"" help:"Run a simulated Send API alone, to try things without Facebook."`
 	Letters lettersCommand `cmd:"" name:"deadletters" help:"List, show, replay and discard messages that could not be delivered."`
+	Pages   pagesCommand   `cmd:"" help:"List pages, stop sending for one, and go on."`
+	Status  statusCommand  `cmd:"" help:"Show what waits and which pages are in trouble."`
 	Keys    keysCommand    `cmd:"" help:"Make keys for the callers of the door."`
 	Bench   benchCommand   `cmd:"" help:"Post many messages, count what arrives, and print how fast, at which cost, and how late the answers were."`
 	Check   checkCommand   `cmd:"" help:"Print the settings as the other commands see them, secrets masked, and all that is wrong with them."`

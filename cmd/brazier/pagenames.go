@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// pageNames are the names of pages by id.
+type pageNames map[string]string
+
+// readNames reads the names from the page file, whatever else is wrong with it: tokens and keys are of no interest here.
+// The error is what was wrong.
+func readNames(file string) (pageNames, error) {
+	names := pageNames{}
+	pages, err := readPages(file)
+	for _, p := range pages {
+		names[p.ID] = p.Name
+	}
+	return names, err
+}
+
+func (n pageNames) of(id string) string {
+	if name, ok := n[id]; ok {
+		return name
+	}
+	return id
+}
+
+// id returns the id of a page that is given by its id or its name in the file. unread is what was wrong with the file.
+func (n pageNames) id(page, file string, unread error) (string, error) {
+	if page != "" && strings.Trim(page, "0123456789") == "" {
+		return page, nil
+	}
+	for id, name := range n {
+		if name == page {
+			return id, nil
+		}
+	}
+	if len(n) == 0 && unread != nil {
+		return "", fmt.Errorf("%q is no id, and no page file has its name: %w", page, unread)
+	}
+	return "", fmt.Errorf("%q is neither an id nor a name in %s", page, file)
+}
