@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
 )
 
 // How a job is accepted
@@ -81,11 +82,13 @@ type acceptor struct {
 	done chan struct{}
 
 	began atomic.Int64 // when the batch that is on its way was sent, in nanoseconds; 0 while there is none
-	slow  atomic.Int64 // when a slow batch last ended
+	crowd atomic.Int64 // when a slow or large one last ended
+	// spared bounds the jobs that are handed out meanwhile.
+	spared *rate.Limiter
 }
 
 func newAcceptor(q *Queue) *acceptor {
-	return &acceptor{q: q, in: make(chan *request, maxBatch), stop: make(chan struct{}), done: make(chan struct{})}
+	return &acceptor{q: q, in: make(chan *request, maxBatch), stop: make(chan struct{}), done: make(chan struct{}), spared: rate.NewLimiter(yielding, yielding/20)}
 }
 
 // accept stores a job, or says which one is there under its id. After an error it is not stored, or nobody knows; asking
@@ -192,24 +195,29 @@ func reply(batch []*request, with answer) {
 var errNoRoom = fmt.Errorf("%w: the last of the disk is kept for the jobs that are there", ErrFull)
 
 const (
-	// slowBatch is how long a batch takes when the server has too much to do.
-	slowBatch = 25 * time.Millisecond
-	// maxYield is how long a job is kept from its worker at most, so that some are delivered in any case.
+	// slowBatch is how long a batch takes when the server has too much to do, and largeBatch how many jobs are in one when
+	// that is near.
+	slowBatch  = 25 * time.Millisecond
+	largeBatch = 32
+	// crowdLasts is how long after such a batch the door counts as crowded.
+	crowdLasts = 100 * time.Millisecond
+	// yielding is how many jobs a second are handed out in any case, maxYield how long one is kept back at most.
+	yielding = 500
 	maxYield = 500 * time.Millisecond
 )
 
-// crowded reports whether callers of Publish wait longer than they should.
+// crowded reports whether callers of Publish wait longer than they should, or soon will.
 func (a *acceptor) crowded() bool {
 	now := time.Now().UnixNano()
 	began := a.began.Load()
-	return began != 0 && now-began > int64(slowBatch) || now-a.slow.Load() < int64(slowBatch)
+	return began != 0 && now-began > int64(slowBatch) || now-a.crowd.Load() < int64(crowdLasts)
 }
 
-// Yield waits while jobs are accepted slowly, where that is because they are delivered: in one process with the server
-// both share the machine and its disk, and the caller of the door waits for an answer, while a job can wait. It returns
-// when ctx ends, or after half a second.
+// Yield waits while the door is crowded, but for some hundred jobs a second. In one process with the server both share the
+// machine and its disk, where each settlement has a flush of its own; the caller of the door waits for an answer, and a
+// job can wait. It returns when ctx ends, or after half a second.
 func (q *Queue) Yield(ctx context.Context) {
-	if !q.transient || !q.acceptor.crowded() {
+	if !q.transient || !q.acceptor.crowded() || q.acceptor.spared.Allow() {
 		return
 	}
 	enough := time.NewTimer(maxYield)
@@ -233,8 +241,8 @@ func (a *acceptor) commit(batch []*request) error {
 	a.began.Store(began.UnixNano())
 	defer func() {
 		a.began.Store(0)
-		if ended := time.Now(); ended.Sub(began) > slowBatch {
-			a.slow.Store(ended.UnixNano())
+		if ended := time.Now(); ended.Sub(began) > slowBatch || len(batch) > largeBatch {
+			a.crowd.Store(ended.UnixNano())
 		}
 	}()
 	if hasRoom := a.q.cfg.HasRoom; hasRoom != nil && !hasRoom() {
