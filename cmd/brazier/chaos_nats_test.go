@@ -130,7 +130,9 @@ func idle(servers []*natsServer) bool {
 		}
 		for _, consumer := range stream.Consumers {
 			if led := consumer.Cluster.Leader; led != "" && led != s.name {
-				asked[consumer.Name] = asked[consumer.Name]
+				if !asked[consumer.Name] {
+					asked[consumer.Name] = false
+				}
 				continue
 			}
 			if consumer.NumPending+consumer.NumAckPending > 0 {
