@@ -67,3 +67,32 @@ func TestEmbeddedForgets(t *testing.T) {
 	}
 	isEmpty(t, q, acme)
 }
+
+// A queue whose consumers keep their state on disk, as those of a server of its own do, is taken over.
+func TestEmbeddedTakesOver(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	q := m.open()
+	retried, waiting := job(acme, queue.Bulk), job(acme, queue.Bulk)
+	publish(t, q, retried, waiting)
+	s := source(t, q, acme, queue.Bulk, 1)
+	if err := next(t, s).Retry(t.Context(), 2, "transient", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	q.Close()
+
+	s = source(t, open(t, queue.Config{InProcess: m, Embedded: true}), acme, queue.Bulk, 1)
+	for range 2 {
+		d := next(t, s)
+		want := 0
+		if d.ID == retried.ID {
+			want = 2
+		}
+		if d.Attempts != want || d.InDoubt {
+			t.Errorf("%s comes with attempts %d, in doubt %v %q; want %d, not in doubt", d.ID, d.Attempts, d.InDoubt, d.Doubt, want)
+		}
+		done(t, d)
+	}
+}

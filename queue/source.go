@@ -154,15 +154,7 @@ func (s *Source) ask(ctx context.Context) (jetstream.MessagesContext, error) {
 		defer func() { <-s.q.making }()
 		ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
-		consumer, err := s.q.jobs.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-			Durable:       s.page + "-" + string(s.lane),
-			FilterSubject: jobSubject(s.page, s.lane),
-			AckPolicy:     jetstream.AckExplicitPolicy,
-			AckWait:       Lease,
-			MaxDeliver:    -1,
-			MaxAckPending: maxAckPending,
-			MemoryStorage: s.q.transient,
-		})
+		consumer, err := s.make(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("consumer: %w", err)
 		}
@@ -178,6 +170,37 @@ func (s *Source) ask(ctx context.Context) (jetstream.MessagesContext, error) {
 		return nil, fmt.Errorf("fetch: %w", err)
 	}
 	return batch, nil
+}
+
+// make makes the consumer, or finds the one that is there.
+func (s *Source) make(ctx context.Context) (jetstream.Consumer, error) {
+	config := jetstream.ConsumerConfig{
+		Durable:       s.page + "-" + string(s.lane),
+		FilterSubject: jobSubject(s.page, s.lane),
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       Lease,
+		MaxDeliver:    -1,
+		MaxAckPending: maxAckPending,
+		MemoryStorage: s.q.transient,
+	}
+	consumer, err := s.q.jobs.CreateOrUpdateConsumer(ctx, config)
+	var refused *jetstream.APIError
+	if !s.q.transient || !errors.As(err, &refused) {
+		return consumer, err
+	}
+	// One that keeps its state on disk cannot be told to stop that: these files were a server's of its own before, or an
+	// earlier version's. What its state tells stands elsewhere too, but for delays, which end now.
+	old, err := s.q.jobs.Consumer(ctx, config.Durable)
+	if err != nil {
+		return nil, err
+	}
+	if old.CachedInfo().Config.MemoryStorage {
+		return nil, refused
+	}
+	if err := s.q.jobs.DeleteConsumer(ctx, config.Durable); err != nil {
+		return nil, err
+	}
+	return s.q.jobs.CreateOrUpdateConsumer(ctx, config)
 }
 
 // drain ends a batch: what was asked for still comes, and no more is asked for. It waits before it unsubscribes. What
