@@ -28,7 +28,18 @@ var (
 //	go test ./cmd/brazier -run Chaos -v -chaos.kills 50 -timeout 60m
 //	go test ./cmd/brazier -run Chaos/cluster -v -chaos.kills 50 -chaos.sync always -timeout 60m
 //
-// # FIGURES
+// Measured on two cores with -chaos.sync always and 50 of each kill, cut and pause, 60 messages a second:
+//
+//	                                 serve    roles    cluster of three
+//	accepted                         3,039   20,519   28,098
+//	lost                                 0        0        0
+//	duplicates                         202      200        0
+//	  of so many in flight             258    1,020      260
+//	  not logged in doubt                0        0        0
+//	refused by the door (503)            0        0        0
+//	longest wait                     0.4 s    4.9 s    9.8 s
+//
+// serve has so few since it is down for much of the time.
 //
 // The seed decides what is done, to whom and when. What is under way at that moment is not in its power.
 func TestChaos(t *testing.T) {
