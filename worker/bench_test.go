@@ -44,8 +44,8 @@ func BenchmarkPages(b *testing.B) {
 			for _, p := range pages { // every page is at work before it counts
 				publish(b, q, p.ID, 0)
 			}
-			for warm.Load() < int64(many) {
-				time.Sleep(10 * time.Millisecond)
+			for poll := time.NewTicker(10 * time.Millisecond); warm.Load() < int64(many); {
+				<-poll.C
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
