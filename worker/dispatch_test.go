@@ -19,7 +19,7 @@ func (h handlerFunc) Handle(ctx context.Context, job *queue.Delivery) Verdict { 
 func TestStuckJobsGoToOthers(t *testing.T) {
 	t.Parallel()
 	q := queuetest.New(t)
-	const jobs = 40
+	const jobs = 150
 	for range jobs {
 		if _, err := q.Publish(t.Context(), &queue.Job{ID: queue.NewID(), Page: "1029384756", Lane: queue.Bulk, Body: []byte("{}")}); err != nil {
 			t.Fatal(err)
@@ -49,7 +49,7 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 		begun <- struct{}{}
 		<-release
 		return Verdict{Outcome: Delivered}
-	}, Page{ID: "1029384756", Rate: 400, MaxInFlight: 1}) // and up to twenty jobs in its buffer
+	}, Page{ID: "1029384756", Rate: 4000, MaxInFlight: 1}) // and all the others in its buffer
 	<-begun
 
 	var others atomic.Int64
@@ -65,11 +65,15 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 	}, Page{ID: "1029384756", Rate: 1000})
 	select {
 	case <-all:
-	case <-time.After(8 * time.Second): // one by one the buffer would take ten, and the lease run out under it
+	case <-time.After(30 * time.Second): // one by one the buffer would take 75, and the lease run out under it
 		t.Errorf("the other worker has got %d jobs, want %d", others.Load(), jobs-2)
 	}
 	close(release)
-	<-begun // the next in turn
+	select {
+	case <-begun: // the next in turn
+	case <-time.After(30 * time.Second):
+		t.Error("the first worker has not kept the job whose turn was next")
+	}
 	stopFirst()
 	stopSecond()
 	if b, err := q.Backlog(t.Context(), "1029384756"); err != nil || b.Pending != 0 {

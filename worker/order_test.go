@@ -25,6 +25,7 @@ func TestOrder(t *testing.T) {
 				got <- job.ID
 				return delivered
 			}, worker.Config{Pages: []worker.Page{{ID: acme, Rate: 400, MediaRate: 400, MaxInFlight: 1}}})
+			eventually(t, "all have begun", func() bool { return len(got) == len(want) })
 			var order []string
 			for range want {
 				order = append(order, <-got)
@@ -41,34 +42,27 @@ func TestProbe(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	const jobs = 20
-	f.publish(acme, queue.Bulk, jobs)
-	var mu sync.Mutex
-	calls := 0
+	f.publish(acme, queue.Bulk, 1) // alone, so that no other call is under way when the hold comes
 	probe, flow := make(chan struct{}), make(chan struct{})
-	f.start(func(context.Context, *queue.Delivery) worker.Verdict {
-		mu.Lock()
-		calls++
-		n := calls
-		mu.Unlock()
+	f.start(func(ctx context.Context, _ *queue.Delivery) worker.Verdict {
+		until := flow // what follows the probe goes together
 		switch {
 		case len(f.events("held")) == 0:
 			return worker.Verdict{Outcome: worker.Hold, Class: sendapi.ClassPage, HoldFor: 200 * time.Millisecond}
 		case len(f.events("delivered")) == 0:
-			<-probe
-		case n < jobs: // what follows the probe goes together
-			<-flow
+			until = probe
+		}
+		select {
+		case <-until:
+		case <-ctx.Done():
 		}
 		return delivered
 	}, worker.Config{SlowStart: time.Second, Pages: []worker.Page{{ID: acme, Rate: 1000}}})
-	count := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return calls
-	}
+	f.await("held", 1)
+	f.publish(acme, queue.Bulk, jobs-1)
 
 	f.await("probing", 1)
-	before := count()
-	eventually(t, "a probe is under way", func() bool { return count() > before || f.w.InFlight() == 1 })
+	eventually(t, "a probe is under way", func() bool { return f.w.InFlight() == 1 })
 	watch := time.NewTimer(300 * time.Millisecond)
 	for waiting := true; waiting; {
 		select {
