@@ -19,6 +19,7 @@ import (
 
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/queue/embedded"
+	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
 // dirOfChild, if set, makes this test binary a process that starts a server there, says so, and waits to be killed.
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, queuetest.StrayClock())
 }
 
 func start(t *testing.T, cfg embedded.Config) *embedded.Server {

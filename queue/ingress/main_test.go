@@ -84,7 +84,7 @@ func (t *transcript) logger() *zap.Logger {
 
 // After the last test, a secret that was said in any of them fails the run.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, queuetest.StrayClock(), goleak.Cleanup(func(code int) {
 		for _, leak := range spoken.found() {
 			fmt.Fprintf(os.Stderr, "a log line or an answer holds a key, a PSID or a text: %s\n", leak)
 			code = max(code, 1)
