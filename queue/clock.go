@@ -90,6 +90,16 @@ func (c *clock) measuredSince(t time.Time) bool {
 	return c.asOf.After(t)
 }
 
+// within reports whether it is known that t, a time of the server's, is less than d ago.
+func (c *clock) within(t time.Time, d time.Duration) bool {
+	c.start()
+	if !c.measuredSince(time.Time{}) {
+		return false
+	}
+	ago := c.server(time.Now()).Sub(t)
+	return ago > -time.Second && ago < d
+}
+
 // nudge asks for a measurement now.
 func (c *clock) nudge() {
 	select {

@@ -37,6 +37,7 @@ type Delivery struct {
 	recorded  bool          // a retry record exists and goes with the job
 	taken     bool          // another delivery of the job has begun
 	forgotten bool          // the server may have handed it out before it last forgot everything
+	young     bool          // it has not been in the queue for long enough for a lease to have run out
 	notBefore time.Duration // not 0: it was put back for longer than the server remembered, by so much
 
 	mu      sync.Mutex // between renew and the settlement
@@ -50,6 +51,9 @@ func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstr
 	if meta, err := msg.Metadata(); err == nil {
 		stored, d.delivered = meta.Timestamp, meta.NumDelivered
 		d.forgotten = q.transient && d.delivered == 1 && stored.Before(made)
+		if d.delivered > 1 {
+			d.young = q.clock.within(stored, Lease/2)
+		}
 	}
 	d.Job = readJob(page, lane, msg.Headers(), msg.Data(), stored)
 	switch { // published by hand

@@ -59,6 +59,9 @@ func (d *Delivery) recall(ctx context.Context) {
 		d.q.log.Error("retry record cannot be read", zap.String("event", "retry_record"), zap.String("id", d.ID), zap.Error(redact(err)))
 	case latest > rec.Claim && underWay:
 		d.claimed = rec.Claim // so that Begin finds it taken; if its worker is lost, it comes back a lease later
+	case last == 1 && rec.Delivered == 0 && d.young:
+		// No worker has put it back, and no lease can have run out. What a server sends to a subscription that has just
+		// ended it hands out again at once, and counts (nats-server 2.15.2, consumer.go, didNotDeliver).
 	case last > rec.Delivered && rec.Delivered == 0:
 		d.doubt(last, fmt.Sprintf("it is delivery %d, and none before was heard of", d.delivered))
 	case last > rec.Delivered:
@@ -138,22 +141,22 @@ func (d *Delivery) Begin(ctx context.Context) error {
 	if d.InDoubt || d.ahead {
 		// The count of what was lost must not be lost with this delivery too, or a job that kills its worker would do so
 		// for ever. Nor must a record that is ahead of the server's count speak for this delivery.
-		d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered - 1, Claim: before, Lost: d.Lost, Reason: "begun"})
+		_ = d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered - 1, Claim: before, Lost: d.Lost, Reason: "begun"})
 	}
 	return nil
 }
 
-// put writes the record that announces the next delivery. Without one that delivery counts as in doubt, which is the
-// safe side: the job is put back all the same.
-func (d *Delivery) put(ctx context.Context, attempts int, reason string, delay time.Duration) {
+// put writes the record that announces the next delivery. Without one the job must not be put back: its lease is to run
+// out, which tells that something went wrong.
+func (d *Delivery) put(ctx context.Context, attempts int, reason string, delay time.Duration) error {
 	rec := retryRecord{Attempts: attempts, Delivered: d.delivered, Claim: d.claimed, Lost: d.Lost, Reason: reason}
 	if d.q.transient {
 		rec.NotBefore = time.Now().Add(delay).UnixMilli()
 	}
-	d.write(ctx, rec)
+	return d.write(ctx, rec)
 }
 
-func (d *Delivery) write(ctx context.Context, rec retryRecord) {
+func (d *Delivery) write(ctx context.Context, rec retryRecord) error {
 	d.recorded = true
 	value, _ := json.Marshal(rec) // cannot fail: numbers and a string
 	err := retry(ctx, func(ctx context.Context) error {
@@ -162,7 +165,9 @@ func (d *Delivery) write(ctx context.Context, rec retryRecord) {
 	})
 	if err != nil {
 		d.q.log.Error("retry record cannot be written", zap.String("event", "retry_record"), zap.String("id", d.ID), zap.Error(redact(err)))
+		return fmt.Errorf("retry record: %w", err)
 	}
+	return nil
 }
 
 // Done says that the job has come to its end. It returns when the server has confirmed it, and asks again until ctx
@@ -185,8 +190,11 @@ func (d *Delivery) Done(ctx context.Context) error {
 // outlast restarts of the worker and of the server.
 func (d *Delivery) Retry(ctx context.Context, attempts int, reason string, delay time.Duration) error {
 	defer d.settle()
-	d.put(ctx, attempts, reason, delay)
-	if err := d.putBack(ctx, delay); err != nil {
+	err := d.put(ctx, attempts, reason, delay)
+	if err == nil {
+		err = d.putBack(ctx, delay)
+	}
+	if err != nil {
 		return fmt.Errorf("queue: put back: %w", redact(err))
 	}
 	return nil
@@ -198,10 +206,13 @@ func (d *Delivery) Release(ctx context.Context) error {
 	if d.taken {
 		return nil // it is another's; a word of ours would be taken for one about that delivery
 	}
-	d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered, Claim: d.claimed, Lost: d.Lost, Doubt: d.Doubt, Reason: "released"})
-	// A delay, however short, is kept over a restart of the server. Without one the server would remember only that the
-	// job was handed out, and give it a whole lease.
-	if err := d.putBack(ctx, time.Millisecond); err != nil {
+	err := d.write(ctx, retryRecord{Attempts: d.Attempts, Delivered: d.delivered, Claim: d.claimed, Lost: d.Lost, Doubt: d.Doubt, Reason: "released"})
+	if err == nil {
+		// A delay, however short, is kept over a restart of the server. Without one the server would remember only that the
+		// job was handed out, and give it a whole lease.
+		err = d.putBack(ctx, time.Millisecond)
+	}
+	if err != nil {
 		return fmt.Errorf("queue: release: %w", redact(err))
 	}
 	return nil
@@ -223,7 +234,9 @@ func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 		return err
 	})
 	if errors.Is(err, nats.ErrMaxPayload) {
-		d.put(ctx, why.Attempts, why.Class, tooLargeDelay)
+		if failed := d.put(ctx, why.Attempts, why.Class, tooLargeDelay); failed != nil {
+			return fmt.Errorf("queue: store dead letter: %w", redact(errors.Join(err, failed)))
+		}
 		err = errors.Join(err, d.putBack(ctx, tooLargeDelay))
 	}
 	if err != nil {

@@ -164,6 +164,38 @@ func TestInDoubt(t *testing.T) {
 	done(t, d)
 }
 
+// A job that has just been stored, and comes a second time already, has not been in a worker's hands: no lease can have run
+// out, and no word was left.
+func TestNotDelivered(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	if err := q.Pace(acme, "text").Prepare(t.Context()); err != nil { // measures the server's time
+		t.Fatal(err)
+	}
+	s := source(t, q, acme, queue.Bulk, 1)
+	publish(t, q, job(acme, queue.Bulk))
+	done(t, next(t, s)) // the consumer is there
+	rest(t, s)
+	j := job(acme, queue.Bulk)
+	publish(t, q, j)
+	consumer, err := raw(t, srv).Consumer(t.Context(), queue.StreamJobs, acme+"-bulk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := consumer.Next(jetstream.FetchMaxWait(patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := msg.Nak(); err != nil { // as the server does by itself when a subscription has ended
+		t.Fatal(err)
+	}
+	d := next(t, source(t, q, acme, queue.Bulk, 1))
+	if d.ID != j.ID || d.InDoubt || d.Attempts != 0 {
+		t.Errorf("got %s, in doubt %v %q, attempts %d; want %s, not in doubt", d.ID, d.InDoubt, d.Doubt, d.Attempts, j.ID)
+	}
+	done(t, d)
+}
+
 // A record that cannot be read puts its job in doubt. It does not stop the lane.
 func TestUnreadableRecord(t *testing.T) {
 	t.Parallel()
