@@ -49,6 +49,9 @@ const (
 	transientFor = 150 * time.Second
 	// maxClaims is how many claims go into one message.
 	maxClaims = 1000
+	// claimsApart is how long after one message the next begins at the earliest, so that more claims share a flush. The
+	// first one after a pause goes at once.
+	claimsApart = 8 * time.Millisecond
 	// claimsWatched is for how long claims are compared with new ones: longer than the lease of who made them.
 	claimsWatched = Lease + 15*time.Second
 )
@@ -143,6 +146,7 @@ func (c *claimer) claim(ctx context.Context, server, job string, after uint64) (
 
 func (c *claimer) run() {
 	defer close(c.done)
+	var next time.Time
 	for {
 		var batch []*claimRequest
 		select {
@@ -151,6 +155,10 @@ func (c *claimer) run() {
 		case <-c.stop:
 			return
 		}
+		if wait := time.Until(next); wait > 0 {
+			<-time.After(wait)
+		}
+		next = time.Now().Add(claimsApart)
 		for len(batch) < maxClaims && len(c.in) > 0 {
 			batch = append(batch, <-c.in)
 		}
