@@ -243,7 +243,9 @@ func (d *dispatcher) begin() {
 		job := lane[0]
 		d.hand[i], d.place = lane[1:], false
 		a := attempt{probe: d.mode == probing, begun: d.page.w.cfg.Queue.Now()}
-		d.handling.Go(func() {
+		d.handling.Add(1)
+		d.page.w.hands.do(func() {
+			defer d.handling.Done()
 			defer func() { <-d.free }()
 			d.page.handle(d.ph, job, a)
 		})

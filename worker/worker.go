@@ -101,6 +101,7 @@ type Worker struct {
 
 	inFlight atomic.Int64
 	metrics  *metrics
+	hands    *hands
 
 	mu      sync.Mutex
 	pages   map[string]*page
@@ -131,7 +132,7 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	w := &Worker{cfg: cfg, name: queue.NewID(), pages: map[string]*page{}, states: map[string]queue.PageState{}, changed: make(chan struct{}, 1), metrics: newMetrics()}
+	w := &Worker{cfg: cfg, name: queue.NewID(), pages: map[string]*page{}, states: map[string]queue.PageState{}, changed: make(chan struct{}, 1), metrics: newMetrics(), hands: newHands()}
 	return w, w.SetPages(cfg.Pages)
 }
 
@@ -195,6 +196,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	defer cutSettle()
 
 	var running sync.WaitGroup
+	defer w.hands.close()        // when nothing runs any more
 	known := make(chan struct{}) // closed once the states of the pages are
 	running.Go(func() { w.watch(ctx, known) })
 	running.Go(func() { w.report(ctx) })
