@@ -34,7 +34,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 			PingTimeout:      15 * time.Second,
 			WriteByteTimeout: 15 * time.Second,
 		},
-		MaxIdleConnsPerHost: 256,
+		MaxIdleConnsPerHost: 2048,
 		// Below the minute after which servers and middleboxes commonly drop an idle
 		// connection. How long Facebook keeps one is not known.
 		IdleConnTimeout:        50 * time.Second,
