@@ -108,6 +108,9 @@ func (c *child) await(ctx context.Context, pattern string) (string, error) {
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case <-c.done:
+			if written, err = os.ReadFile(c.log); err != nil { // its last words came after the look
+				return "", err
+			}
 			return "", fmt.Errorf("brazier %s ended: %s", c.name, written[max(0, len(written)-1000):])
 		}
 	}
