@@ -343,13 +343,16 @@ func (a *acceptor) sort(batch []*request) (free []*request, err error) {
 
 // record returns what is kept under a job's id, nil if nothing is.
 func (q *Queue) record(job *Job) (*keyRecord, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), batchTimeout)
+	// Not longer than the connection lasts, as with a batch.
+	ctx, cancel := context.WithTimeout(q.connection.Load().ctx, batchTimeout)
 	defer cancel()
 	msg, err := q.jobs.GetLastMsgForSubject(ctx, keySubject(job.Page, job.ID))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return nil, nil
-	}
-	if err != nil {
+	case errors.Is(err, context.Canceled):
+		return nil, fmt.Errorf("look up an id: %w", nats.ErrDisconnected)
+	case err != nil:
 		return nil, fmt.Errorf("look up an id: %w", err)
 	}
 	var rec keyRecord

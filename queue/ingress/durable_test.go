@@ -2,6 +2,7 @@ package ingress_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -189,6 +190,55 @@ func TestQueueGone(t *testing.T) {
 	sent[a.ID] = sendText(2)
 	h.accepted(post(3), "queued")
 	h.standsExactly(sent)
+}
+
+// lossyLine leads to a server, and can be told to break when the next lookup of a key is sent, which is lost.
+type lossyLine struct {
+	server connector
+	armed  atomic.Bool
+}
+
+func (l *lossyLine) InProcessConn() (net.Conn, error) {
+	conn, err := l.server.InProcessConn()
+	return &lossyConn{conn, l}, err
+}
+
+type lossyConn struct {
+	net.Conn
+	line *lossyLine
+}
+
+func (c *lossyConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("$JS.API.DIRECT.GET.")) && c.line.armed.CompareAndSwap(true, false) {
+		return len(b), c.Close()
+	}
+	return c.Conn.Write(b)
+}
+
+// A repetition whose lookup goes down with the connection is answered once there is another one. Everybody waits behind
+// it, and the time that an answer may take is far longer.
+func TestLookupLost(t *testing.T) {
+	t.Parallel()
+	const answerTime = 3 * time.Second // of the queue, for one question
+	line := &lossyLine{server: queuetest.Server(t, "")}
+	h := openOn(t, ingress.Config{Wait: time.Minute}, queue.Config{InProcess: line})
+	h.accepted(h.post(with("Idempotency-Key", "order-1")), "queued")
+	fastest := time.Minute
+	for range 5 { // on a machine that is busy elsewhere
+		line.armed.Store(true)
+		began := time.Now()
+		h.accepted(h.post(with("Idempotency-Key", "order-1")), "duplicate")
+		if line.armed.Load() {
+			t.Fatal("nothing was looked up")
+		}
+		if fastest = min(fastest, time.Since(began)); fastest < answerTime {
+			break
+		}
+	}
+	if fastest >= answerTime {
+		t.Errorf("answered after %v: an answer was waited for that could not come", fastest)
+	}
+	h.only(acme)
 }
 
 // Of two requests that find the queue gone, one may wait, and the other is answered at once.
