@@ -2,6 +2,7 @@ package ingress_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -31,7 +32,7 @@ func runNATS(config string) error {
 	}
 	srv.Start()
 	if !srv.ReadyForConnections(time.Minute) {
-		return fmt.Errorf("nats-server is not ready")
+		return errors.New("nats-server is not ready")
 	}
 	fmt.Println("started")
 	_, _ = io.Copy(io.Discard, os.Stdin) // ends with the test
@@ -47,12 +48,12 @@ type natsServer struct {
 	stdin   io.Closer
 }
 
-// newNATS returns a server that is not started yet. Of the configuration, address and files are given here.
-func newNATS(t *testing.T, name, more string) *natsServer {
+// newNATS returns a server that is not started yet.
+func newNATS(t *testing.T) *natsServer {
 	t.Helper()
 	dir := t.TempDir()
 	s := &natsServer{t: t, address: stableAddress(t), config: filepath.Join(dir, "nats.conf")}
-	config := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q }\n%s\n", name, s.address, dir, more)
+	config := fmt.Sprintf("listen: %q\njetstream { store_dir: %q }\n", s.address, dir)
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

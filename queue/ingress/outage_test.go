@@ -1,23 +1,15 @@
 package ingress_test
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/queue/ingress"
-	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
 // traffic is callers who post without end, each job under a key of its own. They repeat what was refused until it is
@@ -99,7 +91,7 @@ func (r *traffic) beganAfter(at time.Time, of *[]exchange) (n int) {
 func TestTrafficOverOutage(t *testing.T) {
 	t.Parallel()
 	const callers, places, rounds = 80, 24, 8
-	nats := newNATS(t, "nats", "")
+	nats := newNATS(t)
 	nats.start()
 	h := openOn(t, ingress.Config{MaxWaiting: places, Wait: time.Minute}, queue.Config{URL: "nats://" + nats.address})
 	r := &traffic{h: h, stop: make(chan struct{}), sent: make(map[string]string)}
@@ -114,7 +106,7 @@ func TestTrafficOverOutage(t *testing.T) {
 
 	nats.kill()
 	gone := time.Now()
-	// Who is refused found no room, and is told so while those who have it wait.
+	// Who is refused found no room, and is told so long before those who have it give up.
 	h.eventually("the others are refused", func() bool { return r.beganAfter(gone, &r.refused) > rounds*(callers-places) })
 	if err := h.q.Ready(t.Context()); err == nil {
 		t.Error("ready without NATS")
@@ -165,118 +157,6 @@ func (h *house) eventually(what string, ok func() bool) {
 	for poll := time.NewTicker(10 * time.Millisecond); !ok(); <-poll.C {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
-// lossyLine leads to a server, and can be told to break when the next lookup of a key is sent, which is lost.
-type lossyLine struct {
-	server connector
-	armed  atomic.Bool
-}
-
-func (l *lossyLine) InProcessConn() (net.Conn, error) {
-	conn, err := l.server.InProcessConn()
-	return &lossyConn{conn, l}, err
-}
-
-type lossyConn struct {
-	net.Conn
-	line *lossyLine
-}
-
-func (c *lossyConn) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte("$JS.API.DIRECT.GET.")) && c.line.armed.CompareAndSwap(true, false) {
-		return len(b), c.Close()
-	}
-	return c.Conn.Write(b)
-}
-
-// A repetition whose lookup goes down with the connection is answered once there is another one. Everybody waits behind
-// it, and the time that an answer may take is far longer.
-func TestLookupLost(t *testing.T) {
-	t.Parallel()
-	const answerTime = 3 * time.Second // of the queue, for one question
-	line := &lossyLine{server: queuetest.Server(t, "")}
-	h := openOn(t, ingress.Config{Wait: time.Minute}, queue.Config{InProcess: line})
-	h.accepted(h.post(with("Idempotency-Key", "order-1")), "queued")
-	fastest := time.Minute
-	for range 5 { // on a machine that is busy elsewhere
-		line.armed.Store(true)
-		began := time.Now()
-		h.accepted(h.post(with("Idempotency-Key", "order-1")), "duplicate")
-		if line.armed.Load() {
-			t.Fatal("nothing was looked up")
-		}
-		if fastest = min(fastest, time.Since(began)); fastest < answerTime {
-			break
-		}
-	}
-	if fastest >= answerTime {
-		t.Errorf("answered after %v: an answer was waited for that could not come", fastest)
-	}
-	h.only(acme)
-}
-
-// Of three servers two are killed. The door is connected to the one that is left, where nobody leads the stream of jobs: it
-// is not ready, and who posts waits for a leader.
-func TestNoLeader(t *testing.T) {
-	t.Parallel()
-	routes := []string{stableAddress(t), stableAddress(t), stableAddress(t)}
-	var servers []*natsServer
-	for i, route := range routes {
-		s := newNATS(t, fmt.Sprint("nats-", i), fmt.Sprintf("cluster { name: test, listen: %q, routes: [nats-route://%s] }",
-			route, strings.Join(routes, ", nats-route://")))
-		s.start()
-		servers = append(servers, s)
-	}
-	left := "nats://" + servers[2].address
-	awaitJetStream(t, left)
-	h := openOn(t, ingress.Config{Wait: time.Minute}, queue.Config{URL: left})
-	ready := func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // what Kubernetes gives a probe
-		defer cancel()
-		return h.q.Ready(ctx) == nil
-	}
-	h.eventually("ready", ready)
-
-	servers[0].kill()
-	servers[1].kill()
-	answered := make(chan answer, 1)
-	go func() { answered <- h.post() }()
-	h.gauge("waiting_requests", 1)
-	h.eventually("not ready", func() bool { return !ready() })
-	if !h.q.Connected() {
-		t.Error("the connection is lost, and not only the leader")
-	}
-	servers[0].start()
-	began := time.Now()
-	h.eventually("ready", ready)
-	t.Log(time.Since(began))
-	h.accepted(<-answered, "queued")
-	t.Log(time.Since(began))
-}
-
-// awaitJetStream returns when the servers of a cluster have found together. The queue would find out too, but asks with
-// more patience.
-func awaitJetStream(t *testing.T, url string) {
-	t.Helper()
-	closed := make(chan struct{})
-	nc, err := nats.Connect(url, nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { nc.Close(); <-closed }()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for t.Context().Err() == nil {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		_, err := js.AccountInfo(ctx)
-		cancel()
-		if err == nil {
-			return
 		}
 	}
 }
