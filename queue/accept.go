@@ -325,8 +325,10 @@ func (a *acceptor) sort(batch []*request) (free []*request, err error) {
 		})
 	}
 	asking.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return batch, err
+	for _, err := range errs {
+		if err != nil { // one tells enough of what is wrong with all
+			return batch, err
+		}
 	}
 	for i, r := range batch {
 		switch {

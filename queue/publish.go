@@ -80,7 +80,7 @@ func (q *Queue) publish(ctx context.Context, job *Job, window time.Duration) (pr
 	r := &request{job: job, record: recordOf(job), window: window}
 	wait := backoff.WithContext(backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(20*time.Millisecond),
-		backoff.WithMaxInterval(500*time.Millisecond),
+		backoff.WithMaxInterval(250*time.Millisecond), // so that, reconnecting included, none waits for long once the server is back
 		backoff.WithMaxElapsedTime(0),
 	), ctx)
 	var last error // what stood in the way when ctx ended
