@@ -34,6 +34,8 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 			PingTimeout:      15 * time.Second,
 			WriteByteTimeout: 15 * time.Second,
 		},
+		// As many as calls of some dozen pages may be in flight over HTTP/1.1; what is
+		// beyond it is closed after each burst, and opened again for the next.
 		MaxIdleConnsPerHost: 2048,
 		// Below the minute after which servers and middleboxes commonly drop an idle
 		// connection. How long Facebook keeps one is not known.
