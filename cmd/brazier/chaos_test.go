@@ -31,14 +31,16 @@ var (
 // Measured on two cores with -chaos.sync always and 50 of each kill, cut and pause, 60 messages a second:
 //
 //	                                 serve    roles    cluster of three
-//	accepted                         3,039   20,519   28,098
+//	accepted                         3,031   21,176   28,001
 //	lost                                 0        0        0
-//	duplicates                         202      200        0
-//	  of so many in flight             258    1,020      260
+//	duplicates                         205      195        9
+//	  of so many in flight             261      997      342
 //	  not logged in doubt                0        0        0
 //	refused by the door (503)            0        0        0
-//	longest wait                     0.4 s    4.9 s    9.8 s
+//	longest wait                     0.2 s    4.6 s    8.2 s
 //
+// The nine are one event in one of two such runs, and the test fails by it: messages whose acknowledgement the cluster
+// had confirmed were handed out again five seconds later, by another leader of their consumer (nats-server 2.15.2).
 // serve has so few since it is down for much of the time.
 //
 // The seed decides what is done, to whom and when. What is under way at that moment is not in its power.
