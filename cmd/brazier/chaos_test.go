@@ -40,7 +40,8 @@ var (
 //	longest wait                     0.2 s    4.6 s    8.2 s
 //
 // The nine are one event in one of two such runs, and the test fails by it: messages whose acknowledgement the cluster
-// had confirmed were handed out again five seconds later, by another leader of their consumer (nats-server 2.15.2).
+// had confirmed, between two kills of leaders, were handed out again five seconds later (nats-server 2.15.2). Why is not
+// known.
 // serve has so few since it is down for much of the time.
 //
 // The seed decides what is done, to whom and when. What is under way at that moment is not in its power.
