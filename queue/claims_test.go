@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/brazier-relay/brazier/queue"
 )
 
@@ -64,6 +66,21 @@ func TestServerForgetsDeliveries(t *testing.T) {
 	})
 
 	q = m.open()
+	if err := q.Pace(acme, "text").Prepare(t.Context()); err != nil { // measures the server's time
+		t.Fatal(err)
+	}
+	// The one that was begun is handed out and comes back at once: it is young, and no record tells of it.
+	consumer, err := raw(t, m).Consumer(t.Context(), queue.StreamJobs, acme+"-bulk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := consumer.Next(jetstream.FetchMaxWait(patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := msg.Nak(); err != nil || msg.Headers().Get("Brazier-Id") != begun.ID {
+		t.Fatalf("got %s, error %v; want %s", msg.Headers().Get("Brazier-Id"), err, begun.ID)
+	}
 	s = source(t, q, acme, queue.Bulk, 1)
 	for range 3 {
 		d := next(t, s)

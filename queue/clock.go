@@ -90,9 +90,9 @@ func (c *clock) measuredSince(t time.Time) bool {
 	return c.asOf.After(t)
 }
 
-// within reports whether it is known that t, a time of the server's, is less than d ago.
+// within reports whether it is known that t, a time of the server's, is less than d ago. It is not before the first
+// measurement.
 func (c *clock) within(t time.Time, d time.Duration) bool {
-	c.start()
 	if !c.measuredSince(time.Time{}) {
 		return false
 	}

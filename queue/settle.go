@@ -59,9 +59,10 @@ func (d *Delivery) recall(ctx context.Context) {
 		d.q.log.Error("retry record cannot be read", zap.String("event", "retry_record"), zap.String("id", d.ID), zap.Error(redact(err)))
 	case latest > rec.Claim && underWay:
 		d.claimed = rec.Claim // so that Begin finds it taken; if its worker is lost, it comes back a lease later
-	case last == 1 && !d.recorded && latest == 0 && d.young:
-		// No worker has begun it or put it back, and no lease can have run out. What a server sends to a subscription that has
-		// just ended it hands out again at once, and counts (nats-server 2.15.2, consumer.go, didNotDeliver).
+	case d.q.forgetful && last == 1 && !d.recorded && latest == 0 && d.young:
+		// Nobody has claimed it or put it back, and no lease can have run out. What a server sends to a subscription that has
+		// just ended it hands out again at once, and counts (nats-server 2.15.2, consumer.go, didNotDeliver). Without claims
+		// that cannot be told from a job that was begun.
 	case last > rec.Delivered && rec.Delivered == 0:
 		d.doubt(last, fmt.Sprintf("it is delivery %d, and none before was heard of", d.delivered))
 	case last > rec.Delivered:
