@@ -62,8 +62,8 @@ type claimed struct {
 	Batch  string   `json:"b"` // tells our own claims, stored though their answer was lost, from those of others
 	Jobs   []string `json:"j"` // their ids
 
-	place uint64 // in the stream
-	at    time.Time
+	place uint64    // in the stream
+	at    time.Time // by this process's clock
 }
 
 func (c *Config) claims() jetstream.StreamConfig {
@@ -287,7 +287,7 @@ func (c *claimer) get(ctx context.Context, place uint64) (*claimed, error) {
 	if err != nil {
 		return nil, err
 	}
-	message := &claimed{place: place, at: msg.Time}
+	message := &claimed{place: place, at: c.q.clock.local(msg.Time)}
 	if err := json.Unmarshal(msg.Data, message); err != nil {
 		c.q.log.Error("claim cannot be read", zap.String("event", "claim_error"), zap.Uint64("sequence", place), zap.Error(err))
 		return nil, nil
