@@ -50,7 +50,15 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 		<-release
 		return Verdict{Outcome: Delivered}
 	}, Page{ID: "1029384756", Rate: 4000, MaxInFlight: 1}) // and all the others in its buffer
-	<-begun
+	await := func(what string) {
+		t.Helper()
+		select {
+		case <-begun:
+		case <-time.After(30 * time.Second):
+			t.Error("the first worker has not begun " + what)
+		}
+	}
+	await("a job")
 
 	var others atomic.Int64
 	all := make(chan struct{})
@@ -69,11 +77,7 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 		t.Errorf("the other worker has got %d jobs, want %d", others.Load(), jobs-2)
 	}
 	close(release)
-	select {
-	case <-begun: // the next in turn
-	case <-time.After(30 * time.Second):
-		t.Error("the first worker has not kept the job whose turn was next")
-	}
+	await("the job whose turn was next")
 	stopFirst()
 	stopSecond()
 	if b, err := q.Backlog(t.Context(), "1029384756"); err != nil || b.Pending != 0 {

