@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -63,8 +64,9 @@ type Pace struct {
 	revision uint64        // of record; 0: there is none
 	server   string        // the run of the server that stored it; empty: nothing is known
 	known    time.Time     // when that was
-	crowded  time.Time     // when others were last seen to take slots
 	trip     time.Duration // what a write takes, a moving estimate on the high side
+
+	crowded atomic.Pointer[time.Time] // when others were last seen to take slots; for all to read
 }
 
 // Slots are the moments First, First+Every, … of N calls. They are of this process's clock with its monotonic reading,
@@ -171,7 +173,7 @@ func (p *Pace) take(ctx context.Context, slots *Slots, n int) error {
 		next = early
 	}
 	span := aloneSpan
-	if p.isCrowded() {
+	if p.Shared() {
 		span = crowdedSpan
 	}
 	n = min(n, max(1, int(span/slots.Every)))
@@ -216,7 +218,7 @@ func (p *Pace) near(ctx context.Context, every time.Duration) (next time.Time, e
 			if err := pause(ctx, min(ahead, horizon)); err != nil {
 				return next, err
 			}
-			if p.isCrowded() {
+			if p.Shared() {
 				p.forget() // somebody else has very likely come first
 			}
 		}
@@ -234,7 +236,16 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (p *Pace) isCrowded() bool { return time.Since(p.crowded) < crowdedFor }
+// Shared reports whether others took slots in the last seconds, to whom a slot that is not used is lost.
+func (p *Pace) Shared() bool {
+	last := p.crowded.Load()
+	return last != nil && time.Since(*last) < crowdedFor
+}
+
+func (p *Pace) meet() {
+	now := time.Now()
+	p.crowded.Store(&now)
+}
 
 // forget makes the next load read. The revision is kept, to see whether somebody else wrote.
 func (p *Pace) forget() { p.server = "" }
@@ -265,7 +276,7 @@ func (p *Pace) load(ctx context.Context) error {
 		return err
 	}
 	if p.revision != 0 && p.revision != revision {
-		p.crowded = time.Now()
+		p.meet()
 	}
 	p.record, p.revision, p.server, p.known = found, revision, server, asked
 	if found == (paceRecord{}) {
@@ -287,7 +298,7 @@ func (p *Pace) store(ctx context.Context, r paceRecord) error {
 	ack, err := p.q.js.PublishMsg(try, &nats.Msg{Subject: p.subject, Data: data},
 		jetstream.WithExpectLastSequencePerSubject(p.revision), jetstream.WithRetryAttempts(0))
 	if isTaken(err) {
-		p.crowded = time.Now()
+		p.meet()
 		return errReserved
 	}
 	if err != nil {

@@ -168,6 +168,12 @@ func (d *dispatcher) buffer() int {
 	return int(min(max(d.full/20, 1), 256))
 }
 
+// end is when the last slot begins. There must be one.
+func (d *dispatcher) end() time.Time {
+	last := d.slots[len(d.slots)-1]
+	return last.First.Add(time.Duration(last.N-1) * last.Every)
+}
+
 // drop lets go of the slots that are over.
 func (d *dispatcher) drop() {
 	for len(d.slots) > 0 {
@@ -185,17 +191,22 @@ func (d *dispatcher) drop() {
 // soon is how long before the last slot more are asked for.
 const soon = 25 * time.Millisecond
 
-// ask reserves slots, for jobs in hand alone, when those there are do not last.
+// ask reserves slots, for jobs in hand alone, when those there are do not last. Where the page has other workers too, not
+// for more jobs than there are places. Else for all: where places are short they come free one by one, and a reservation
+// for each would be a tenth of what a message costs.
 func (d *dispatcher) ask(ctx context.Context, asking *sync.WaitGroup) {
 	d.drop()
 	held := d.held()
-	want := min(d.inHand(), cap(d.free)-len(d.free)+1) - held
+	want := d.inHand()
+	if d.pace.Shared() {
+		want = min(want, cap(d.free)-len(d.free)+1)
+	}
+	want -= held
 	if d.asked || !d.place || want <= 0 || ctx.Err() != nil {
 		return
 	}
 	if held > 0 {
-		last := d.slots[len(d.slots)-1]
-		if time.Until(last.First.Add(time.Duration(last.N-1)*last.Every)) > soon {
+		if time.Until(d.end()) > soon {
 			return
 		}
 	}
@@ -216,8 +227,8 @@ func (d *dispatcher) setTimers() {
 		d.turn.Stop()
 	case d.place:
 		d.turn.Reset(time.Until(d.slots[0].First))
-	default: // until the slot is over
-		d.turn.Reset(time.Until(d.slots[0].First) + tolerance + time.Millisecond)
+	default: // until the slots are over
+		d.turn.Reset(time.Until(d.end()) + tolerance + time.Millisecond)
 	}
 	if waits := !d.place && d.inHand() > 1; waits != d.waiting {
 		if d.waiting = waits; waits {
