@@ -125,7 +125,7 @@ func newClaimer(q *Queue) *claimer {
 // claim returns once the claim is stored, with its place. It asks again until ctx ends, or with ErrStale.
 func (c *claimer) claim(ctx context.Context, server, job string, after uint64) (place uint64, err error) {
 	r := &claimRequest{server: server, job: job, after: after, answer: make(chan claimAnswer, 1)}
-	err = retry(ctx, func(ctx context.Context) error {
+	err = insist(ctx, func() error {
 		select {
 		case c.in <- r:
 		case <-ctx.Done():
@@ -305,6 +305,8 @@ func (c *claimer) latest(ctx context.Context, job string, look bool) (place uint
 		return 0, false, err
 	}
 	if look {
+		ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+		defer cancel()
 		info, err := c.q.claims.Info(ctx)
 		if err == nil {
 			err = c.follow(ctx, info.State.LastSeq+1)
@@ -329,6 +331,8 @@ func (c *claimer) refresh(ctx context.Context) error {
 	case c.server:
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
 	info, err := c.q.claims.Info(ctx)
 	if err != nil {
 		return fmt.Errorf("read claims: %w", err)

@@ -75,7 +75,7 @@ func (d *Delivery) recall(ctx context.Context) {
 // latestClaim asks for the job's latest claim; there is none where nothing has to be claimed.
 func (d *Delivery) latestClaim(ctx context.Context, look bool) (place uint64, underWay bool, err error) {
 	if d.q.forgetful {
-		err = retry(ctx, func(ctx context.Context) (err error) {
+		err = insist(ctx, func() (err error) {
 			place, underWay, err = d.q.claimer.latest(ctx, d.ID, look)
 			return err
 		})
@@ -249,11 +249,15 @@ func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 // retry calls the server until it answers, an error comes that asking again cannot mend, or ctx ends. Each call gets
 // apiTimeout.
 func retry(ctx context.Context, call func(context.Context) error) error {
-	attempt := func() error {
+	return insist(ctx, func() error {
 		try, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
 		return call(try)
-	}
+	})
+}
+
+// insist is retry for attempts that bound their calls themselves.
+func insist(ctx context.Context, attempt func() error) error {
 	if err := attempt(); err == nil || isFinal(err) { // nearly always; what repeats it is made only where it is needed
 		return err
 	}
