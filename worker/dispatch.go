@@ -54,6 +54,7 @@ type dispatcher struct {
 	leases chan queue.Slots       // what came of it
 
 	turn     *time.Timer // runs when there is a job, a place and a slot
+	turnAt   time.Time   // when it ends; zero: it does not run
 	patience *time.Timer // runs while jobs wait for a place
 	waiting  bool        // patience runs
 }
@@ -65,7 +66,7 @@ func stopped() *time.Timer {
 }
 
 func (d *dispatcher) run(ctx context.Context) {
-	defer d.turn.Stop()
+	defer func() { d.turn.Stop() }()
 	defer d.patience.Stop()
 	reserving, stop := context.WithCancel(ctx)
 	var asking sync.WaitGroup
@@ -87,6 +88,7 @@ func (d *dispatcher) run(ctx context.Context) {
 				d.slots = append(d.slots, slots)
 			}
 		case <-d.turn.C:
+			d.turnAt = time.Time{}
 			d.begin()
 		case <-d.patience.C:
 			d.waiting = false
@@ -222,13 +224,21 @@ func (d *dispatcher) ask(ctx context.Context, asking *sync.WaitGroup) {
 }
 
 func (d *dispatcher) setTimers() {
+	var at time.Time
 	switch {
 	case d.inHand() == 0 || len(d.slots) == 0:
-		d.turn.Stop()
 	case d.place:
-		d.turn.Reset(time.Until(d.slots[0].First))
+		at = d.slots[0].First
 	default: // until the slots are over
-		d.turn.Reset(time.Until(d.end()) + tolerance + time.Millisecond)
+		at = d.end().Add(tolerance + time.Millisecond)
+	}
+	if !at.Equal(d.turnAt) {
+		// A new one each time. At the end of one that was reset the runtime goes through all timers there are (Go 1.26,
+		// runtime/time.go), which are thousands under load, and turns come for every message.
+		d.turn.Stop()
+		if d.turnAt = at; !at.IsZero() {
+			d.turn = time.NewTimer(time.Until(at))
+		}
 	}
 	if waits := !d.place && d.inHand() > 1; waits != d.waiting {
 		if d.waiting = waits; waits {
