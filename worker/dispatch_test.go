@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -82,5 +83,48 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 	stopSecond()
 	if b, err := q.Backlog(t.Context(), "1029384756"); err != nil || b.Pending != 0 {
 		t.Errorf("backlog %+v, error %v", b, err)
+	}
+}
+
+// With one place for eight jobs, slots are reserved for all eight while nobody else takes any, and for one after that.
+func TestAsk(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	q := queuetest.On(t, srv)
+	h := handlerFunc(func(context.Context, *queue.Delivery) Verdict { return Verdict{} })
+	const id = "1029384756"
+	w, err := New(Config{Queue: q, Handler: h, Pages: []Page{{ID: id, Rate: 300, MaxInFlight: 3}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pace, other := q.Pace(id, "text"), queuetest.On(t, srv).Pace(id, "text")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	ask := func() int {
+		d := &dispatcher{page: w.pages[id], mode: open, pace: pace, full: 300, free: make(places, 3), place: true,
+			hand: [][]*queue.Delivery{make([]*queue.Delivery, 8)}, leases: make(chan queue.Slots, 1)}
+		for range 3 { // one is the dispatcher's
+			d.free <- struct{}{}
+		}
+		var asking sync.WaitGroup
+		d.ask(ctx, &asking)
+		asking.Wait()
+		return (<-d.leases).N
+	}
+	for n := 0; n != 8; { // fewer are left where the answer came late
+		if n = ask(); n > 8 || ctx.Err() != nil {
+			t.Fatalf("alone it has got %d slots, want 8: %v", n, ctx.Err())
+		}
+	}
+	for seen := false; !seen; {
+		if _, err := other.Reserve(ctx, 300, 1); err != nil {
+			t.Fatal(err)
+		}
+		before := pace.Shared()
+		n := ask()
+		seen = before && pace.Shared()
+		if seen && n != 1 {
+			t.Errorf("beside another it has got %d slots, want 1", n)
+		}
 	}
 }
