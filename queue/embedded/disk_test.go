@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -73,9 +74,13 @@ func TestFailedWrite(t *testing.T) {
 	dir := t.TempDir()
 	q, lines := diskServer(t, embedded.Config{Dir: dir, MinFree: 1})
 	accepted := map[string]bool{}
+	// The jobs are long: the limit is that of the block that they fill, and the file in which `go test` notes what the
+	// tests open has to stay below it.
+	text := strings.Repeat("x", 50_000)
 	publish := func() {
 		t.Helper()
 		job := testJob()
+		job.Body = []byte(`{"recipient":{"id":"1"},"message":{"text":"` + text + `"}}`)
 		if _, err := q.Publish(t.Context(), job); err != nil {
 			t.Fatal(err)
 		}
@@ -96,6 +101,9 @@ func TestFailedWrite(t *testing.T) {
 	stored, err := os.Stat(filepath.Join(dir, "jetstream/$G/streams/BRAZIER_JOBS/msgs/1.blk"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if stored.Size() < 1_000_000 {
+		t.Fatalf("the block has %d bytes, want the 20 jobs in it", stored.Size())
 	}
 	lift := limitFiles(t, stored.Size())
 	settled := make(chan error, 1)
