@@ -17,6 +17,17 @@ import (
 // DefaultGraphURL is where Facebook's Graph API lives.
 const DefaultGraphURL = "https://graph.facebook.com"
 
+// IsFacebook reports whether calls to a Graph URL go to Facebook itself, and not to
+// what stands in for it.
+func IsFacebook(graphURL string) bool {
+	u, err := url.Parse(graphURL)
+	if err != nil || graphURL == "" {
+		return true // the safe side; NewClient has a word for it
+	}
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	return host == "facebook.com" || strings.HasSuffix(host, ".facebook.com")
+}
+
 // DefaultTimeout bounds a call. Facebook may take 75 seconds to fetch a video
 // before it answers (Messenger error codes page, 2018294), and a call given up
 // before its answer is in doubt. A text takes about a second: 0.5 to 1.25 s were

@@ -58,7 +58,7 @@ func (b *bench) writePages(dir string) (path string, err error) {
 	for i := range b.Pages {
 		id, key := fmt.Sprint(700_000_000_000+i), rand.Text()
 		b.Keys = append(b.Keys, key)
-		fmt.Fprintf(&text, "  - {id: %q, token: %s, keys: [\"sha256:%x\"], rate: 300}\n", id, sandbox.DefaultToken(id), sha256.Sum256([]byte(key)))
+		fmt.Fprintf(&text, "  - {id: %q, token: %s, keys: [\"sha256:%x\"], rate: %d}\n", id, sandbox.DefaultToken(id), sha256.Sum256([]byte(key)), b.PageRate)
 	}
 	path = filepath.Join(dir, "pages.yaml")
 	return path, os.WriteFile(path, []byte(text.String()), 0o600)

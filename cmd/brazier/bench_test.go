@@ -150,6 +150,8 @@ func TestBenchSettings(t *testing.T) {
 		{"--connections=0", "--connections: 0 is not between"},
 		{"--duration=-1s", "--duration: -1s is below"},
 		{"--pages=0", "--pages: 0 is not between"},
+		{"--page-rate=0", "--page-rate: 0 is not between"},
+		{"--page-rate=100001", "--page-rate: 100001 is not between"},
 		{"--key=k", "--key: it belongs to a door that runs: name that with --url"},
 		{"--sandbox=http://127.0.0.1:9091", "--sandbox: it belongs to a door that runs: name that with --url"},
 		{"--url=http://127.0.0.1:1", "--key is missing"},

@@ -48,7 +48,7 @@ func (c checkCommand) Run(std stdio) error {
 
 // inspect returns the pages and every fault of the settings.
 func (c checkCommand) inspect(known variables) (pages []pageConfig, wrong []string) {
-	pages, err := readPages(c.Pages)
+	pages, err := readPagesFor(c.GraphURL)(c.Pages)
 	var found problems
 	if errors.As(err, &found) {
 		for _, p := range found {

@@ -61,10 +61,18 @@ func readPages(path string) ([]pageConfig, error) {
 	return (&pageReader{file: path}).readFile()
 }
 
+// readPagesFor returns what reads a page file for calls to graphURL. Facebook's ceilings hold for Facebook; a stand-in
+// may be called as fast as it can take, to measure what Brazier does.
+func readPagesFor(graphURL string) func(path string) ([]pageConfig, error) {
+	return func(path string) ([]pageConfig, error) {
+		return (&pageReader{file: path, lifted: !sendapi.IsFacebook(graphURL)}).readFile()
+	}
+}
+
 // readPagesOfDoor reads a page file for a door, which never uses tokens and app secrets: they need not be there, and are
-// not looked at where they are.
+// not looked at where they are. Nor does it call anybody, at whatever rate.
 func readPagesOfDoor(path string) ([]pageConfig, error) {
-	return (&pageReader{file: path, withoutSecrets: true}).readFile()
+	return (&pageReader{file: path, withoutSecrets: true, lifted: true}).readFile()
 }
 
 func (r *pageReader) readFile() ([]pageConfig, error) {
@@ -88,6 +96,7 @@ func (r *pageReader) readFile() ([]pageConfig, error) {
 type pageReader struct {
 	file           string
 	withoutSecrets bool
+	lifted         bool // the ceilings on rates are not Facebook's
 	found          problems
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/brazier-relay/brazier/sendapi"
 	"github.com/brazier-relay/brazier/worker/deliver"
 )
 
@@ -259,6 +260,39 @@ func TestPageFileFaults(t *testing.T) {
 			}
 			keepsSecrets(t, err.Error(), marker)
 		})
+	}
+}
+
+// Facebook's ceilings hold where Facebook is called, and for who cannot tell.
+func TestLiftedRates(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pages.yaml")
+	const page = "pages:\n  - {id: \"1\", token: token-of-a-test, keys: [\"KEY1\"], rate: 20000, media_rate: 20}\n"
+	for _, c := range []struct {
+		read func(string) ([]pageConfig, error)
+		want string // of the error
+	}{
+		{readPages, "up to 300, Facebook's limit"},
+		{readPagesFor(sendapi.DefaultGraphURL), "up to 300, Facebook's limit"},
+		{readPagesFor("https://GRAPH.facebook.com./"), "up to 300, Facebook's limit"},
+		{readPagesFor("https://graph-video.facebook.com:443"), "up to 300, Facebook's limit"},
+		{readPagesFor(""), "up to 300, Facebook's limit"},
+		{readPagesFor("://"), "up to 300, Facebook's limit"},
+		{readPagesFor("http://127.0.0.1:9090"), ""},
+		{readPagesFor("https://facebook.com.example"), ""},
+		{readPagesOfDoor, ""},
+	} {
+		writeFile(t, path, digests.Replace(page))
+		pages, err := c.read(path)
+		switch {
+		case c.want == "" && (err != nil || len(pages) != 1 || pages[0].Rate != 20000 || pages[0].MediaRate != 20):
+			t.Errorf("%+v, error %v", pages, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("error %v, want %q", err, c.want)
+		}
+	}
+	writeFile(t, path, digests.Replace(strings.Replace(page, "20000", "100001", 1)))
+	if _, err := readPagesOfDoor(path); err == nil || !strings.Contains(err.Error(), `rate "100001" is not a number above 0 and up to 100000, the most of calls a second`) {
+		t.Errorf("over what can be paced: %v", err)
 	}
 }
 

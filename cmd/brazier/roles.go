@@ -48,7 +48,8 @@ type workerCommand struct {
 }
 
 func (c serveCommand) Run(ctx context.Context, std stdio) error {
-	pages, err := readPages(c.Pages)
+	read := readPagesFor(c.GraphURL)
+	pages, err := read(c.Pages)
 	if err != nil {
 		return usageError{err}
 	}
@@ -60,7 +61,7 @@ func (c serveCommand) Run(ctx context.Context, std stdio) error {
 		h.queue(),
 		h.worker(&c.graphFlags),
 		h.door(c.doorFlags),
-		h.pageFile(c.Pages, readPages),
+		h.pageFile(c.Pages, read),
 	)
 }
 
@@ -75,13 +76,14 @@ func (c ingressCommand) Run(ctx context.Context, std stdio) error {
 }
 
 func (c workerCommand) Run(ctx context.Context, std stdio) error {
-	pages, err := readPages(c.Pages)
+	read := readPagesFor(c.GraphURL)
+	pages, err := read(c.Pages)
 	if err != nil {
 		return usageError{err}
 	}
 	h := newHouse(c.logger(std.err), pages, c.queueConfig("worker", c.streamFlags))
 	h.known = std.known
-	return h.live(ctx, "worker", h.ops(c.opsFlags), h.queue(), h.worker(&c.graphFlags), h.pageFile(c.Pages, readPages))
+	return h.live(ctx, "worker", h.ops(c.opsFlags), h.queue(), h.worker(&c.graphFlags), h.pageFile(c.Pages, read))
 }
 
 func (f natsFlags) queueConfig(role string, s streamFlags) queue.Config {
