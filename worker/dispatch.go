@@ -116,13 +116,14 @@ func (d *dispatcher) finishing() bool {
 	return d.held() > 0 && d.inHand() > 0 && time.Until(d.slots[0].First) < time.Second && d.page.may(d.mode)
 }
 
-// next is the feed of a lane, or nil when that has enough in hand. Without a place one is enough: others may have one.
+// next is the feed of a lane, or nil when that has enough in hand. Without a place one is enough where the page has other
+// workers: they may have one.
 func (d *dispatcher) next(ctx context.Context, lane int) chan *queue.Delivery {
 	if lane >= len(d.feeds) || ctx.Err() != nil {
 		return nil
 	}
 	limit := d.handful()
-	if !d.place {
+	if !d.place && d.pace.Shared() {
 		limit = 1
 	}
 	if len(d.hand[lane]) >= limit {

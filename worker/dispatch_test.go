@@ -87,6 +87,7 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 }
 
 // With one place for eight jobs, slots are reserved for all eight while nobody else takes any, and for one after that.
+// Without a place more jobs are taken in hand as long as nobody else wants them.
 func TestAsk(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
@@ -100,9 +101,14 @@ func TestAsk(t *testing.T) {
 	pace, other := q.Pace(id, "text"), queuetest.On(t, srv).Pace(id, "text")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+	ready := func(place bool) *dispatcher {
+		return &dispatcher{page: w.pages[id], mode: open, pace: pace, full: 300, free: make(places, 3), place: place,
+			feeds: []chan *queue.Delivery{make(chan *queue.Delivery)},
+			hand:  [][]*queue.Delivery{make([]*queue.Delivery, 8)}, leases: make(chan queue.Slots, 1)}
+	}
+	takes := func() bool { return ready(false).next(ctx, 0) != nil }
 	ask := func() int {
-		d := &dispatcher{page: w.pages[id], mode: open, pace: pace, full: 300, free: make(places, 3), place: true,
-			hand: [][]*queue.Delivery{make([]*queue.Delivery, 8)}, leases: make(chan queue.Slots, 1)}
+		d := ready(true)
 		for range 3 { // one is the dispatcher's
 			d.free <- struct{}{}
 		}
@@ -116,15 +122,18 @@ func TestAsk(t *testing.T) {
 			t.Fatalf("alone it has got %d slots, want 8: %v", n, ctx.Err())
 		}
 	}
+	if !takes() {
+		t.Error("alone and without a place it takes no job in hand")
+	}
 	for seen := false; !seen; {
 		if _, err := other.Reserve(ctx, 300, 1); err != nil {
 			t.Fatal(err)
 		}
 		before := pace.Shared()
-		n := ask()
+		n, more := ask(), takes()
 		seen = before && pace.Shared()
-		if seen && n != 1 {
-			t.Errorf("beside another it has got %d slots, want 1", n)
+		if seen && (n != 1 || more) {
+			t.Errorf("beside another it has got %d slots, want 1, and takes jobs without a place: %v", n, more)
 		}
 	}
 }
