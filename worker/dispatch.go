@@ -191,8 +191,12 @@ func (d *dispatcher) drop() {
 	}
 }
 
-// soon is how long before the last slot more are asked for.
-const soon = 25 * time.Millisecond
+const (
+	// soon is how long before the last slot more are asked for.
+	soon = 25 * time.Millisecond
+	// enough slots last longer than soon at any rate that Facebook allows.
+	enough = 10
+)
 
 // ask reserves slots, for jobs in hand alone, when those there are do not last. Where the page has other workers too, not
 // for more jobs than there are places. Else for all: where places are short they come free one by one, and a reservation
@@ -208,10 +212,9 @@ func (d *dispatcher) ask(ctx context.Context, asking *sync.WaitGroup) {
 	if d.asked || !d.place || want <= 0 || ctx.Err() != nil {
 		return
 	}
-	if held > 0 {
-		if time.Until(d.end()) > soon {
-			return
-		}
+	// At thousands of calls a second the end is always near. Half of what is wanted will do then, until they are over.
+	if held > 0 && (time.Until(d.end()) > soon || held >= max(want, enough)) {
+		return
 	}
 	d.asked = true
 	rate, _ := d.page.inForce(d.full)

@@ -125,6 +125,25 @@ func TestAsk(t *testing.T) {
 	if !takes() {
 		t.Error("alone and without a place it takes no job in hand")
 	}
+	// Slots that are close to each other are not added to while there are ten, and for half of the jobs.
+	for _, c := range []struct {
+		jobs, held int
+		want       bool
+	}{{24, 12, false}, {24, 11, true}, {12, 10, false}, {12, 9, true}} {
+		for asked, late := false, true; late; {
+			d := ready(true)
+			d.hand[0] = make([]*queue.Delivery, c.jobs)
+			start := time.Now()
+			d.slots = []queue.Slots{{First: start, Every: 50 * time.Microsecond, N: c.held}}
+			var asking sync.WaitGroup
+			d.ask(ctx, &asking)
+			asked, late = d.asked, time.Since(start) > tolerance/2 // or some were over
+			asking.Wait()
+			if !late && asked != c.want {
+				t.Errorf("with %d slots for %d jobs it asks for more: %v, want %v", c.held, c.jobs, asked, c.want)
+			}
+		}
+	}
 	for seen := false; !seen; {
 		if _, err := other.Reserve(ctx, 300, 1); err != nil {
 			t.Fatal(err)
