@@ -21,7 +21,7 @@ const DefaultGraphURL = "https://graph.facebook.com"
 // what stands in for it.
 func IsFacebook(graphURL string) bool {
 	u, err := url.Parse(graphURL)
-	if err != nil || graphURL == "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return true // the safe side; NewClient has a word for it
 	}
 	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")

@@ -175,7 +175,7 @@ func TestCheckWithoutPageFile(t *testing.T) {
 func TestRolesRefuseWrongSettings(t *testing.T) {
 	good := goodPages(t)
 	bad := filepath.Join(t.TempDir(), "pages.yaml")
-	writeFile(t, bad, "pages:\n  - id: acme\n    token: "+marker+"-token\n    rate: 999\n")
+	writeFile(t, bad, "pages:\n  - id: acme\n    token: "+marker+"-token\n    rate: 0\n")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -70,7 +70,7 @@ func readPagesFor(graphURL string) func(path string) ([]pageConfig, error) {
 }
 
 // readPagesOfDoor reads a page file for a door, which never uses tokens and app secrets: they need not be there, and are
-// not looked at where they are. Nor does it call anybody, at whatever rate.
+// not looked at where they are. Nor does it know whom its workers call: they judge the rates.
 func readPagesOfDoor(path string) ([]pageConfig, error) {
 	return (&pageReader{file: path, withoutSecrets: true, lifted: true}).readFile()
 }

@@ -277,6 +277,8 @@ func TestLiftedRates(t *testing.T) {
 		{readPagesFor("https://graph-video.facebook.com:443"), "up to 300, Facebook's limit"},
 		{readPagesFor(""), "up to 300, Facebook's limit"},
 		{readPagesFor("://"), "up to 300, Facebook's limit"},
+		{readPagesFor("ftp://127.0.0.1"), "up to 300, Facebook's limit"},
+		{readPagesFor("http:///v25.0"), "up to 300, Facebook's limit"},
 		{readPagesFor("http://127.0.0.1:9090"), ""},
 		{readPagesFor("https://facebook.com.example"), ""},
 		{readPagesOfDoor, ""},
