@@ -28,7 +28,7 @@ func (sandboxCommand) Help() string {
 func (c sandboxCommand) Run(ctx context.Context, std stdio) error {
 	cfg := sandbox.Config{Listen: c.Listen, Control: c.Control, Latency: c.Latency, Jitter: c.Jitter, Seed: c.Seed, AllowRemote: c.Remote}
 	if c.Pages != "" {
-		pages, err := readPagesFor("http://" + c.Listen)(c.Pages)
+		pages, err := (&pageReader{file: c.Pages, lifted: true}).readFile()
 		if err != nil {
 			return usageError{err}
 		}
