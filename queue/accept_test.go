@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
 // keyed is a job with an idempotency key.
@@ -59,22 +61,50 @@ func TestKeyOverRestart(t *testing.T) {
 	publish(t, q, keyed(nordwind, "order-1", "bela")) // another page's key is another key
 }
 
+// A key is taken for as long as its job or its record is there, and no longer. The next job under it shares nothing with
+// the first.
 func TestWindow(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t)
-	m.start()
-	q := open(t, queue.Config{InProcess: m, Window: time.Second})
-	publish(t, q, keyed(acme, "order-1", "ada"))
+	srv := queuetest.Server(t, "")
+	q := open(t, queue.Config{InProcess: srv, Window: time.Second})
+	s := source(t, q, acme, queue.Bulk, 1)
+	first := keyed(acme, "order-1", "ada")
+	first.Accepted = time.Now().Add(-time.Hour) // its window is long over
+	publish(t, q, first)
+	d := next(t, s)
+	if err := d.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Retry(t.Context(), 1, "transient", 100*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if stored, err := q.Publish(t.Context(), keyed(acme, "order-1", "ada")); err != nil || !stored.Duplicate {
+		t.Errorf("the same key while its job waits: %+v, %v", stored, err)
+	}
+	done(t, next(t, s))
+	js := raw(t, srv)
+	record := &nats.Msg{Subject: "brazier.records." + acme + ".bulk." + first.ID, Data: []byte(`{"state":"done"}`), Header: nats.Header{jetstream.MsgTTLHeader: {"1s"}}}
+	if _, err := js.PublishMsg(t.Context(), record); err != nil { // as it is ten minutes later
+		t.Fatal(err)
+	}
 	eventually(t, "the key is forgotten", func() bool {
 		stored, err := q.Publish(t.Context(), keyed(acme, "order-1", "bela"))
 		return err == nil && !stored.Duplicate
 	})
+	if d := next(t, s); d.ID != first.ID || d.Attempts != 0 || d.InDoubt {
+		t.Errorf("the next job under the key: %s with attempts %d, in doubt %v %q", d.ID, d.Attempts, d.InDoubt, d.Doubt)
+	} else if err := d.Begin(t.Context()); err != nil {
+		t.Errorf("begin: %v", err)
+	} else {
+		done(t, d)
+	}
 }
 
 // Many at once: those that come together share a batch, and of each key one is stored.
 func TestPublishTogether(t *testing.T) {
 	t.Parallel()
-	q, srv := fresh(t)
+	srv := queuetest.Server(t, "")
+	q := open(t, queue.Config{InProcess: srv, Flushed: true})
 	const keys, callers = 300, 4
 	var stored, duplicate, refused atomic.Int64
 	var together sync.WaitGroup

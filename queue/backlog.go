@@ -13,7 +13,7 @@ import (
 // Backlog is what waits for one page, over all workers.
 type Backlog struct {
 	Pending  uint64    // stored and not settled, those in a worker's hands included
-	Retrying uint64    // of these, delivered before
+	Retrying uint64    // of these, handed out before
 	Dead     uint64    // dead letters kept
 	Oldest   time.Time // when the oldest job was stored; zero if there is none
 }
@@ -23,27 +23,15 @@ func (q *Queue) Backlog(ctx context.Context, page string) (Backlog, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	var b Backlog
-	jobs, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(jobSubjects+page+".>"))
-	if err != nil {
-		return Backlog{}, fmt.Errorf("queue: backlog: %w", redact(err))
-	}
 	for _, lane := range Lanes() {
-		stored := jobs.State.Subjects[jobSubject(page, lane)]
-		if stored == 0 {
-			continue
-		}
-		b.Pending += stored
-		consumer, err := q.jobs.Consumer(ctx, page+"-"+string(lane)) // asks for its info
-		switch {
-		case err == nil:
-			b.Retrying += uint64(consumer.CachedInfo().NumRedelivered)
-		case !errors.Is(err, jetstream.ErrConsumerNotFound): // no worker has come yet
+		l, err := q.laneBacklog(ctx, PageLane{page, lane})
+		if err != nil {
 			return Backlog{}, fmt.Errorf("queue: backlog: %w", redact(err))
 		}
-		// The first message of the subject, from the start of the stream.
-		first, err := q.jobs.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(jobSubject(page, lane)))
-		if err == nil && (b.Oldest.IsZero() || first.Time.Before(b.Oldest)) {
-			b.Oldest = first.Time
+		b.Pending += l.Pending
+		b.Retrying += l.Retrying
+		if b.Oldest.IsZero() || (!l.Oldest.IsZero() && l.Oldest.Before(b.Oldest)) {
+			b.Oldest = l.Oldest
 		}
 	}
 	dead, err := q.dead.Info(ctx, jetstream.WithSubjectFilter(deadSubjects+page+".>"))
@@ -56,27 +44,75 @@ func (q *Queue) Backlog(ctx context.Context, page string) (Backlog, error) {
 	return b, nil
 }
 
-// PageLane is a lane of a page, by the page's Facebook id.
-type PageLane struct {
-	Page string
-	Lane Lane
+// laneBacklog asks the lane's consumer, which counts as it goes.
+func (q *Queue) laneBacklog(ctx context.Context, lane PageLane) (b Backlog, err error) {
+	from := uint64(1) // the oldest job is looked for from here
+	filter := jobSubject(lane.Page, lane.Lane, "*")
+	consumer, err := q.jobs.Consumer(ctx, consumerName(lane.Page, lane.Lane)) // asks for its info
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound): // no worker has come yet
+		if b.Pending, err = q.countSubjects(ctx, filter); err != nil {
+			return b, err
+		}
+	case err != nil:
+		return b, err
+	default:
+		info := consumer.CachedInfo()
+		b.Pending = info.NumPending + uint64(info.NumAckPending)
+		b.Retrying = uint64(info.NumRedelivered)
+		from = info.AckFloor.Stream + 1
+	}
+	if b.Pending == 0 {
+		return b, nil
+	}
+	first, err := q.jobs.GetMsg(ctx, from, jetstream.WithGetMsgSubject(filter))
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // settled meanwhile
+		return b, nil
+	}
+	if err == nil {
+		b.Oldest = first.Time
+	}
+	return b, err
 }
 
-// Waiting counts the jobs that are stored and not settled, by page and lane, in one question to the server. Lanes without
-// any are not there.
+// countSubjects lists what it counts, and is for where there is no other way.
+func (q *Queue) countSubjects(ctx context.Context, filter string) (uint64, error) {
+	info, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return 0, err
+	}
+	return uint64(len(info.State.Subjects)), nil
+}
+
+// Waiting counts the jobs that are stored and not settled, by page and lane. Lanes without any are not there.
 func (q *Queue) Waiting(ctx context.Context) (map[PageLane]uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	info, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(jobSubjects+">"))
+	all, err := q.Lanes(ctx)
 	if err != nil {
+		return nil, err
+	}
+	known := map[string]*jetstream.ConsumerInfo{}
+	list := q.jobs.ListConsumers(ctx)
+	for info := range list.Info() {
+		known[info.Name] = info
+	}
+	if err := list.Err(); err != nil {
 		return nil, fmt.Errorf("queue: waiting: %w", redact(err))
 	}
-	waiting := make(map[PageLane]uint64, len(info.State.Subjects))
-	for subject, n := range info.State.Subjects {
-		page, lane, _ := strings.Cut(strings.TrimPrefix(subject, jobSubjects), ".")
-		waiting[PageLane{page, Lane(lane)}] = n
+	found := make(map[PageLane]uint64, len(all))
+	for _, lane := range all {
+		var n uint64
+		if info := known[consumerName(lane.Page, lane.Lane)]; info != nil {
+			n = info.NumPending + uint64(info.NumAckPending)
+		} else if n, err = q.countSubjects(ctx, jobSubject(lane.Page, lane.Lane, "*")); err != nil {
+			return nil, fmt.Errorf("queue: waiting: %w", redact(err))
+		}
+		if n > 0 {
+			found[lane] = n
+		}
 	}
-	return waiting, nil
+	return found, nil
 }
 
 // Totals is what the queue holds, over all pages.
@@ -87,7 +123,7 @@ type Totals struct {
 // StreamTotals is what one stream holds.
 type StreamTotals struct {
 	ByPage   map[string]uint64 // messages
-	Bytes    uint64            // on disk; among the jobs' are the ids that are remembered
+	Bytes    uint64            // on disk; among the jobs' are the records of those that are settled
 	MaxBytes int64             // -1: no limit
 	Replicas int
 	Leader   string // the server that has it; empty while none has
@@ -95,19 +131,31 @@ type StreamTotals struct {
 
 // Totals counts the jobs and the dead letters.
 func (q *Queue) Totals(ctx context.Context) (t Totals, err error) {
-	if t.Jobs, err = count(ctx, q.jobs, jobSubjects); err == nil {
-		t.Dead, err = count(ctx, q.dead, deadSubjects)
+	if t.Jobs, err = totals(ctx, q.jobs, ""); err != nil {
+		return Totals{}, fmt.Errorf("queue: totals: %w", redact(err))
 	}
+	waiting, err := q.Waiting(ctx)
 	if err != nil {
+		return Totals{}, err
+	}
+	for lane, n := range waiting {
+		t.Jobs.ByPage[lane.Page] += n
+	}
+	if t.Dead, err = totals(ctx, q.dead, deadSubjects); err != nil {
 		return Totals{}, fmt.Errorf("queue: totals: %w", redact(err))
 	}
 	return t, nil
 }
 
-func count(ctx context.Context, stream jetstream.Stream, subjects string) (StreamTotals, error) {
+// totals counts by page what stands under subjects, if any are given.
+func totals(ctx context.Context, stream jetstream.Stream, subjects string) (StreamTotals, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subjects+">"))
+	var opts []jetstream.StreamInfoOpt
+	if subjects != "" {
+		opts = append(opts, jetstream.WithSubjectFilter(subjects+">"))
+	}
+	info, err := stream.Info(ctx, opts...)
 	if err != nil {
 		return StreamTotals{}, err
 	}

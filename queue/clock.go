@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -90,14 +91,17 @@ func (c *clock) measuredSince(t time.Time) bool {
 	return c.asOf.After(t)
 }
 
-// within reports whether it is known that t, a time of the server's, is less than d ago. It is not before the first
-// measurement.
-func (c *clock) within(t time.Time, d time.Duration) bool {
-	if !c.measuredSince(time.Time{}) {
-		return false
+// ready returns once the server's time is known.
+func (c *clock) ready(ctx context.Context) error {
+	c.start()
+	select {
+	case <-c.first:
+		return nil
+	case <-c.done:
+		return nats.ErrConnectionClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	ago := c.server(time.Now()).Sub(t)
-	return ago > -time.Second && ago < d
 }
 
 // nudge asks for a measurement now.

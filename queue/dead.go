@@ -36,6 +36,10 @@ const (
 func (d *Delivery) letter(why Reason) *nats.Msg {
 	msg := &nats.Msg{Subject: deadSubjects + d.Page + "." + why.Class, Header: make(nats.Header, 18), Data: d.Body}
 	d.writeHeaders(msg.Header)
+	msg.Header[headerID] = []string{d.ID}
+	if d.fingerprint != "" { // a replay needs the recipient's digest
+		msg.Header[headerFingerprint] = []string{d.fingerprint}
+	}
 	set := func(name, value string) {
 		if value != "" {
 			msg.Header[name] = []string{value}

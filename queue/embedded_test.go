@@ -4,7 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
 // Where the server ends with the process, all that it knew of deliveries ends too. What became of each is known all the
@@ -14,7 +17,7 @@ func TestEmbeddedForgets(t *testing.T) {
 	m := newMachine(t)
 	m.start()
 	begin := func() (*queue.Queue, *queue.Source) {
-		q := open(t, queue.Config{InProcess: m, Embedded: true})
+		q := open(t, queue.Config{InProcess: m, Embedded: true}.AsAnotherProcess())
 		return q, source(t, q, acme, queue.Bulk, 1)
 	}
 	q, s := begin()
@@ -68,30 +71,27 @@ func TestEmbeddedForgets(t *testing.T) {
 	isEmpty(t, q, acme)
 }
 
-// A queue whose consumers keep their state on disk, as those of a server of its own do, is taken over.
-func TestEmbeddedTakesOver(t *testing.T) {
+// A consumer is used as it is, wherever it keeps its state: the files may have been another server's before.
+func TestMovedConsumer(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t)
-	m.start()
-	q := m.open()
-	retried, waiting := job(acme, queue.Bulk), job(acme, queue.Bulk)
-	publish(t, q, retried, waiting)
-	s := source(t, q, acme, queue.Bulk, 1)
-	if err := next(t, s).Retry(t.Context(), 2, "transient", time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	s.Stop()
-	q.Close()
-
-	s = source(t, open(t, queue.Config{InProcess: m, Embedded: true}), acme, queue.Bulk, 1)
-	for range 2 {
-		d := next(t, s)
-		want := 0
-		if d.ID == retried.ID {
-			want = 2
+	for _, inMemory := range []bool{true, false} {
+		srv := queuetest.Server(t, "")
+		q := open(t, queue.Config{InProcess: srv})
+		_, err := raw(t, srv).CreateConsumer(t.Context(), queue.StreamJobs, jetstream.ConsumerConfig{
+			Durable: acme + "-bulk", FilterSubject: "brazier.jobs." + acme + ".bulk.*", AckPolicy: jetstream.AckExplicitPolicy,
+			AckWait: queue.Lease / 2, MaxDeliver: -1, MaxAckPending: 1000, MemoryStorage: inMemory,
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if d.Attempts != want || d.InDoubt {
-			t.Errorf("%s comes with attempts %d, in doubt %v %q; want %d, not in doubt", d.ID, d.Attempts, d.InDoubt, d.Doubt, want)
+		publish(t, q, job(acme, queue.Bulk))
+		d := next(t, source(t, q, acme, queue.Bulk, 1))
+		consumer, err := raw(t, srv).Consumer(t.Context(), queue.StreamJobs, acme+"-bulk")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg := consumer.CachedInfo().Config; cfg.MemoryStorage != inMemory || cfg.AckWait != queue.Lease || cfg.MaxAckPending <= 1000 {
+			t.Errorf("in memory %v: it has %+v", inMemory, cfg)
 		}
 		done(t, d)
 	}

@@ -37,7 +37,7 @@ type Job struct {
 	Key string
 	// Recipient is already shortened for logs; the whole one stands in Body alone.
 	Recipient string
-	// RecipientDigest is the same for the same recipient. It is not stored with the job, but with its key.
+	// RecipientDigest is the same for the same recipient.
 	RecipientDigest string
 	Tracking        Tracking
 	Accepted        time.Time // when the door took it, to the millisecond
@@ -84,11 +84,17 @@ const (
 	headerExternalID = "Brazier-External-Id"
 	headerAccepted   = "Brazier-Accepted" // Unix milliseconds
 	headerExpire     = "Brazier-Expire"   // Unix milliseconds
+
+	headerFingerprint = "Brazier-Fingerprint"
+	headerWindow      = "Brazier-Window" // seconds
 )
 
 const jobSubjects = "brazier.jobs."
 
-func jobSubject(page string, lane Lane) string { return jobSubjects + page + "." + string(lane) }
+// jobSubject is that of one job; with "*" for the id it is the filter of a lane's consumer.
+func jobSubject(page string, lane Lane, id string) string {
+	return jobSubjects + page + "." + string(lane) + "." + id
+}
 
 // check refuses a job that could not be stored under its own subject or found again.
 func (j *Job) check() error {
@@ -103,7 +109,7 @@ func (j *Job) check() error {
 	return nil
 }
 
-// isID reports whether s can be the key of a retry record.
+// isID reports whether s can be a part of a subject, and survives file names.
 func isID(s string) bool {
 	return s != "" && strings.IndexFunc(s, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_'
@@ -114,9 +120,12 @@ func isPageID(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-func (j *Job) message() *nats.Msg {
-	msg := &nats.Msg{Subject: jobSubject(j.Page, j.Lane), Header: make(nats.Header, 10), Data: j.Body}
+// message is the job as it is stored. Its id is part of the subject.
+func (j *Job) message(f fingerprint, window time.Duration) *nats.Msg {
+	msg := &nats.Msg{Subject: jobSubject(j.Page, j.Lane, j.ID), Header: make(nats.Header, 16), Data: j.Body}
 	j.writeHeaders(msg.Header)
+	msg.Header[headerFingerprint] = []string{f.String()}
+	msg.Header[headerWindow] = []string{strconv.FormatInt(int64(window/time.Second), 10)}
 	return msg
 }
 
@@ -126,7 +135,6 @@ func (j *Job) writeHeaders(h nats.Header) {
 			h[name] = []string{value}
 		}
 	}
-	set(headerID, j.ID)
 	set(headerKey, j.Key)
 	set(headerRecipient, j.Recipient)
 	set(headerCampaign, j.Tracking.Campaign)
@@ -140,9 +148,9 @@ func (j *Job) writeHeaders(h nats.Header) {
 	writeDeaths(h, j.Deaths)
 }
 
-// readJob is the inverse of message. A stored job whose times cannot be read is kept and delivered rather than lost:
-// it then counts as accepted when the stream stored it, and as never expiring.
-func readJob(page string, lane Lane, h nats.Header, body []byte, stored time.Time) Job {
+// readJob is the inverse of message, also for a job in a dead letter. A stored job whose times cannot be read is kept and
+// delivered rather than lost: it then counts as accepted when the stream stored it, and as never expiring.
+func readJob(id, page string, lane Lane, h nats.Header, body []byte, stored time.Time) Job {
 	get := func(name string) string {
 		if v := h[name]; len(v) > 0 {
 			return v[0]
@@ -150,11 +158,12 @@ func readJob(page string, lane Lane, h nats.Header, body []byte, stored time.Tim
 		return ""
 	}
 	return Job{
-		ID:        get(headerID),
-		Page:      page,
-		Lane:      lane,
-		Key:       get(headerKey),
-		Recipient: get(headerRecipient),
+		ID:              id,
+		Page:            page,
+		Lane:            lane,
+		Key:             get(headerKey),
+		Recipient:       get(headerRecipient),
+		RecipientDigest: parseFingerprint(get(headerFingerprint)).Recipient,
 		Tracking: Tracking{
 			Campaign:   get(headerCampaign),
 			Canvas:     get(headerCanvas),

@@ -12,7 +12,7 @@ import (
 
 // These tests are inside the package for the sake of times that are too long to wait for.
 
-func openInside(t *testing.T) *Queue {
+func openServer(t *testing.T) *embedded.Server {
 	t.Helper()
 	srv, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Sync: embedded.SyncInterval})
 	if err != nil {
@@ -23,7 +23,18 @@ func openInside(t *testing.T) *Queue {
 			t.Error(err)
 		}
 	})
-	q, err := Open(t.Context(), Config{InProcess: srv, Log: zaptest.NewLogger(t)})
+	return srv
+}
+
+func openInside(t *testing.T) *Queue {
+	t.Helper()
+	return openOn(t, Config{InProcess: openServer(t)})
+}
+
+func openOn(t *testing.T, cfg Config) *Queue {
+	t.Helper()
+	cfg.Log = zaptest.NewLogger(t)
+	q, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,40 +82,39 @@ func TestSilentConsumer(t *testing.T) {
 	}
 }
 
-// A renewed job stays where it is.
+// A lease is renewed for as long as its worker lives, and not a moment longer.
 func TestRenewal(t *testing.T) {
 	t.Parallel()
-	q := openInside(t)
-	s := q.Source("1029384756", Bulk, 1)
+	srv := openServer(t)
+	cfg := Config{InProcess: srv}.WithLease(time.Second)
+	q, other := openOn(t, cfg), openOn(t, cfg)
+	s, theirs := q.Source("1029384756", Bulk, 1), other.Source("1029384756", Bulk, 1)
 	defer s.Stop()
+	defer theirs.Stop()
 	first := publishOne(t, q)
 	d := takeOne(t, s)
-	const lease = 600 * time.Millisecond
-	consumer, err := q.js.Consumer(t.Context(), StreamJobs, "1029384756-bulk")
-	if err != nil {
+	if err := d.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	cfg := consumer.CachedInfo().Config
-	cfg.AckWait = lease
-	if _, err := q.js.UpdateConsumer(t.Context(), StreamJobs, cfg); err != nil {
-		t.Fatal(err)
+	records := func() uint64 { // how often its record was written
+		msg, err := q.jobs.GetLastMsgForSubject(t.Context(), recordSubject(d.Page, d.Lane, d.ID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return msg.Sequence
 	}
-	renew := time.NewTicker(lease / 6)
-	defer renew.Stop()
-	for range 12 {
-		d.renew()
-		<-renew.C
+	for before, renewed := records(), 0; renewed < 6; {
+		if now := records(); now != before {
+			before, renewed = now, renewed+1
+		}
 	}
 	second := publishOne(t, q)
-	if d := takeOne(t, s); d.ID != second {
+	if d := takeOne(t, theirs); d.ID != second {
 		t.Errorf("got %s again, in doubt %v; want the next job", d.ID, d.InDoubt)
 	}
-	if err := d.Done(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	// And one that nobody renews any more does not.
-	if d := takeOne(t, s); d.ID != second || !d.InDoubt {
-		t.Errorf("got %s, in doubt %v; want %s in doubt, not %s", d.ID, d.InDoubt, second, first)
+	q.Close() // and with it the renewals
+	if d := takeOne(t, theirs); d.ID != first || !d.InDoubt {
+		t.Errorf("got %s, in doubt %v; want %s in doubt", d.ID, d.InDoubt, first)
 	}
 }
 
@@ -123,10 +133,7 @@ func TestRenewalAfterRetry(t *testing.T) {
 		if err := putBack(d); err != nil {
 			t.Fatal(err)
 		}
-		d.renew()
-		if d.renewal.Stop() {
-			t.Error("its renewals go on")
-		}
+		d.renew(t.Context())
 	}
 	if d := takeOne(t, s); d.InDoubt || d.Attempts != 1 {
 		t.Errorf("in doubt %v, attempts %d", d.InDoubt, d.Attempts)

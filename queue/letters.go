@@ -266,7 +266,7 @@ func readLetter(subject string, h nats.Header, body []byte, stored time.Time, se
 	}
 	page, class, _ := strings.Cut(strings.TrimPrefix(subject, deadSubjects), ".")
 	l := Letter{
-		Job: readJob(page, cmp.Or(Lane(get(headerLane)), Bulk), h, body, stored),
+		Job: readJob(get(headerID), page, cmp.Or(Lane(get(headerLane)), Bulk), h, body, stored),
 		Reason: Reason{
 			Class: class, Code: number(headerCode), Subcode: number(headerSubcode), TraceID: get(headerTraceID),
 			Attempts: number(headerAttempts), Text: get(headerReason),

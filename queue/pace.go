@@ -141,12 +141,8 @@ var (
 
 // insist calls until there is no error, ctx ends or the connection is closed for good. It waits for the clock first.
 func (p *Pace) insist(ctx context.Context, call func(context.Context) error) error {
-	select {
-	case <-p.q.clock.first:
-	case <-p.q.clock.done:
-		return nats.ErrConnectionClosed
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := p.q.clock.ready(ctx); err != nil {
+		return err
 	}
 	wait := backoff.WithContext(backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(2*time.Millisecond),

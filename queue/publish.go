@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -32,8 +32,7 @@ const (
 	errCodeStorageExceeded       jetstream.ErrorCode = 10047
 )
 
-// maxHeaders is room for the headers of a job: those of Brazier, at most 256 bytes each, and the batch's.
-const maxHeaders = 4 << 10
+var errNoRoom = fmt.Errorf("%w: free disk is below the reserve kept for queued messages", ErrFull)
 
 // Stored says what [Queue.Publish] found.
 type Stored struct {
@@ -43,41 +42,39 @@ type Stored struct {
 	BodyDiffers bool
 }
 
+// unkeyedWindow is how long the id of a job without a key is kept: long enough for its own Publish call to ask again.
+const unkeyedWindow = minDoneAge
+
 // Publish stores a job and returns once JetStream has acknowledged it: flushed to disk on an embedded server with
 // --sync always, held by a quorum on a cluster. A job whose id is taken by another recipient's is refused with
-// [ErrKeyReused]. Publish asks again until ctx ends; a job is never stored twice by that. It keeps no reference to job
-// after it has returned without error.
+// [ErrKeyReused]. Publish asks again until ctx ends, and returns then; a job is never stored twice by that. It keeps no
+// reference to job after it has returned without error.
 func (q *Queue) Publish(ctx context.Context, job *Job) (Stored, error) {
 	window := q.cfg.Window
 	if job.Key == "" {
 		window = unkeyedWindow
 	}
-	prior, err := q.publish(ctx, job, window)
+	mine := job.newFingerprint()
+	prior, err := q.publish(ctx, job, mine, window)
 	if err != nil || prior == nil {
 		return Stored{}, err
 	}
-	mine := recordOf(job)
 	if prior.Recipient != mine.Recipient {
 		return Stored{}, fmt.Errorf("queue: publish: %w", ErrKeyReused)
 	}
 	return Stored{Duplicate: true, BodyDiffers: prior.Body != mine.Body}, nil
 }
 
-// publishOnce stores a job unless its id is known, and keeps the id for a time of its own.
-func (q *Queue) publishOnce(ctx context.Context, job *Job, remember time.Duration) (stored bool, err error) {
-	prior, err := q.publish(ctx, job, remember)
-	return err == nil && prior == nil, err
-}
-
-// publish stores a job, or returns what is kept under its id.
-func (q *Queue) publish(ctx context.Context, job *Job, window time.Duration) (prior *keyRecord, err error) {
+// publish stores a job, or returns the fingerprint of the job that has its id. The id is kept for window, and longer while
+// the job is not settled.
+func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window time.Duration) (prior *fingerprint, err error) {
 	if err := job.check(); err != nil {
 		return nil, fmt.Errorf("queue: publish: %w", err)
 	}
-	if size := int64(len(job.Body)) + maxHeaders; q.nc.MaxPayload() > 0 && size > q.nc.MaxPayload() {
-		return nil, fmt.Errorf("queue: publish: %w: %d bytes, the server takes %d", ErrTooLarge, size, q.nc.MaxPayload())
+	message := newWrite(job.message(mine, window), claimSubjects(job.Page, job.ID), 0)
+	if most := q.nc.MaxPayload(); most > 0 && int64(message.size()) > most {
+		return nil, fmt.Errorf("queue: publish: %w: %d bytes, the server takes %d", ErrTooLarge, message.size(), most)
 	}
-	r := &request{job: job, record: recordOf(job), window: window}
 	wait := backoff.WithContext(backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(20*time.Millisecond),
 		backoff.WithMaxInterval(250*time.Millisecond), // so that, reconnecting included, none waits for long once the server is back
@@ -85,14 +82,12 @@ func (q *Queue) publish(ctx context.Context, job *Job, window time.Duration) (pr
 	), ctx)
 	var last error // what stood in the way when ctx ended
 	err = backoff.Retry(func() (err error) {
-		prior, err = q.acceptor.accept(ctx, r)
+		prior, err = q.publishOnce(ctx, job, mine, message)
 		switch {
-		case errors.Is(err, ErrFull):
+		case errors.Is(err, ErrFull), errors.Is(err, ErrTooLarge), errors.Is(err, nats.ErrConnectionClosed):
 			return backoff.Permanent(err)
 		case isFull(err):
 			return backoff.Permanent(fmt.Errorf("%w: %v", ErrFull, err))
-		case errors.Is(err, nats.ErrConnectionClosed):
-			return backoff.Permanent(err)
 		case err != nil && ctx.Err() == nil:
 			last = err
 		}
@@ -101,7 +96,7 @@ func (q *Queue) publish(ctx context.Context, job *Job, window time.Duration) (pr
 	switch {
 	case err == nil:
 		return prior, nil
-	case errors.Is(err, ErrFull):
+	case errors.Is(err, ErrFull), errors.Is(err, ErrTooLarge):
 		return nil, fmt.Errorf("queue: publish: %w", err)
 	case ctx.Err() != nil && last != nil:
 		err = last
@@ -109,12 +104,40 @@ func (q *Queue) publish(ctx context.Context, job *Job, window time.Duration) (pr
 	return nil, fmt.Errorf("queue: publish: %w: %v", ErrUnavailable, redact(err))
 }
 
-func isFull(err error) bool {
-	return hasCode(err, errCodeStoreFailed, errCodeInsufficientResources, errCodeStorageExceeded)
+// publishOnce tries once to store a job.
+func (q *Queue) publishOnce(ctx context.Context, job *Job, mine fingerprint, message *write) (prior *fingerprint, err error) {
+	if q.cfg.HasRoom != nil && !q.cfg.HasRoom() {
+		return nil, errNoRoom
+	}
+	if err := q.lanes.announce(ctx, PageLane{job.Page, job.Lane}); err != nil {
+		return nil, err
+	}
+	_, err = q.writer.write(ctx, message)
+	if !isTaken(err) {
+		return nil, err
+	}
+	found, err := q.findFingerprint(ctx, message.subject)
+	if err != nil || found.Nonce == mine.Nonce { // our own earlier try, whose answer was lost
+		return nil, err
+	}
+	return found, nil
 }
 
-// hasCode reports whether err is an answer of the server with one of the codes.
-func hasCode(err error, codes ...jetstream.ErrorCode) bool {
-	var js jetstream.JetStreamError
-	return errors.As(err, &js) && js.APIError() != nil && slices.Contains(codes, js.APIError().ErrorCode)
+// findFingerprint returns that of the job or the record which has an id.
+func (q *Queue) findFingerprint(ctx context.Context, subject string) (*fingerprint, error) {
+	ctx, cancel := q.answerable(ctx)
+	defer cancel()
+	msg, err := q.jobs.GetLastMsgForSubject(ctx, subject)
+	if err != nil { // where it is gone again or not stored yet, the id is free or about to be told
+		return nil, fmt.Errorf("look up an id: %w", unanswered(ctx, err))
+	}
+	found := parseFingerprint(msg.Header.Get(headerFingerprint))
+	if strings.HasPrefix(msg.Subject, recordSubjects) {
+		found = parseFingerprint(readRecord(msg).Fingerprint)
+	}
+	return &found, nil
+}
+
+func isFull(err error) bool {
+	return hasCode(err, errCodeStoreFailed, errCodeInsufficientResources, errCodeStorageExceeded)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,11 +23,12 @@ type Config struct {
 	URL string
 	// InProcess, if set, is a server in this process; URL is then not used.
 	InProcess interface{ InProcessConn() (net.Conn, error) }
-	// Embedded says that the server ends when this process does. What it knows of deliveries then stays in its memory: see
-	// [Source].
+	// Embedded says that the server ends when this process does: a worker of an earlier process is then known to be gone.
 	Embedded bool
-	// HasRoom, if set, reports whether new jobs may be stored; while it says no, [Queue.Publish] answers [ErrFull]. It is
-	// asked before each batch of them. What belongs to jobs that are stored is written in any case.
+	// Flushed says that the server flushes each message before it acknowledges it (sync always, no replicas).
+	Flushed bool
+	// HasRoom, if set, reports whether new jobs may be stored; while it says no, [Queue.Publish] answers [ErrFull]. What
+	// belongs to jobs that are stored is written in any case.
 	HasRoom func() bool
 	// Name is how the connection is called in the server's monitoring. Default brazier.
 	Name string
@@ -52,6 +54,9 @@ type Config struct {
 
 	// Log gets what happens to the connection. Default: nothing is logged.
 	Log *zap.Logger
+
+	lease  time.Duration // Lease, less in tests
+	worker string        // another in tests, where one process stands for several
 }
 
 func (c *Config) setDefaults() error {
@@ -69,6 +74,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.DeadMaxAge == 0 {
 		c.DeadMaxAge = defaultDeadAge
+	}
+	if c.lease == 0 {
+		c.lease = Lease
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -91,26 +99,21 @@ func (c *Config) setDefaults() error {
 
 // Queue is a connection to JetStream and what Brazier keeps there. It is safe for concurrent use.
 type Queue struct {
-	cfg     Config
-	log     *zap.Logger
-	nc      *nats.Conn
-	closed  chan struct{} // closed by nats.go once the connection is done for good
-	js      jetstream.JetStream
-	jobs    jetstream.Stream
-	dead    jetstream.Stream
-	retries jetstream.KeyValue
-	pages   jetstream.KeyValue
-	claims  jetstream.Stream        // nil unless forgetful
-	markers []jetstream.KVDeleteOpt // for how long the bucket remembers that a record was removed
+	cfg    Config
+	log    *zap.Logger
+	nc     *nats.Conn
+	closed chan struct{} // closed by nats.go once the connection is done for good
+	js     jetstream.JetStream
+	jobs   jetstream.Stream
+	dead   jetstream.Stream
+	pages  jetstream.KeyValue
+	worker string // names this process, or this Queue, in the records of jobs it has begun
 
-	// forgetful says that the jobs are kept by one server, which may forget its last deliveries when it is killed.
-	forgetful bool
-	// transient says that it forgets all of them: see [Source].
-	transient bool
-	making    chan struct{} // one element per consumer that is being made
-	acceptor  *acceptor
-	claimer   *claimer
-	clock     *clock
+	making chan struct{} // one element per consumer that is being made
+	writer *writer
+	lanes  *lanes
+	inHand *inHand
+	clock  *clock
 
 	connection atomic.Pointer[connection]
 
@@ -121,11 +124,29 @@ type Queue struct {
 type connection struct {
 	ctx  context.Context // ends then: an answer that was to come over it will not
 	lost context.CancelFunc
+	made time.Time // when the last one was lost, or this one made
 }
 
 func newConnection() *connection {
 	ctx, lost := context.WithCancel(context.Background())
-	return &connection{ctx, lost}
+	return &connection{ctx, lost, time.Now()}
+}
+
+// connected begins another connection, from which answers may come.
+func (q *Queue) connected() { q.connection.Swap(newConnection()).lost() }
+
+// back returns when the connection was last made, by the server's clock.
+func (q *Queue) back() time.Time { return q.clock.server(q.connection.Load().made) }
+
+// embeddedWorker names every worker of this process on a server in it. Only one process has that server's directory, so one
+// with another name is gone.
+var embeddedWorker = embeddedPrefix + NewID()[:12]
+
+const embeddedPrefix = "embedded-"
+
+// isGone reports whether a worker is known to have ended.
+func (q *Queue) isGone(worker string) bool {
+	return q.cfg.Embedded && worker != q.worker && strings.HasPrefix(worker, embeddedPrefix)
 }
 
 // Open connects and makes sure of the streams. A server that is not there yet is waited for, and that is logged, until
@@ -137,7 +158,15 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	}
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), making: make(chan struct{}, maxMaking)}
 	q.connection.Store(newConnection())
-	q.acceptor, q.claimer, q.clock = newAcceptor(q), newClaimer(q), newClock(q)
+	q.writer, q.lanes, q.inHand, q.clock = newWriter(q), newLanes(q), newInHand(cfg.lease), newClock(q)
+	switch {
+	case cfg.worker != "":
+		q.worker = cfg.worker
+	case cfg.Embedded:
+		q.worker = embeddedWorker
+	default:
+		q.worker = NewID()[:12]
+	}
 	var err error
 	var badURL *url.Error
 	switch q.nc, err = nats.Connect(cfg.URL, q.options()...); {
@@ -149,8 +178,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	if q.js, err = jetstream.New(q.nc, jetstream.WithDefaultTimeout(apiTimeout)); err == nil {
 		err = q.await(ctx)
 	}
-	go q.acceptor.run()
-	go q.claimer.run()
+	go q.writer.run()
 	if err != nil {
 		q.Close()
 		return nil, fmt.Errorf("queue: %w", err)
@@ -179,9 +207,11 @@ func (q *Queue) options() []nats.Option {
 		nats.MaxPingsOutstanding(2),
 		nats.ClosedHandler(func(*nats.Conn) { close(q.closed) }),
 		nats.ConnectHandler(func(nc *nats.Conn) {
+			q.connected()
 			q.log.Info("connected to NATS", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			q.connected()
 			q.clock.nudge() // it may be another server
 			q.log.Info("connected to NATS again", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
@@ -287,11 +317,9 @@ func (q *Queue) Closed() <-chan struct{} { return q.closed }
 // runs out. It may be called more than once.
 func (q *Queue) Close() {
 	q.closeOnce.Do(func() {
-		close(q.acceptor.stop)
-		close(q.claimer.stop)
+		q.inHand.close()
+		q.writer.close()
 		q.clock.close()
-		<-q.acceptor.done
-		<-q.claimer.done
 		// What was already handed to the connection goes out first: an acknowledgement lost here is a message sent twice.
 		if q.nc.IsConnected() {
 			_ = q.nc.FlushTimeout(time.Second)

@@ -80,14 +80,14 @@ func (q *Queue) Replay(ctx context.Context, seq uint64) (Replayed, error) {
 		return Replayed{}, fmt.Errorf("queue: replay dead letter %d: %w", seq, redact(err))
 	}
 	job := l.revived(time.Now())
-	stored, err := q.publishOnce(ctx, job, q.letterAge())
+	prior, err := q.publish(ctx, job, job.newFingerprint(), q.letterAge())
 	if err != nil {
 		return Replayed{}, fmt.Errorf("queue: replay dead letter %d: %w", seq, err)
 	}
 	if err := q.remove(ctx, seq); err != nil && !errors.Is(err, ErrNoLetter) {
 		return Replayed{}, fmt.Errorf("queue: remove replayed dead letter %d: %w", seq, redact(err))
 	}
-	return Replayed{ID: job.ID, Before: !stored}, nil
+	return Replayed{ID: job.ID, Before: prior != nil}, nil
 }
 
 // letterAge is how long a letter, and with it the need to know that it was replayed, can last.

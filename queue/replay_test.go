@@ -134,8 +134,9 @@ func TestReplayCutOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stored, err := q.publishOnce(t.Context(), l.revived(time.Now().Add(-time.Hour)), q.letterAge()); !stored || err != nil {
-		t.Fatalf("stored %v, error %v", stored, err)
+	job := l.revived(time.Now().Add(-time.Hour))
+	if prior, err := q.publish(t.Context(), job, job.newFingerprint(), q.letterAge()); prior != nil || err != nil {
+		t.Fatalf("prior %v, error %v", prior, err)
 	}
 	// The job is delivered and gone before somebody runs it again.
 	if err := q.take(t, "11").Done(t.Context()); err != nil {

@@ -3,6 +3,8 @@ package queue_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,7 +20,7 @@ import (
 // Attempts go with the job, and a delay is kept.
 func TestRetry(t *testing.T) {
 	t.Parallel()
-	q, srv := fresh(t)
+	q, _ := fresh(t)
 	s := source(t, q, acme, queue.Bulk, 2)
 	j := job(acme, queue.Bulk)
 	publish(t, q, j)
@@ -40,13 +42,8 @@ func TestRetry(t *testing.T) {
 	done(t, d)
 	isEmpty(t, q, acme)
 
-	// The record went with the job.
-	bucket, err := raw(t, srv).KeyValue(t.Context(), queue.BucketRetries)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if entry, err := bucket.Get(t.Context(), j.ID); err == nil {
-		t.Errorf("its record is still there: %s", entry.Value())
+	if state := q.State(t, acme, queue.Bulk, j.ID); state != "done" {
+		t.Errorf("its record says %q", state)
 	}
 }
 
@@ -102,119 +99,161 @@ func TestRelease(t *testing.T) {
 	isEmpty(t, q, acme)
 }
 
-// What comes again without having been put back is in doubt, first time or not, and keeps its attempts.
+// lease is short, for tests that wait until one is over.
+const lease = time.Second
+
+// A job whose worker was lost with it is in doubt, and stays so until somebody has acted on that. Its attempts are kept, and
+// the lost ones counted.
 func TestInDoubt(t *testing.T) {
 	t.Parallel()
-	q, srv := fresh(t)
-	js := raw(t, srv)
-	s := source(t, q, acme, queue.Bulk, 1)
+	_, srv := fresh(t)
+	cfg := queue.Config{InProcess: srv}.WithLease(lease)
+	workers := []*queue.Queue{open(t, cfg)}
 	j := job(acme, queue.Bulk)
-	publish(t, q, j)
-	// lose is a delivery that ends without a record: the server takes the job back, and no worker said why.
-	lose := func() {
+	publish(t, workers[0], j)
+	// lose has a worker begin the job and end without a word. It returns what the next worker gets.
+	lose := func(d *queue.Delivery) *queue.Delivery {
 		t.Helper()
-		consumer, err := js.Consumer(t.Context(), queue.StreamJobs, acme+"-bulk")
-		if err != nil {
+		if err := d.Begin(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		msg, err := consumer.Next(jetstream.FetchMaxWait(patience))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := msg.Nak(); err != nil {
-			t.Fatal(err)
+		last := workers[len(workers)-1]
+		last.Close()
+		workers = append(workers, open(t, cfg))
+		return next(t, source(t, workers[len(workers)-1], acme, queue.Bulk, 1))
+	}
+	want := func(d *queue.Delivery, doubt bool, attempts, lost int) {
+		t.Helper()
+		if d.ID != j.ID || d.InDoubt != doubt || (d.Doubt != "") != doubt || d.Attempts != attempts || d.Lost != lost {
+			t.Errorf("got %s, in doubt %v %q, attempts %d, lost %d; want %s, %v, %d, %d", d.ID, d.InDoubt, d.Doubt, d.Attempts, d.Lost, j.ID, doubt, attempts, lost)
 		}
 	}
-	d := next(t, s)
-	rest(t, s)
-	if err := d.Release(t.Context()); err != nil {
+	d := lose(next(t, source(t, workers[0], acme, queue.Bulk, 1)))
+	want(d, true, 1, 1)
+	q := workers[len(workers)-1]
+	s := source(t, q, acme, queue.Bulk, 1)
+	for _, begin := range []bool{false, true} {
+		if begin {
+			if err := d.Begin(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		d = next(t, s)
+		want(d, true, 1, 1)
+	}
+	if err := d.Retry(t.Context(), 2, "in_doubt", 0); err != nil {
 		t.Fatal(err)
 	}
-	lose()
-	s = source(t, q, acme, queue.Bulk, 1)
 	d = next(t, s)
-	if d.ID != j.ID || !d.InDoubt || d.Attempts != 1 {
-		t.Errorf("got %s, in doubt %v %q, attempts %d; want %s in doubt", d.ID, d.InDoubt, d.Doubt, d.Attempts, j.ID)
-	}
-	// Released, it stays so.
-	if err := d.Release(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if d = next(t, s); !d.InDoubt || d.Doubt == "" || d.Attempts != 1 || d.Lost != 1 {
-		t.Errorf("released in doubt, it comes with in doubt %v %q, attempts %d, lost %d", d.InDoubt, d.Doubt, d.Attempts, d.Lost)
-	}
-	// Once it was put back with word it is in doubt no more.
-	if err := d.Retry(t.Context(), 1, "in_doubt", 0); err != nil {
-		t.Fatal(err)
-	}
-	d = next(t, s)
-	if d.InDoubt || d.Attempts != 1 {
-		t.Errorf("after a retry: in doubt %v %q, attempts %d", d.InDoubt, d.Doubt, d.Attempts)
-	}
-	rest(t, s)
-	if err := d.Retry(t.Context(), 2, "transient", 0); err != nil {
-		t.Fatal(err)
-	}
-	lose()
-	lose()
-	s = source(t, q, acme, queue.Bulk, 1)
-	if d = next(t, s); !d.InDoubt || d.Attempts != 4 || d.Lost != 3 || d.Doubt == "" {
-		t.Errorf("after two lost deliveries: in doubt %v %q, attempts %d", d.InDoubt, d.Doubt, d.Attempts)
+	want(d, false, 2, 1)
+	s.Stop()
+	d = lose(d)
+	want(d, true, 3, 2)
+	d = lose(d)
+	want(d, true, 4, 3)
+	done(t, d)
+	isEmpty(t, workers[len(workers)-1], acme)
+}
+
+// What a server counts as handed out, to a worker that never began it, is not in doubt: whoever gets it begins it.
+func TestNotBegun(t *testing.T) {
+	t.Parallel()
+	_, srv := fresh(t)
+	cfg := queue.Config{InProcess: srv}.WithLease(lease)
+	first, second := open(t, cfg), open(t, cfg)
+	j := job(acme, queue.Bulk)
+	publish(t, first, j)
+	idle := next(t, source(t, first, acme, queue.Bulk, 1))
+	first.Close()
+	d := next(t, source(t, second, acme, queue.Bulk, 1))
+	if d.ID != j.ID || d.InDoubt || d.Attempts != 0 || d.Deliveries != 2 {
+		t.Errorf("got %s, delivery %d, in doubt %v %q, attempts %d; want %s, not in doubt", d.ID, d.Deliveries, d.InDoubt, d.Doubt, d.Attempts, idle.ID)
 	}
 	done(t, d)
 }
 
-// A job that has just been stored, and comes a second time already, has not been in a worker's hands: no lease can have run
-// out, and no word was left.
-func TestNotDelivered(t *testing.T) {
+// Of two workers that have the same job in hand one begins it. The other releases it, which harms nobody.
+func TestBeginOnce(t *testing.T) {
 	t.Parallel()
-	q, srv := fresh(t)
-	if err := q.Pace(acme, "text").Prepare(t.Context()); err != nil { // measures the server's time
-		t.Fatal(err)
-	}
-	s := source(t, q, acme, queue.Bulk, 1)
-	publish(t, q, job(acme, queue.Bulk))
-	done(t, next(t, s)) // the consumer is there
-	rest(t, s)
-	j := job(acme, queue.Bulk)
-	publish(t, q, j)
+	_, srv := fresh(t)
+	cfg := queue.Config{InProcess: srv}.WithLease(lease)
+	slow, quick := open(t, cfg), open(t, cfg)
+	publish(t, slow, job(acme, queue.Bulk))
+	buffered := next(t, source(t, slow, acme, queue.Bulk, 1))
 	consumer, err := raw(t, srv).Consumer(t.Context(), queue.StreamJobs, acme+"-bulk")
 	if err != nil {
 		t.Fatal(err)
 	}
-	msg, err := consumer.Next(jetstream.FetchMaxWait(patience))
-	if err != nil {
+	config := consumer.CachedInfo().Config
+	if err := raw(t, srv).DeleteConsumer(t.Context(), queue.StreamJobs, config.Durable); err != nil { // what it handed out is forgotten
 		t.Fatal(err)
 	}
-	if err := msg.Nak(); err != nil { // as the server does by itself when a subscription has ended
+	working := next(t, source(t, quick, acme, queue.Bulk, 1))
+	if err := working.Begin(t.Context()); err != nil || working.ID != buffered.ID {
+		t.Fatalf("begin %s: %v; want %s", working.ID, err, buffered.ID)
+	}
+	if err := buffered.Begin(t.Context()); !errors.Is(err, queue.ErrTaken) {
+		t.Errorf("the other delivery begins with error %v", err)
+	}
+	if err := buffered.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	done(t, working)
+	isEmpty(t, slow, acme)
+	if state := slow.State(t, acme, queue.Bulk, working.ID); state != "done" {
+		t.Errorf("its record says %q", state)
+	}
+}
+
+// A delay is kept also where the server was never told of it.
+func TestDelayWithoutNak(t *testing.T) {
+	t.Parallel()
+	_, srv := fresh(t)
+	w := &wire{server: srv}
+	cfg := queue.Config{InProcess: w}.WithLease(lease)
+	q := open(t, cfg)
+	j := job(acme, queue.Bulk)
+	publish(t, q, j)
 	d := next(t, source(t, q, acme, queue.Bulk, 1))
-	if d.ID != j.ID || d.InDoubt || d.Attempts != 0 {
-		t.Errorf("got %s, in doubt %v %q, attempts %d; want %s, not in doubt", d.ID, d.InDoubt, d.Doubt, d.Attempts, j.ID)
+	// The worker writes down that the job waits, and is gone before it has told the consumer.
+	const delay = 3 * lease
+	put := time.Now()
+	js := raw(t, srv)
+	value := fmt.Sprintf(`{"state":"waiting","attempts":1,"not_before":%d}`, put.Add(delay).UnixMilli())
+	if _, err := js.Publish(t.Context(), "brazier.records."+acme+".bulk."+j.ID, []byte(value)); err != nil {
+		t.Fatal(err)
 	}
-	done(t, d)
+	q.Close()
+	other := open(t, queue.Config{InProcess: srv}.WithLease(lease))
+	again := next(t, source(t, other, acme, queue.Bulk, 1))
+	if waited := time.Since(put); waited < delay-100*time.Millisecond || again.ID != d.ID || again.Attempts != 1 || again.InDoubt {
+		t.Errorf("%s with attempts %d, in doubt %v, came after %v; want %s after %v", again.ID, again.Attempts, again.InDoubt, waited, d.ID, delay)
+	}
+	done(t, again)
 }
 
 // A record that cannot be read puts its job in doubt. It does not stop the lane.
 func TestUnreadableRecord(t *testing.T) {
 	t.Parallel()
-	q, srv := fresh(t)
+	_, srv := fresh(t)
+	q := open(t, queue.Config{InProcess: srv}.WithLease(lease))
 	s := source(t, q, acme, queue.Bulk, 1)
 	j := job(acme, queue.Bulk)
 	publish(t, q, j)
-	if err := next(t, s).Retry(t.Context(), 1, "transient", 300*time.Millisecond); err != nil {
-		t.Fatal(err)
-	}
-	bucket, err := raw(t, srv).KeyValue(t.Context(), queue.BucketRetries)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bucket.PutString(t.Context(), j.ID, "by hand"); err != nil {
-		t.Fatal(err)
-	}
 	d := next(t, s)
-	if d.ID != j.ID || !d.InDoubt {
+	if _, err := raw(t, srv).Publish(t.Context(), "brazier.records."+acme+".bulk."+j.ID, []byte("by hand")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Begin(t.Context()); !errors.Is(err, queue.ErrTaken) {
+		t.Errorf("begin: %v", err)
+	}
+	if err := d.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d = next(t, s); d.ID != j.ID || !d.InDoubt {
 		t.Errorf("got %s, in doubt %v", d.ID, d.InDoubt)
 	}
 	done(t, d)
@@ -249,6 +288,10 @@ func TestBury(t *testing.T) {
 			t.Errorf("died at %v, %v", at, err)
 		}
 		msg.Header.Del("Brazier-Died")
+		if f := msg.Header.Get("Brazier-Fingerprint"); strings.Count(f, ".") != 2 {
+			t.Errorf("fingerprint %q", f)
+		}
+		msg.Header.Del("Brazier-Fingerprint")
 		for name := range msg.Header { // the server's own
 			if strings.HasPrefix(name, "Nats-") && name != nats.MsgIdHdr {
 				msg.Header.Del(name)
@@ -321,10 +364,7 @@ func TestDoneIsConfirmed(t *testing.T) {
 	cut := w.mute()
 	confirmed := make(chan error, 1)
 	go func() { confirmed <- d.Done(within(t, patience)) }()
-	eventually(t, "the job is gone", func() bool {
-		b, err := other.Backlog(t.Context(), acme)
-		return err == nil && b.Pending == 0
-	})
+	eventually(t, "the settlement is stored", func() bool { return other.State(t, acme, queue.Bulk, d.ID) == "done" })
 	cut()
 	if err := <-confirmed; err != nil {
 		t.Errorf("done: %v", err)
@@ -365,8 +405,13 @@ func TestSettleOverOutage(t *testing.T) {
 					t.Errorf("in doubt: %s", d.Doubt)
 				}
 				done(t, d)
+			} else {
+				go func() { _, _ = s.Next(t.Context()) }() // the server hands it out again, and its record ends that
 			}
-			isEmpty(t, q, acme)
+			eventually(t, "the job is gone", func() bool {
+				b, err := q.Backlog(t.Context(), acme)
+				return err == nil && b.Pending == 0
+			})
 		})
 	}
 }
@@ -376,7 +421,7 @@ func TestLargeLetter(t *testing.T) {
 	t.Parallel()
 	q, srv := fresh(t)
 	j := job(acme, queue.Bulk)
-	const limit, headers = 8 << 20, 4 << 10 // of the embedded server, and room that Publish keeps
+	const limit, headers = 8 << 20, 4 << 10 // of the embedded server, and what the headers may take
 	j.Body = bytes.Repeat([]byte("ä"), (limit-headers)/2)
 	publish(t, q, j)
 	d := next(t, source(t, q, acme, queue.Bulk, 1))
@@ -395,26 +440,38 @@ func TestLargeLetter(t *testing.T) {
 	t.Error("there is no letter")
 }
 
-// What a settled job's retry record leaves behind goes soon.
-func TestRecordRemoved(t *testing.T) {
+// The record of a settled job stays for the window of its key, counted from when it was accepted.
+func TestRecordAge(t *testing.T) {
 	t.Parallel()
-	q, srv := fresh(t)
-	s := source(t, q, acme, queue.Bulk, 1)
-	j := job(acme, queue.Bulk)
-	publish(t, q, j)
-	if err := next(t, s).Retry(t.Context(), 1, "transient", 0); err != nil {
-		t.Fatal(err)
-	}
-	done(t, next(t, s))
-	stream, err := raw(t, srv).Stream(t.Context(), "KV_"+queue.BucketRetries)
-	if err != nil {
-		t.Fatal(err)
-	}
-	marker, err := stream.GetLastMsgForSubject(t.Context(), "$KV."+queue.BucketRetries+"."+j.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ttl := marker.Header.Get(jetstream.MsgTTLHeader); ttl != "1m0s" || len(marker.Data) > 0 {
-		t.Errorf("a marker with %d bytes stays for %q", len(marker.Data), ttl)
+	srv := queuetest.Server(t, "")
+	q := open(t, queue.Config{InProcess: srv, Window: 3 * time.Hour})
+	for _, tt := range []struct {
+		key  string
+		age  time.Duration
+		want time.Duration
+	}{
+		{"order-1", time.Hour, 2 * time.Hour},
+		{"order-2", 4 * time.Hour, 10 * time.Minute}, // the acknowledgement may be under way
+		{"", 0, 10 * time.Minute},
+	} {
+		j := keyed(acme, tt.key, "ada")
+		if tt.key == "" {
+			j = job(acme, queue.Bulk)
+		}
+		j.Accepted = time.Now().Add(-tt.age)
+		publish(t, q, j)
+		done(t, next(t, source(t, q, acme, queue.Bulk, 1)))
+		stream, err := raw(t, srv).Stream(t.Context(), queue.StreamJobs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record, err := stream.GetLastMsgForSubject(t.Context(), "brazier.records."+acme+".bulk."+j.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ttl, err := time.ParseDuration(record.Header.Get(jetstream.MsgTTLHeader))
+		if err != nil || ttl > tt.want || ttl < tt.want-time.Minute {
+			t.Errorf("key %q, accepted %v ago: the record stays for %v, %v; want %v", tt.key, tt.age, ttl, err, tt.want)
+		}
 	}
 }

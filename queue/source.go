@@ -34,10 +34,9 @@ const (
 // Source hands out the jobs of one page and lane. Several processes may have a Source for the same lane; each job goes
 // to one of them. Next is for one goroutine at a time, Stop for any.
 //
-// Where the server ends with this process ([Config.Embedded]), it keeps the state of the consumer in memory. On disk it would write that state
+// Where the stream has one replica, its server keeps the state of the consumer in memory. On disk it would write that state
 // to a new file ten times a second for each lane that is at work, which costs more than the jobs do (measured on
-// nats-server 2.15.2), and what the state tells after a restart stands elsewhere too: what was in hand in the claims,
-// attempts and delays in the retry records.
+// nats-server 2.15.2), and what the state tells after a restart the jobs' records tell too.
 //
 // It asks for one batch after the other. The endless subscription of nats.go 1.55 does not fit a small buffer: when
 // a batch is used up before its request has returned, it asks for no other until heartbeats are missed.
@@ -51,8 +50,6 @@ type Source struct {
 
 	// These belong to Next.
 	consumer jetstream.Consumer // nil: to be made
-	made     time.Time          // when the server made it, by the server's clock
-	server   string             // the run of the server that was asked for the batch
 
 	stop chan struct{} // closed by Stop
 
@@ -88,10 +85,9 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 		if err == nil {
 			var msg jetstream.Msg
 			if msg, err = batch.Next(); err == nil {
-				if d := s.q.delivery(ctx, s.page, s.lane, msg, s.server, s.made); d.notBefore == 0 {
+				var d *Delivery
+				if d, err = s.q.delivery(ctx, s.page, s.lane, msg); d != nil {
 					return d, nil
-				} else if err = d.again(ctx); err == nil {
-					continue
 				}
 			} else {
 				err = s.ended(err)
@@ -116,12 +112,15 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 
 // current returns the batch that is under way, or asks for one.
 func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error) {
-	epoch, server := s.q.nc.Stats().Reconnects, s.q.nc.ConnectedServerId()
+	epoch := s.q.nc.Stats().Reconnects
 	s.mu.Lock()
-	if s.batch != nil && epoch != s.epoch {
-		// After a reconnect nats.go asks for the rest of the batch again, what is in the buffer included, and what does
-		// not fit is dropped without a word.
-		s.drain()
+	if epoch != s.epoch {
+		s.consumer = nil // it went with a server that kept it in memory
+		if s.batch != nil {
+			// After a reconnect nats.go asks for the rest of the batch again, what is in the buffer included, and what does
+			// not fit is dropped without a word.
+			s.drain()
+		}
 	}
 	batch, drained, stopped := s.batch, s.drained, s.stopped
 	s.mu.Unlock()
@@ -144,7 +143,7 @@ func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error)
 		batch.Stop() // its first Next would have sent the request
 		return nil, ErrStopped
 	}
-	s.batch, s.epoch, s.server = batch, epoch, server
+	s.batch, s.epoch = batch, epoch
 	return batch, nil
 }
 
@@ -158,7 +157,7 @@ func (s *Source) ask(ctx context.Context) (jetstream.MessagesContext, error) {
 		if err != nil {
 			return nil, fmt.Errorf("consumer: %w", err)
 		}
-		s.consumer, s.made = consumer, consumer.CachedInfo().Created
+		s.consumer = consumer
 	}
 	batch, err := s.consumer.Messages(
 		jetstream.StopAfter(s.max),
@@ -172,35 +171,35 @@ func (s *Source) ask(ctx context.Context) (jetstream.MessagesContext, error) {
 	return batch, nil
 }
 
+func consumerName(page string, lane Lane) string { return page + "-" + string(lane) }
+
 // make makes the consumer, or finds the one that is there.
 func (s *Source) make(ctx context.Context) (jetstream.Consumer, error) {
 	config := jetstream.ConsumerConfig{
-		Durable:       s.page + "-" + string(s.lane),
-		FilterSubject: jobSubject(s.page, s.lane),
+		Durable:       consumerName(s.page, s.lane),
+		FilterSubject: jobSubject(s.page, s.lane, "*"),
 		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       Lease,
+		AckWait:       s.q.cfg.lease,
 		MaxDeliver:    -1,
 		MaxAckPending: maxAckPending,
-		MemoryStorage: s.q.transient,
+		MemoryStorage: s.q.jobs.CachedInfo().Config.Replicas == 1,
 	}
 	consumer, err := s.q.jobs.CreateOrUpdateConsumer(ctx, config)
 	var refused *jetstream.APIError
-	if !s.q.transient || !errors.As(err, &refused) {
+	if !errors.As(err, &refused) {
 		return consumer, err
 	}
-	// One that keeps its state on disk cannot be told to stop that: these files were a server's of its own before, or an
-	// earlier version's. What its state tells stands elsewhere too, but for delays, which end now.
-	old, err := s.q.jobs.Consumer(ctx, config.Durable)
-	if err != nil {
-		return nil, err
+	// Where a consumer keeps its state cannot be changed. It is of no matter to the jobs: these files were another server's
+	// before, or the stream had other replicas.
+	old, failed := s.q.jobs.Consumer(ctx, config.Durable)
+	if failed != nil {
+		return nil, errors.Join(err, failed)
 	}
-	if old.CachedInfo().Config.MemoryStorage {
-		return nil, refused
+	if got := old.CachedInfo().Config.MemoryStorage; got != config.MemoryStorage {
+		config.MemoryStorage = got
+		return s.q.jobs.CreateOrUpdateConsumer(ctx, config)
 	}
-	if err := s.q.jobs.DeleteConsumer(ctx, config.Durable); err != nil {
-		return nil, err
-	}
-	return s.q.jobs.CreateOrUpdateConsumer(ctx, config)
+	return nil, err
 }
 
 // drain ends a batch: what was asked for still comes, and no more is asked for. It waits before it unsubscribes. What

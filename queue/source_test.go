@@ -281,49 +281,33 @@ func TestSourceOfClosedQueue(t *testing.T) {
 	}
 }
 
-// A job that nobody settles comes again when its lease has run out, and is in doubt then.
+// A job that nobody settles comes again when its lease has run out, and is in doubt then if it was begun.
 func TestLeaseRunsOut(t *testing.T) {
 	t.Parallel()
-	q, srv := fresh(t)
-	lost := queuetest.On(t, srv)
-	theirs, ours := source(t, lost, acme, queue.Bulk, 1), source(t, q, acme, queue.Bulk, 1)
-	j := job(acme, queue.Bulk)
-	publish(t, q, j)
-	if d := next(t, theirs); d.ID != j.ID || d.InDoubt {
-		t.Fatalf("got %s, in doubt %v", d.ID, d.InDoubt)
-	}
-	lost.Close() // without a word about the job
-
-	got := make(chan *queue.Delivery, 1)
-	go func() {
-		d, err := ours.Next(context.Background())
-		if err != nil {
-			t.Error(err)
+	srv := queuetest.Server(t, "")
+	cfg := queue.Config{InProcess: srv}.WithLease(lease)
+	q, lost := open(t, cfg), open(t, cfg)
+	theirs, ours := source(t, lost, acme, queue.Bulk, 2), source(t, q, acme, queue.Bulk, 2)
+	begun, fetched := job(acme, queue.Bulk), job(acme, queue.Bulk)
+	publish(t, q, begun, fetched)
+	for range 2 {
+		if d := next(t, theirs); d.ID == begun.ID {
+			if err := d.Begin(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
-		got <- d
-	}()
-	// The consumer as it is, but for a lease that a test can wait for.
-	js := raw(t, srv)
-	eventually(t, "the other source waits", func() bool {
-		consumer, err := js.Consumer(t.Context(), queue.StreamJobs, acme+"-bulk")
-		return err == nil && consumer.CachedInfo().NumWaiting == 1
-	})
-	consumer, err := js.Consumer(t.Context(), queue.StreamJobs, acme+"-bulk")
-	if err != nil {
-		t.Fatal(err)
 	}
-	cfg := consumer.CachedInfo().Config
-	if cfg.AckWait != queue.Lease || cfg.MaxDeliver != -1 || len(cfg.BackOff) != 0 {
-		t.Errorf("the consumer has AckWait %v, MaxDeliver %d, BackOff %v", cfg.AckWait, cfg.MaxDeliver, cfg.BackOff)
+	ended := time.Now()
+	lost.Close() // without a word about the jobs
+	for range 2 {
+		d := next(t, ours)
+		if d.InDoubt != (d.ID == begun.ID) || (d.Doubt != "") != d.InDoubt {
+			t.Errorf("%s, of which %s was begun: in doubt %v %q", d.ID, begun.ID, d.InDoubt, d.Doubt)
+		}
+		if waited := time.Since(ended); d.InDoubt && waited < lease/2 {
+			t.Errorf("a job that was begun is taken over after %v", waited)
+		}
+		done(t, d)
 	}
-	cfg.AckWait = 500 * time.Millisecond
-	if _, err := js.UpdateConsumer(t.Context(), queue.StreamJobs, cfg); err != nil {
-		t.Fatal(err)
-	}
-	d := <-got
-	if d.ID != j.ID || !d.InDoubt || d.Doubt == "" || d.Attempts != 1 || d.Lost != 1 {
-		t.Errorf("got %s, in doubt %v %q, attempts %d; want %s in doubt", d.ID, d.InDoubt, d.Doubt, d.Attempts, j.ID)
-	}
-	done(t, d)
 	isEmpty(t, q, acme)
 }

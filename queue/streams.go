@@ -11,12 +11,10 @@ import (
 
 // Names on the server. Operators' tools and alerts rely on them.
 const (
-	StreamJobs    = "BRAZIER_JOBS"
-	StreamDead    = "BRAZIER_DEAD"
-	StreamClaims  = "BRAZIER_CLAIMS" // on a single server only
-	BucketRetries = "BRAZIER_RETRIES"
-	BucketPace    = "BRAZIER_PACE"
-	BucketPages   = "BRAZIER_PAGES"
+	StreamJobs  = "BRAZIER_JOBS"
+	StreamDead  = "BRAZIER_DEAD"
+	BucketPace  = "BRAZIER_PACE"
+	BucketPages = "BRAZIER_PAGES"
 )
 
 const (
@@ -26,7 +24,7 @@ const (
 	// maxConsumers leaves room for the lanes of tens of thousands of pages. Without a number of its own a stream takes a
 	// thousand, those of 333 pages (nats-server 2.15.2), and it cannot be given one later.
 	maxConsumers = 100_000
-	// maxExpire bounds how long a job may wait in the queue; a retry record outlives it.
+	// maxExpire bounds how long a job may wait in the queue.
 	maxExpire = 7 * 24 * time.Hour
 )
 
@@ -36,11 +34,13 @@ const MaxExpire = maxExpire
 func (c *Config) jobs() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        StreamJobs,
-		Description: "Messages on their way to Facebook, and the ids of those accepted",
-		// The records of accepted ids stand on the same stream, since only there can they be stored with their jobs as one.
-		// No consumer takes them; their time to live does.
-		Subjects:  []string{jobSubjects + ">", keySubjects + ">"},
+		Description: "Messages on their way to Facebook, and what became of them",
+		// Records are on the same stream, since a condition of a write can only be about the stream it goes to. No consumer
+		// takes them; their time to live does.
+		Subjects:  []string{jobSubjects + "*.*.*", recordSubjects + "*.*.*", laneSubjects + "*.*"},
 		Retention: jetstream.WorkQueuePolicy,
+		// A new record of a job replaces the old one.
+		MaxMsgsPerSubject: 1,
 		// The default, DiscardOld, would silently drop the oldest undelivered job of a full queue.
 		Discard:            jetstream.DiscardNew,
 		MaxBytes:           c.MaxBytes,
@@ -65,20 +65,6 @@ func (c *Config) dead() jetstream.StreamConfig {
 		Duplicates:  min(c.DeadMaxAge, 24*time.Hour),
 		AllowDirect: true,
 		Replicas:    c.Replicas,
-	}
-}
-
-func (c *Config) retries() jetstream.KeyValueConfig {
-	return jetstream.KeyValueConfig{
-		Bucket:      BucketRetries,
-		Description: "Attempts of the messages that were put back",
-		History:     1,
-		TTL:         maxExpire + 24*time.Hour,
-		// Nobody has to be told that a record is gone: nothing watches the bucket, and a job that has come to its end is
-		// not looked up again. A replica that comes back learns it from the stream's log, not from the marker.
-		LimitMarkerTTL: time.Minute,
-		Storage:        jetstream.FileStorage,
-		Replicas:       c.Replicas,
 	}
 }
 
@@ -120,33 +106,11 @@ func (q *Queue) ensure(ctx context.Context) (err error) {
 	if q.dead, err = q.ensureStream(ctx, q.cfg.dead()); err != nil {
 		return err
 	}
-	q.forgetful = q.jobs.CachedInfo().Config.Replicas == 1
-	q.transient = q.forgetful && q.cfg.Embedded
-	if q.forgetful {
-		if q.claims, err = q.ensureStream(ctx, q.cfg.claims()); err != nil {
-			return err
-		}
-	}
 	if _, err = q.ensureStream(ctx, q.cfg.pages()); err != nil {
 		return err
 	}
 	if q.pages, err = q.js.KeyValue(ctx, BucketPages); err != nil {
 		return fmt.Errorf("bucket %s: %w", BucketPages, err)
-	}
-	want := q.cfg.retries()
-	q.retries, err = q.js.KeyValue(ctx, want.Bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) && !q.cfg.Existing {
-		q.retries, err = q.js.CreateOrUpdateKeyValue(ctx, want)
-	}
-	if err != nil {
-		return fmt.Errorf("bucket %s: %w", want.Bucket, err)
-	}
-	status, err := q.retries.Status(ctx)
-	if err != nil {
-		return fmt.Errorf("bucket %s: %w", want.Bucket, err)
-	}
-	if ttl := status.LimitMarkerTTL(); ttl > 0 { // else they stay as long as a record does
-		q.markers = []jetstream.KVDeleteOpt{jetstream.PurgeTTL(ttl)}
 	}
 	return nil
 }

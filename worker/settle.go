@@ -45,13 +45,13 @@ func (p *page) count(n int64) {
 // verdict asks the handler, unless the job is not to be sent any more. After an error the job was not begun.
 func (p *page) verdict(ph phases, job *queue.Delivery) (Verdict, error) {
 	switch {
-	case !job.Expire.IsZero() && time.Now().After(job.Expire):
+	case !job.Expire.IsZero() && p.w.cfg.Queue.Now().After(job.Expire):
 		return Verdict{Outcome: Dead, Class: sendapi.ClassExpired, Text: "its time ran out in the queue"}, nil
 	case job.Lost >= maxLost:
 		return Verdict{Outcome: Dead, Class: sendapi.ClassInDoubt, Text: "workers were lost with it again and again: " + job.Doubt}, nil
 	}
 	switch err := job.Begin(ph.work); {
-	case errors.Is(err, queue.ErrStale):
+	case errors.Is(err, queue.ErrTaken):
 		return Verdict{Outcome: Release}, nil
 	case err != nil:
 		return Verdict{}, err

@@ -27,6 +27,9 @@ func (w *Worker) report(ctx context.Context) {
 			}
 			continue
 		}
+		w.mu.Lock()
+		w.waiting = waiting
+		w.mu.Unlock()
 		pending := map[string]uint64{}
 		for lane, n := range waiting {
 			pending[lane.Page] += n

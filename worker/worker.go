@@ -272,9 +272,9 @@ func (w *Worker) wakeLanes(ctx context.Context) {
 	every := time.NewTicker(wakeEvery)
 	defer every.Stop()
 	for {
-		waiting, err := w.cfg.Queue.Waiting(ctx)
+		lanes, err := w.cfg.Queue.Lanes(ctx)
 		if err == nil { // else it is asked again, and others tell of it
-			w.wake(waiting)
+			w.wake(lanes)
 		}
 		select {
 		case <-every.C:
@@ -284,11 +284,10 @@ func (w *Worker) wakeLanes(ctx context.Context) {
 	}
 }
 
-func (w *Worker) wake(waiting map[queue.PageLane]uint64) {
+func (w *Worker) wake(lanes []queue.PageLane) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting = waiting
-	for lane := range waiting {
+	for _, lane := range lanes {
 		if p := w.pages[lane.Page]; p != nil {
 			p.wake(lane.Lane)
 		}

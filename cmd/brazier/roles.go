@@ -146,6 +146,7 @@ func (h *house) server(f embeddedFlags) part {
 				return fmt.Errorf("--data: %w", err)
 			}
 			h.queueConfig.InProcess, h.queueConfig.Embedded, h.queueConfig.HasRoom = srv, true, srv.HasRoom
+			h.queueConfig.Flushed = embedded.Sync(f.Sync) == embedded.SyncAlways
 			return nil
 		},
 		close: func() error { return srv.Close() },

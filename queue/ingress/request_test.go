@@ -35,7 +35,7 @@ func TestTrackingIsCarried(t *testing.T) {
 		t.Errorf("accepted at %v, not between %v and %v", job.Accepted, before, after)
 	}
 	want := queue.Job{
-		ID: a.ID, Page: acme, Lane: queue.Urgent, Key: "order-17", Recipient: "…1852",
+		ID: a.ID, Page: acme, Lane: queue.Urgent, Key: "order-17", Recipient: "…1852", RecipientDigest: job.RecipientDigest,
 		Tracking: queue.Tracking{Campaign: "spring sale", Canvas: "canvas-1", Dispatch: "dispatch-1", Message: "message-1", User: "user-1", ExternalID: "Zoë"},
 		Accepted: job.Accepted, Expire: job.Accepted.Add(6 * time.Hour),
 		Body: []byte(nested),

@@ -1,0 +1,414 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// How jobs and records are written
+//
+// Every job and every record is one message on one stream, stored on a condition: that nothing stands under the job's id,
+// or that the record it replaces is still there. One message is atomic by itself, so there is no order of two writes to
+// get right.
+//
+// A message goes by itself, at once, on the goroutine of its caller. Where the server flushes each message on its own
+// (a stream without replicas under sync always), that ends at a thousand a second; so when many wait, those that come while
+// a batch is on its way make the next one, and an atomic batch is flushed as a whole. A batch costs the server a small file
+// store of its own, about a millisecond, and pays from some ten messages up (measured on nats-server 2.15.2).
+//
+// A batch fails as a whole if the condition of one message does not hold. Then all conditions are looked up in one request,
+// the writes that fail are answered, and the others go again.
+
+const (
+	// plainFlushed and plainOther are how many messages may be on their way by themselves before others wait for a batch:
+	// where each is known to be flushed, and where that is not known. There only a server that is slow to acknowledge lets so
+	// many gather.
+	plainFlushed, plainOther = 8, 1000
+	// minBatch is the least number of messages for which a batch is made.
+	minBatch = 6
+	// maxBatch is how many messages go into one batch. The server takes 1000; a look at the conditions of all gives up to
+	// two messages for each, and the server answers with 1024 at most.
+	maxBatch = 480
+	// maxBatchBytes bounds the messages of a batch together, and maxSharing one of them: what is larger goes by itself.
+	maxBatchBytes, maxSharing = 4 << 20, 128 << 10
+	// writeTimeout is how long the server's answer is waited for. A new leader takes longer; the write is then tried again.
+	writeTimeout = 3 * time.Second
+)
+
+// Server error codes of a condition that does not hold (server/errors.json of nats-server).
+const (
+	errCodeWrongLastSequence         jetstream.ErrorCode = 10071
+	errCodeWrongLastSequenceConstant jetstream.ErrorCode = 10164 // where another write is under way that would break it
+	errCodeMessageTooLarge           jetstream.ErrorCode = 10054
+)
+
+// errTaken says that the condition of a write does not hold.
+var errTaken = errors.New("another message stands in its way")
+
+// write is a message on the condition that the last message under subject has the sequence seq; 0: that there is none.
+// It may be written again after an error.
+type write struct {
+	msg     *nats.Msg
+	subject string
+	seq     uint64
+}
+
+func newWrite(msg *nats.Msg, subject string, seq uint64) *write {
+	msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(seq, 10)}
+	if subject != msg.Subject {
+		msg.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{subject}
+	}
+	return &write{msg: msg, subject: subject, seq: seq}
+}
+
+// size is what the server's limit for one message is compared with.
+func (w *write) size() int { return w.msg.Size() - len(w.msg.Subject) }
+
+type written struct {
+	seq uint64 // of the message in the stream
+	err error
+}
+
+// waiter is a write that waits for a batch. Its caller may have gone.
+type waiter struct {
+	*write
+	answer chan written // has room for the one answer
+}
+
+// writer stores messages in the stream of jobs. One goroutine runs the batches.
+type writer struct {
+	q    *Queue
+	max  int // of messages on their way by themselves
+	in   chan *waiter
+	stop chan struct{}
+	done chan struct{}
+
+	mu       sync.Mutex
+	plain    int  // messages on their way by themselves
+	batching bool // a batch is on its way or being made
+}
+
+func newWriter(q *Queue) *writer {
+	w := &writer{q: q, max: plainOther, in: make(chan *waiter, maxBatch), stop: make(chan struct{}), done: make(chan struct{})}
+	if q.cfg.Flushed {
+		w.max = plainFlushed
+	}
+	return w
+}
+
+// write stores a message once and returns its sequence in the stream. After errTaken it is not stored; after another error
+// it may be. It returns when ctx ends.
+func (w *writer) write(ctx context.Context, msg *write) (uint64, error) {
+	if w.alone(msg) {
+		defer w.leave()
+		return w.publish(ctx, msg)
+	}
+	waiting := &waiter{msg, make(chan written, 1)}
+	select {
+	case w.in <- waiting:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-w.stop:
+		return 0, nats.ErrConnectionClosed
+	}
+	select {
+	case got := <-waiting.answer:
+		return got.seq, got.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-w.done:
+		return 0, nats.ErrConnectionClosed
+	}
+}
+
+// alone reports whether a message goes by itself, and counts it if so.
+func (w *writer) alone(msg *write) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if (w.batching || w.plain >= w.max) && msg.size() <= maxSharing {
+		return false
+	}
+	w.plain++
+	return true
+}
+
+func (w *writer) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.plain--
+}
+
+// publish stores one message by itself.
+func (w *writer) publish(ctx context.Context, msg *write) (uint64, error) {
+	ctx, cancel := w.q.answerable(ctx)
+	defer cancel()
+	for _, h := range []string{jetstreamext.BatchIDHeader, jetstreamext.BatchSeqHeader, jetstreamext.BatchCommitHeader} {
+		delete(msg.msg.Header, h)
+	}
+	resp, err := w.q.nc.RequestMsgWithContext(ctx, msg.msg)
+	if err != nil {
+		return 0, unanswered(ctx, err)
+	}
+	var ack struct {
+		Error *jetstream.APIError `json:"error"`
+		Seq   uint64              `json:"seq"`
+	}
+	if err := json.Unmarshal(resp.Data, &ack); err != nil {
+		return 0, fmt.Errorf("acknowledgement: %w", err)
+	}
+	if ack.Error != nil {
+		return 0, refused(ack.Error)
+	}
+	return ack.Seq, nil
+}
+
+// answerable is a context for one request: it ends with the connection too, since the answer comes over that alone.
+func (q *Queue) answerable(ctx context.Context) (context.Context, context.CancelFunc) {
+	try, cancel := context.WithTimeoutCause(ctx, writeTimeout, errNoAnswer)
+	connection := q.connection.Load().ctx
+	stop := context.AfterFunc(connection, cancel)
+	return try, func() { stop(); cancel() }
+}
+
+var errNoAnswer = errors.New("the server did not answer")
+
+// unanswered tells why there is no answer.
+func unanswered(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w: %w", errNoAnswer, err) // no stream, or no leader of it
+	case errors.Is(context.Cause(ctx), errNoAnswer):
+		return errNoAnswer
+	case errors.Is(context.Cause(ctx), context.Canceled): // by the loss of the connection, or by the caller
+		return nats.ErrDisconnected
+	}
+	return err
+}
+
+// refused makes errTaken of what the server says when a condition does not hold, and [ErrTooLarge] likewise.
+func refused(err *jetstream.APIError) error {
+	switch err.ErrorCode {
+	case errCodeWrongLastSequence, errCodeWrongLastSequenceConstant:
+		return fmt.Errorf("%w: %w", errTaken, err)
+	case errCodeMessageTooLarge:
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	return err
+}
+
+func isTaken(err error) bool {
+	return errors.Is(err, errTaken) || hasCode(err, errCodeWrongLastSequence, errCodeWrongLastSequenceConstant)
+}
+
+func (w *writer) run() {
+	defer close(w.done)
+	var left []*waiter // what did not fit the last batch
+	for {
+		if len(left) == 0 && !w.await(&left) {
+			return
+		}
+		left = w.fill(left)
+		batch, rest := split(left)
+		w.send(batch)
+		left = rest
+	}
+}
+
+// await waits for a message. It returns false when the writer is to stop.
+func (w *writer) await(waiting *[]*waiter) bool {
+	select {
+	case first := <-w.in:
+		*waiting = append(*waiting, first)
+		return true
+	default:
+	}
+	w.setBatching(false)
+	select {
+	case first := <-w.in:
+		*waiting = append(*waiting, first)
+	case <-w.stop:
+		return false
+	}
+	w.setBatching(true)
+	return true
+}
+
+func (w *writer) setBatching(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.batching = on
+}
+
+// fill adds what waits already.
+func (w *writer) fill(batch []*waiter) []*waiter {
+	for len(batch) < maxBatch {
+		select {
+		case next := <-w.in:
+			batch = append(batch, next)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// split takes a batch from the front: within the limits, and no condition twice, since the second has to see what the
+// first has stored.
+func split(waiting []*waiter) (batch, rest []*waiter) {
+	subjects := make(map[string]bool, len(waiting))
+	size := 0
+	for _, next := range waiting {
+		if len(batch) > 0 && (len(batch) == maxBatch || size+next.size() > maxBatchBytes || subjects[next.subject]) {
+			rest = append(rest, next)
+			continue
+		}
+		subjects[next.subject] = true
+		size += next.size()
+		batch = append(batch, next)
+	}
+	return batch, rest
+}
+
+// send stores a batch and answers each of its writes.
+func (w *writer) send(batch []*waiter) {
+	for len(batch) >= minBatch {
+		last, err := w.commit(batch)
+		switch {
+		case err == nil:
+			first := last - uint64(len(batch)-1)
+			for i, next := range batch {
+				next.answer <- written{seq: first + uint64(i)}
+			}
+			return
+		case errors.Is(err, errNoAnswer), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed), isFull(err):
+			reply(batch, written{err: err})
+			return
+		case !isTaken(err):
+			w.sendAlone(batch) // one of them is refused for its own sake
+			return
+		}
+		free, err := w.sort(batch)
+		if err != nil {
+			reply(free, written{err: err})
+			return
+		}
+		if len(free) == len(batch) { // what stood in the way is gone again, or is not stored yet
+			break
+		}
+		batch = free
+	}
+	w.sendAlone(batch)
+}
+
+func reply(batch []*waiter, with written) {
+	for _, next := range batch {
+		next.answer <- with
+	}
+}
+
+// sendAlone stores each by itself.
+func (w *writer) sendAlone(batch []*waiter) {
+	var sending sync.WaitGroup
+	for _, next := range batch {
+		sending.Go(func() {
+			seq, err := w.publish(context.Background(), next.write)
+			next.answer <- written{seq, err}
+		})
+	}
+	sending.Wait()
+}
+
+// commit publishes a batch and returns the sequence of its last message; those of the others come right before it. After an
+// error nothing of it is stored, except where no answer came.
+func (w *writer) commit(batch []*waiter) (last uint64, err error) {
+	ctx, cancel := w.q.answerable(context.Background())
+	defer cancel()
+	msgs := make([]*nats.Msg, len(batch))
+	for i, next := range batch {
+		msgs[i] = next.msg
+	}
+	ack, err := jetstreamext.PublishMsgBatch(ctx, w.q.js, msgs, jetstreamext.BatchFlowControl{})
+	var coded jetstream.JetStreamError
+	switch {
+	case err == nil:
+		return ack.Sequence, nil
+	case errors.As(err, &coded) && coded.APIError() != nil:
+		return 0, refused(coded.APIError())
+	}
+	return 0, unanswered(ctx, err)
+}
+
+// sort answers the writes whose conditions do not hold and returns the others. After an error it has answered none.
+func (w *writer) sort(batch []*waiter) (free []*waiter, err error) {
+	ctx, cancel := w.q.answerable(context.Background())
+	defer cancel()
+	subjects := make([]string, len(batch))
+	for i, next := range batch {
+		subjects[i] = next.subject
+	}
+	found, err := w.q.lastSequences(ctx, subjects)
+	if err != nil {
+		return batch, fmt.Errorf("look up ids: %w", unanswered(ctx, err))
+	}
+	for _, next := range batch {
+		if found[next.subject] == next.seq {
+			free = append(free, next)
+			continue
+		}
+		next.answer <- written{err: errTaken}
+	}
+	return free, nil
+}
+
+// lastSequences returns, in one request, the sequence of the last message under each subject that has one. A subject is
+// that of a record or what claimSubjects returns.
+func (q *Queue) lastSequences(ctx context.Context, subjects []string) (map[string]uint64, error) {
+	found := make(map[string]uint64, len(subjects))
+	msgs, err := jetstreamext.GetLastMsgsFor(ctx, q.js, StreamJobs, subjects)
+	if err != nil {
+		return nil, err
+	}
+	for msg, err := range msgs {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		found[msg.Subject] = msg.Sequence
+		if tokens := strings.Split(msg.Subject, "."); len(tokens) == 5 {
+			under := claimSubjects(tokens[2], tokens[4])
+			found[under] = max(found[under], msg.Sequence)
+		}
+	}
+	return found, nil
+}
+
+func (w *writer) close() {
+	close(w.stop)
+	<-w.done
+	for { // their callers see that it is done; this is for the collector alone
+		select {
+		case <-w.in:
+		default:
+			return
+		}
+	}
+}
+
+// hasCode reports whether err is an answer of the server with one of the codes.
+func hasCode(err error, codes ...jetstream.ErrorCode) bool {
+	var js jetstream.JetStreamError
+	return errors.As(err, &js) && js.APIError() != nil && slices.Contains(codes, js.APIError().ErrorCode)
+}
