@@ -58,6 +58,9 @@ func (q *Queue) laneBacklog(ctx context.Context, lane PageLane) (b Backlog, err 
 		return b, err
 	default:
 		info := consumer.CachedInfo()
+		if info.Cluster != nil && info.Cluster.Leader == "" { // then the answer is a member's, and says 0 of everything
+			return b, fmt.Errorf("consumer %s has no leader", info.Name)
+		}
 		b.Pending = info.NumPending + uint64(info.NumAckPending)
 		b.Retrying = uint64(info.NumRedelivered)
 		from = info.AckFloor.Stream + 1

@@ -67,6 +67,10 @@ func (q *Queue) Lanes(ctx context.Context) ([]PageLane, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	info, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(laneSubjects+">"))
+	if err == nil {
+		err = led(info.Cluster)
+	}
+	q.reach.note(err == nil) // workers ask often, also those that have nothing else to say to the stream
 	if err != nil {
 		return nil, fmt.Errorf("queue: lanes: %w", redact(err))
 	}

@@ -307,3 +307,73 @@ func TestOwnRetryIsNoDuplicate(t *testing.T) {
 	done(t, next(t, source(t, other, acme, queue.Bulk, 1)))
 	isEmpty(t, other, acme)
 }
+
+// Publish returns when its context ends, also while the answer to others is waited for.
+func TestPublishObeysItsContext(t *testing.T) {
+	t.Parallel()
+	w := &wire{server: queuetest.Server(t, "")}
+	q := open(t, queue.Config{InProcess: w, Flushed: true})
+	publish(t, q, job(acme, queue.Bulk))
+	defer w.mute()()
+	var together sync.WaitGroup
+	for range 40 { // more than go by themselves
+		together.Go(func() {
+			began := time.Now()
+			_, err := q.Publish(within(t, 200*time.Millisecond), job(acme, queue.Bulk))
+			if took := time.Since(began); !errors.Is(err, queue.ErrUnavailable) || took > 2*time.Second {
+				t.Errorf("publish returned after %v: %v", took, err)
+			}
+		})
+	}
+	together.Wait()
+}
+
+// A message as large as the server takes goes by itself, and one that is larger is refused by its real size, headers
+// included. Neither harms those beside it.
+func TestLargeBesideSmall(t *testing.T) {
+	t.Parallel()
+	q := open(t, queue.Config{InProcess: queuetest.Server(t, ""), Flushed: true})
+	const limit = 8 << 20 // of the embedded server
+	long := strings.Repeat("x", 256)
+	var together sync.WaitGroup
+	for i := range 64 {
+		together.Go(func() {
+			j := job(acme, queue.Bulk)
+			var want error
+			switch i % 16 {
+			case 0:
+				j.Body = make([]byte, limit-100) // its headers do not fit
+				j.Tracking = queue.Tracking{Campaign: long, Canvas: long, Dispatch: long, Message: long, User: long, ExternalID: long}
+				want = queue.ErrTooLarge
+			case 1:
+				j.Body = make([]byte, limit-1000)
+			}
+			if _, err := q.Publish(within(t, patience), j); !errors.Is(err, want) {
+				t.Errorf("%d bytes: %v, want %v", len(j.Body), err, want)
+			}
+		})
+	}
+	together.Wait()
+}
+
+// What the stream refuses for its own sake is told apart from a stream that cannot be reached.
+func TestStreamRefusesSize(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	js := raw(t, srv)
+	stream, err := js.Stream(t.Context(), queue.StreamJobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxMsgSize = 2000 // behind our back
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	j := job(acme, queue.Bulk)
+	j.Body = make([]byte, 4000)
+	if _, err := q.Publish(within(t, patience), j); !errors.Is(err, queue.ErrTooLarge) {
+		t.Errorf("publish: %v", err)
+	}
+	publish(t, q, job(acme, queue.Bulk))
+}

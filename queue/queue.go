@@ -114,6 +114,7 @@ type Queue struct {
 	lanes  *lanes
 	inHand *inHand
 	clock  *clock
+	reach  reach
 
 	connection atomic.Pointer[connection]
 
@@ -124,19 +125,37 @@ type Queue struct {
 type connection struct {
 	ctx  context.Context // ends then: an answer that was to come over it will not
 	lost context.CancelFunc
-	made time.Time // when the last one was lost, or this one made
 }
 
 func newConnection() *connection {
 	ctx, lost := context.WithCancel(context.Background())
-	return &connection{ctx, lost, time.Now()}
+	return &connection{ctx, lost}
 }
 
-// connected begins another connection, from which answers may come.
-func (q *Queue) connected() { q.connection.Swap(newConnection()).lost() }
+// reach is since when this process has reached the stream of jobs without interruption.
+type reach struct {
+	mu    sync.Mutex
+	gone  bool
+	since time.Time
+}
 
-// back returns when the connection was last made, by the server's clock.
-func (q *Queue) back() time.Time { return q.clock.server(q.connection.Load().made) }
+// note takes in that the stream answered, or did not.
+func (r *reach) note(answered bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if answered && r.gone {
+		r.since = time.Now()
+	}
+	r.gone = !answered
+}
+
+// back returns since when the stream was reached without interruption, by the server's clock. Before, workers could not
+// renew their leases, nor this one see that they did.
+func (q *Queue) back() time.Time {
+	q.reach.mu.Lock()
+	defer q.reach.mu.Unlock()
+	return q.clock.server(q.reach.since)
+}
 
 // embeddedWorker names every worker of this process on a server in it. Only one process has that server's directory, so one
 // with another name is gone.
@@ -158,6 +177,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	}
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), making: make(chan struct{}, maxMaking)}
 	q.connection.Store(newConnection())
+	q.reach.since = time.Now()
 	q.writer, q.lanes, q.inHand, q.clock = newWriter(q), newLanes(q), newInHand(cfg.lease), newClock(q)
 	switch {
 	case cfg.worker != "":
@@ -207,16 +227,17 @@ func (q *Queue) options() []nats.Option {
 		nats.MaxPingsOutstanding(2),
 		nats.ClosedHandler(func(*nats.Conn) { close(q.closed) }),
 		nats.ConnectHandler(func(nc *nats.Conn) {
-			q.connected()
+			q.reach.note(true)
 			q.log.Info("connected to NATS", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			q.connected()
+			q.reach.note(true)
 			q.clock.nudge() // it may be another server
 			q.log.Info("connected to NATS again", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			q.connection.Swap(newConnection()).lost()
+			q.reach.note(false)
 			if err != nil { // nil when we closed it
 				q.log.Warn("connection to NATS lost, reconnecting", zap.String("event", "disconnected"), zap.Error(redact(err)))
 			}

@@ -56,12 +56,41 @@ func TestServerRestart(t *testing.T) {
 	isEmpty(t, q, acme)
 }
 
-// A full buffer over a restart: each job still comes exactly once, none is dropped for want of room, none is in doubt.
+// A restart of the server in good order, while a worker is at a job that is older than a lease: the job stays its own.
+func TestRestartInHand(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	cfg := queue.Config{InProcess: m}.WithLease(lease)
+	a, b := open(t, cfg), open(t, cfg)
+	publish(t, a, job(acme, queue.Bulk))
+	aged(t, lease)
+	first := next(t, source(t, a, acme, queue.Bulk, 1))
+	if err := first.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	theirs := source(t, b, acme, queue.Bulk, 1)
+	for range 2 {
+		m.restart(a, b)
+		after := job(acme, queue.Bulk)
+		publish(t, b, after)
+		if d := next(t, theirs); d.ID != after.ID {
+			t.Errorf("the other worker got %s, in doubt %v %q; want %s", d.ID, d.InDoubt, d.Doubt, after.ID)
+		} else {
+			done(t, d)
+		}
+		aged(t, lease)
+	}
+	done(t, first)
+}
+
+// A full buffer of jobs older than a lease, over a restart: each job still comes exactly once, none is dropped for want of
+// room, none is in doubt.
 func TestRestartWithFullBuffer(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	m.start()
-	q := m.open()
+	q := open(t, queue.Config{InProcess: m}.WithLease(lease))
 	const buffer, jobs = 6, 40
 	want := map[string]bool{}
 	for range jobs {
@@ -69,6 +98,7 @@ func TestRestartWithFullBuffer(t *testing.T) {
 		publish(t, q, j)
 		want[j.ID] = true
 	}
+	aged(t, lease)
 	js := raw(t, m)
 	s := source(t, q, acme, queue.Bulk, buffer)
 	taken := []*queue.Delivery{next(t, s)}

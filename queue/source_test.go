@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/embedded"
 	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
@@ -310,4 +311,48 @@ func TestLeaseRunsOut(t *testing.T) {
 		done(t, d)
 	}
 	isEmpty(t, q, acme)
+}
+
+// A worker of its own beside a process that has the server in it.
+func TestWorkerBesideServe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	srv := queuetest.Server(t, dir)
+	serve := open(t, queue.Config{InProcess: srv, Embedded: true})
+	publish(t, serve, job(acme, queue.Bulk))
+	done(t, next(t, source(t, serve, acme, queue.Bulk, 1)))
+	address, err := embedded.Address(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := open(t, queue.Config{URL: address})
+	theirs := source(t, beside, acme, queue.Bulk, 1)
+	publish(t, serve, job(acme, queue.Bulk))
+	done(t, next(t, theirs))
+	theirs.Stop()
+	publish(t, beside, job(acme, queue.Bulk))
+	done(t, next(t, source(t, serve, acme, queue.Bulk, 1)))
+	isEmpty(t, serve, acme)
+}
+
+// However much was delivered before, a worker that starts gets its first job at once.
+func TestLateWorker(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	js := raw(t, srv)
+	const earlier = 20_000
+	for i := range earlier {
+		record := fmt.Sprintf("brazier.records.%s.bulk.EARLIER%d", acme, i)
+		if _, err := js.PublishAsync(record, []byte(`{"state":"done"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-js.PublishAsyncComplete()
+	publish(t, q, job(acme, queue.Bulk))
+	began := time.Now()
+	late := queuetest.On(t, srv)
+	done(t, next(t, source(t, late, acme, queue.Bulk, 1)))
+	if took := time.Since(began); took > 10*time.Second { // tens of milliseconds on an idle machine
+		t.Errorf("the first job came after %v", took)
+	}
 }

@@ -150,13 +150,16 @@ func (w *writer) leave() {
 }
 
 // publish stores one message by itself.
-func (w *writer) publish(ctx context.Context, msg *write) (uint64, error) {
-	ctx, cancel := w.q.answerable(ctx)
+func (w *writer) publish(caller context.Context, msg *write) (uint64, error) {
+	ctx, cancel := w.q.answerable(caller)
 	defer cancel()
 	for _, h := range []string{jetstreamext.BatchIDHeader, jetstreamext.BatchSeqHeader, jetstreamext.BatchCommitHeader} {
 		delete(msg.msg.Header, h)
 	}
 	resp, err := w.q.nc.RequestMsgWithContext(ctx, msg.msg)
+	if err == nil || caller.Err() == nil {
+		w.q.reach.note(err == nil)
+	}
 	if err != nil {
 		return 0, unanswered(ctx, err)
 	}
