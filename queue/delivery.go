@@ -81,7 +81,7 @@ func (q *Queue) redelivery(ctx context.Context, d *Delivery) (*Delivery, error) 
 	}
 	switch found, wait := d.record.judge(q.Now(), q.back(), q.cfg.lease, q.isGone); found {
 	case ended:
-		d.ack(ctx)
+		d.ack()
 		return nil, nil
 	case tooEarly, foreign:
 		return nil, d.nak(ctx, wait)
@@ -185,7 +185,7 @@ func (d *Delivery) settle() {
 }
 
 // Done says that the job has come to its end. It returns when that is stored, and asks again until ctx ends; after an
-// error the job may be delivered again, and is then in doubt.
+// error the job may be delivered again, and is then in doubt. The job itself is gone a moment later.
 func (d *Delivery) Done(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -199,20 +199,13 @@ func (d *Delivery) end(ctx context.Context, reason string) error {
 	if err := d.write(ctx, record{State: done, Attempts: d.Attempts, Lost: d.Lost, Reason: reason}, keep); err != nil {
 		return fmt.Errorf("queue: settle: %w", redact(err))
 	}
-	d.ack(ctx)
+	d.ack()
 	return nil
 }
 
-// ack removes a job that is settled by its record. It is of no matter if that cannot be done now: the server hands the job
-// out again, and whoever gets it finds the record and acknowledges that delivery.
-func (d *Delivery) ack(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
-	defer cancel()
-	_ = d.msg.DoubleAck(ctx) // a server that has lost the consumer does not answer
-}
-
-// ackTimeout is how long a settlement waits for the job to be gone, for the sake of those who count what is pending.
-const ackTimeout = 5 * time.Second
+// ack removes a job that is settled by its record. It is of no matter if that is lost: the server hands the job out again,
+// and whoever gets it finds the record and acknowledges that delivery.
+func (d *Delivery) ack() { _ = d.msg.Ack() }
 
 // Retry puts the job back for after delay, with attempts counted so far and the reason for people who look. Both
 // outlast restarts of the worker and of the server.

@@ -73,6 +73,13 @@ func TestSilentConsumer(t *testing.T) {
 	if err := takeOne(t, s).Done(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	for settled := false; !settled; { // a job is gone a moment after that
+		b, err := q.Backlog(t.Context(), "1029384756")
+		if err != nil {
+			t.Fatal(err)
+		}
+		settled = b.Pending == 0
+	}
 	if err := q.js.DeleteConsumer(t.Context(), StreamJobs, "1029384756-bulk"); err != nil {
 		t.Fatal(err)
 	}

@@ -114,16 +114,16 @@ func rest(t testing.TB, s *queue.Source) (left []*queue.Delivery) {
 	}
 }
 
-// isEmpty checks that nothing is stored for a page, by the server's own account.
+// isEmpty waits until nothing is stored for a page, by the server's own account: a job goes a moment after it is settled.
 func isEmpty(t testing.TB, q *queue.Queue, page string) {
 	t.Helper()
-	b, err := q.Backlog(t.Context(), page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.Pending != 0 || !b.Oldest.IsZero() {
-		t.Errorf("the queue of page %s is not empty: %+v", page, b)
-	}
+	eventually(t, "the queue of page "+page+" is empty", func() bool {
+		b, err := q.Backlog(t.Context(), page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Pending == 0 && b.Oldest.IsZero()
+	})
 }
 
 // raw is a connection to the server beside the queue's own.

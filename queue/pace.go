@@ -97,7 +97,7 @@ func (p *Pace) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// Reserve takes up to n of the next slots at rate calls a second, at least one. They belong to the caller alone, and the
+// Reserve takes up to n of the next slots at rate calls a second, at least one and not more than for a moment. They belong to the caller alone, and the
 // first is hardly over or not yet due. While the pace is handed out a quarter of a second ahead it waits, and while the
 // server is away it asks again, until ctx ends: without a server there are no slots. Slots in hand stay good.
 func (p *Pace) Reserve(ctx context.Context, rate float64, n int) (Slots, error) {

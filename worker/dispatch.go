@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -46,12 +47,13 @@ type dispatcher struct {
 	handling *sync.WaitGroup
 	ph       phases
 
-	feeds  []chan *queue.Delivery // by lane
-	hand   [][]*queue.Delivery    // by lane: fetched, and waiting for their turn
-	place  bool                   // one is taken for the next job
-	slots  []queue.Slots          // ours, the next ones first
-	asked  bool                   // for more slots
-	leases chan queue.Slots       // what came of it
+	feeds   []chan *queue.Delivery // by lane
+	hand    [][]*queue.Delivery    // by lane: fetched, and waiting for their turn
+	place   bool                   // one is taken for the next job
+	slots   []queue.Slots          // ours, the next ones first
+	asked   bool                   // for more slots
+	askedAt time.Time              // when that was last
+	leases  chan queue.Slots       // what came of it
 
 	turn     *time.Timer // runs when there is a job, a place and a slot
 	turnAt   time.Time   // when it ends; zero: it does not run
@@ -181,8 +183,9 @@ func (d *dispatcher) end() time.Time {
 func (d *dispatcher) drop() {
 	for len(d.slots) > 0 {
 		s := &d.slots[0]
-		for s.N > 0 && time.Since(s.First) > tolerance {
-			s.First, s.N = s.First.Add(s.Every), s.N-1
+		if late := time.Since(s.First) - tolerance; late > 0 {
+			over := min(int(late/s.Every)+1, s.N)
+			s.First, s.N = s.First.Add(time.Duration(over)*s.Every), s.N-over
 		}
 		if s.N > 0 {
 			return
@@ -192,15 +195,18 @@ func (d *dispatcher) drop() {
 }
 
 const (
+	// steady is how soon one request for slots follows another where jobs come one by one, but all the time.
+	steady = 250 * time.Millisecond
 	// soon is how long before the last slot more are asked for.
 	soon = 25 * time.Millisecond
 	// enough slots last longer than soon at any rate that Facebook allows.
 	enough = 10
 )
 
-// ask reserves slots, for jobs in hand alone, when those there are do not last. Where the page has other workers too, not
-// for more jobs than there are places. Else for all: where places are short they come free one by one, and a reservation
-// for each would be a tenth of what a message costs.
+// ask reserves slots when those there are do not last. Where the page has other workers too, for jobs in hand alone, and not
+// for more of them than there are places. Else for all: where places are short they come free one by one, and a reservation
+// for each would be a tenth of what a message costs. And where jobs come all the time, for those to come in the next
+// moment: nobody else wants the slots that are then left over.
 func (d *dispatcher) ask(ctx context.Context, asking *sync.WaitGroup) {
 	d.drop()
 	held := d.held()
@@ -216,7 +222,10 @@ func (d *dispatcher) ask(ctx context.Context, asking *sync.WaitGroup) {
 	if held > 0 && (time.Until(d.end()) > soon || held >= max(want, enough)) {
 		return
 	}
-	d.asked = true
+	if !d.pace.Shared() && d.mode == open && time.Since(d.askedAt) < steady {
+		want = math.MaxInt
+	}
+	d.asked, d.askedAt = true, time.Now()
 	rate, _ := d.page.inForce(d.full)
 	asking.Go(func() {
 		slots, err := d.pace.Reserve(ctx, rate*target, want)
