@@ -55,7 +55,7 @@ func (c demoCommand) Run(ctx context.Context, std stdio) error {
 		h.server(embeddedFlags{Data: filepath.Join(dir, "queue"), Sync: "always"}),
 		h.queue(),
 		h.worker(&graph),
-		h.door(doorFlags{Listen: "127.0.0.1:0", MaxBody: 256 << 10, StoreWait: 40 * time.Second}),
+		h.door(doorFlags{Listen: "127.0.0.1:0"}),
 		{name: "campaign", open: func(context.Context) error { d.door = "http://" + h.doorAt; return nil }, run: d.run},
 	})
 	if err == nil && ctx.Err() != nil {

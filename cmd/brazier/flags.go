@@ -3,10 +3,13 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/brazier-relay/brazier/queue/ingress"
 )
 
 const description = `Brazier stands between Braze webhook campaigns and Facebook Messenger. Its door takes what Braze posts, its queue keeps it on disk, and its worker delivers it, with retries, at the pace Facebook allows.
@@ -38,7 +41,14 @@ var vars = kong.Vars{
 	"graph_url":     "https://graph.facebook.com",
 	"graph_version": "v25.0",
 	"classes":       classNames(),
-	"pages_help":    "YAML file with the Facebook pages: ids, tokens, keys and rates. \"brazier check\" tells what is wrong with it.",
+
+	"listen":            ingress.DefaultListen,
+	"max_body":          strconv.Itoa(ingress.DefaultMaxBody),
+	"max_waiting":       strconv.Itoa(ingress.DefaultMaxWaiting),
+	"max_waiting_bytes": strconv.Itoa(ingress.DefaultMaxWaitingBytes),
+	"store_wait":        ingress.DefaultWait.String(),
+
+	"pages_help": "YAML file with the Facebook pages: ids, tokens, keys and rates. \"brazier check\" tells what is wrong with it.",
 }
 
 type commands struct {
@@ -62,15 +72,15 @@ type pagesFlags struct {
 }
 
 type doorFlags struct {
-	Listen          string        `name:"listen" default:"127.0.0.1:8080" group:"door" help:"Address of the door. Braze reaches ports 80 and 443 only: give it a certificate, or put a proxy with TLS before it."`
+	Listen          string        `name:"listen" default:"${listen}" group:"door" help:"Address of the door. Braze reaches ports 80 and 443 only: give it a certificate, or put a proxy with TLS before it."`
 	TLSCert         string        `name:"tls-cert" type:"path" placeholder:"FILE" group:"door" help:"PEM file with the door's certificate, and those between it and its authority. With it the door speaks HTTPS alone, HTTP/2 included. New files are used without a restart. Default: none."`
 	TLSKey          string        `name:"tls-key" type:"path" placeholder:"FILE" group:"door" help:"PEM file with the key of --tls-cert. Default: none."`
 	AllowFrom       networks      `name:"allow-from" placeholder:"CIDR,…" group:"door" help:"Addresses and networks that requests may come from, separated by commas; others are answered 403. Default: none, everybody may."`
 	TrustedProxy    networks      `name:"trusted-proxy" placeholder:"CIDR,…" group:"door" help:"Addresses and networks of your own proxies: only from them X-Forwarded-For tells where a request comes from. Default: none."`
-	MaxBody         int64         `name:"max-body" default:"262144" group:"door" help:"Largest body of a request, in bytes. A larger one is answered 413."`
-	MaxWaiting      int           `name:"max-waiting" default:"8192" group:"door" help:"How many requests may wait for the queue at one time. Others are answered 503 at once, and Braze repeats them."`
-	MaxWaitingBytes int64         `name:"max-waiting-bytes" default:"67108864" group:"door" help:"Memory for large bodies that arrive or wait, all together, in bytes. The first 4096 of each do not count. Others are answered 503 at once."`
-	StoreWait       time.Duration `name:"store-wait" default:"40s" group:"door" help:"How long a request waits for a queue that cannot be reached before it is answered 503: two elections of a leader in a row, and some. Braze gives it 90s."`
+	MaxBody         int64         `name:"max-body" default:"${max_body}" group:"door" help:"Largest body of a request, in bytes. A larger one is answered 413."`
+	MaxWaiting      int           `name:"max-waiting" default:"${max_waiting}" group:"door" help:"How many requests may wait for the queue at one time. Others are answered 503 at once, and Braze repeats them."`
+	MaxWaitingBytes int64         `name:"max-waiting-bytes" default:"${max_waiting_bytes}" group:"door" help:"Memory for large bodies that arrive or wait, all together, in bytes. The first 4096 of each do not count. Others are answered 503 at once."`
+	StoreWait       time.Duration `name:"store-wait" default:"${store_wait}" group:"door" help:"How long a request waits for a queue that cannot be reached before it is answered 503: two elections of a leader in a row, and some. Braze gives it 90s."`
 }
 
 // networks is a list of addresses and networks, as flags have them.

@@ -44,20 +44,32 @@ type Page struct {
 // DefaultExpire is a page's expiry where it has none of its own.
 const DefaultExpire = 24 * time.Hour
 
+// Defaults of Config for those of its fields that are flags of the program too.
+const (
+	DefaultListen          = "127.0.0.1:8080"
+	DefaultMaxBody         = 256 << 10 // bytes, over a hundred times a long text message
+	DefaultWait            = 40 * time.Second
+	DefaultMaxWaiting      = 8192     // requests
+	DefaultMaxWaitingBytes = 64 << 20 // bytes
+)
+
 // Config is what a Door needs. Queue is required.
 type Config struct {
 	Queue *queue.Queue
 	Pages []Page
-	// Listen is the TCP address. Default 127.0.0.1:8080.
+	// Listen is the TCP address. Default [DefaultListen].
 	Listen string
-	// MaxBody bounds a request's body, in bytes. Default 256 KiB, over a hundred times a long text message.
+	// MaxBody bounds a request's body, in bytes. Default [DefaultMaxBody].
 	MaxBody int64
-	// Wait is how long a request waits for the queue before it is answered 503. Default 40s; Braze gives a request 90.
+	// Wait is how long a request waits for the queue before it is answered 503. Default [DefaultWait]; Braze gives a
+	// request 90 s.
 	Wait time.Duration
-	// MaxWaiting is how many requests may wait for the queue at one time; others are answered 503 at once. Default 8192.
+	// MaxWaiting is how many requests may wait for the queue at one time; others are answered 503 at once. Default
+	// [DefaultMaxWaiting].
 	MaxWaiting int
 	// MaxWaitingBytes bounds the memory that large bodies take together while they arrive and wait; others are answered
-	// 503 at once. The first 4 KiB of each do not count: MaxWaiting bounds those. Default 64 MiB.
+	// 503 at once. The first 4 KiB of each do not count: MaxWaiting bounds those. Default
+	// [DefaultMaxWaitingBytes].
 	MaxWaitingBytes int64
 
 	// AllowFrom are the networks that requests may come from. Empty: everybody's.
@@ -119,9 +131,9 @@ func (c *Config) setDefaults() error {
 		value *int64
 		or    int64
 	}{
-		{"MaxBody", &c.MaxBody, 256 << 10},
-		{"MaxWaitingBytes", &c.MaxWaitingBytes, 64 << 20},
-		{"Wait", (*int64)(&c.Wait), int64(15 * time.Second)},
+		{"MaxBody", &c.MaxBody, DefaultMaxBody},
+		{"MaxWaitingBytes", &c.MaxWaitingBytes, DefaultMaxWaitingBytes},
+		{"Wait", (*int64)(&c.Wait), int64(DefaultWait)},
 		{"HeaderTimeout", (*int64)(&c.HeaderTimeout), int64(10 * time.Second)},
 		{"BodyTimeout", (*int64)(&c.BodyTimeout), int64(30 * time.Second)},
 		{"AnswerTimeout", (*int64)(&c.AnswerTimeout), int64(15 * time.Second)},
@@ -142,10 +154,10 @@ func (c *Config) setDefaults() error {
 	case c.MaxWaitingBytes < c.MaxBody:
 		return fmt.Errorf("MaxWaitingBytes: %d is under MaxBody, %d: the largest body would never be taken", c.MaxWaitingBytes, c.MaxBody)
 	case c.MaxWaiting == 0:
-		c.MaxWaiting = 8192
+		c.MaxWaiting = DefaultMaxWaiting
 	}
 	if c.Listen == "" {
-		c.Listen = "127.0.0.1:8080"
+		c.Listen = DefaultListen
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
