@@ -39,6 +39,7 @@ type visit struct {
 	page   *knownPage // that its key names; nil until then
 	job    *queue.Job // what it asks for; nil until then
 	held   int64      // bytes of the room
+	whole  bool       // its body was read to the end
 }
 
 func (v *visit) pageName() string {
@@ -49,14 +50,25 @@ func (v *visit) pageName() string {
 }
 
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if closing := d.respond(w, r); closing {
+		discardBody(w, r)
+	}
+}
+
+// respond answers a request, and reports whether its connection is to be closed with bytes of the body unread.
+func (d *Door) respond(w http.ResponseWriter, r *http.Request) (closing bool) {
 	d.underway.Add(1)
 	defer d.underway.Add(-1)
 	v := visit{began: time.Now(), caller: d.caller(r)}
 	stored, refused := d.handle(w, r, &v)
 	d.room.give(v.held)
 	if refused != nil {
+		closing = r.ProtoMajor == 1 && !v.whole && !finishBody(w, r)
+		if closing {
+			w.Header().Set("Connection", "close")
+		}
 		d.refuse(w, r, &v, refused)
-		return
+		return closing
 	}
 	status, result := "queued", resultAccepted
 	if stored.Duplicate {
@@ -72,6 +84,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.metrics.bytes.WithLabelValues(v.page.Name).Add(float64(len(v.job.Body)))
 	}
 	d.logStored(v.page, v.job, stored, took)
+	return false
 }
 
 // handle takes a request as far as it comes. A panic is a defect of ours, and after the next release, or in another
@@ -124,7 +137,6 @@ func (d *Door) logStored(page *knownPage, job *queue.Job, stored queue.Stored, t
 // admit checks a request in the order in which it costs more: address, path, method, key, page, body.
 func (d *Door) admit(w http.ResponseWriter, r *http.Request, v *visit) (refused *refusal) {
 	if !d.allowed(v.caller) {
-		w.Header().Set("Connection", "close") // or net/http would wait for the rest of its body
 		return &refusal{status: http.StatusForbidden, reason: reasonAddress, text: "requests from this address are not taken: see --allow-from of the relay"}
 	}
 	target, ok := route(r.URL.Path)
@@ -147,6 +159,7 @@ func (d *Door) admit(w http.ResponseWriter, r *http.Request, v *visit) (refused 
 	if refused != nil {
 		return refused
 	}
+	v.whole = true
 	v.job, refused = d.read(r, v.page, body)
 	return refused
 }
