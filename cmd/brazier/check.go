@@ -81,6 +81,9 @@ func (c checkCommand) inspect(known variables) (pages []pageConfig, wrong []stri
 	if c.MaxWaitingBytes < c.MaxBody {
 		wrong = append(wrong, fmt.Sprintf("--max-waiting-bytes: %d is under --max-body, %d: the largest body would never be taken", c.MaxWaitingBytes, c.MaxBody))
 	}
+	if c.MaxConnections <= 0 {
+		wrong = append(wrong, fmt.Sprintf("--max-connections: must be above 0 (got %d)", c.MaxConnections))
+	}
 	if _, err := c.tlsConfig(zap.NewNop()); err != nil {
 		wrong = append(wrong, err.Error())
 	}
@@ -135,6 +138,7 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 	row("max-body", c.MaxBody)
 	row("max-waiting", c.MaxWaiting)
 	row("max-waiting-bytes", c.MaxWaitingBytes)
+	row("max-connections", c.MaxConnections)
 	row("store-wait", c.StoreWait)
 	row("ops-listen", c.OpsListen)
 	row("pprof", c.Pprof)

@@ -80,7 +80,7 @@ func TestCheckPrintsSettings(t *testing.T) {
 	dir := filepath.Dir(pages)
 	want := map[string]string{
 		"version": version(), "listen": "0.0.0.0:8443", "tls-cert": "none", "tls-key": "none", "allow-from": "203.0.113.0/24,2001:db8::1/128", "trusted-proxy": "none",
-		"max-body": "262144", "max-waiting": "8192", "max-waiting-bytes": "67108864", "pprof": "false", "store-wait": "20s", "ops-listen": "127.0.0.1:8081",
+		"max-body": "262144", "max-waiting": "8192", "max-waiting-bytes": "67108864", "max-connections": "16384", "pprof": "false", "store-wait": "20s", "ops-listen": "127.0.0.1:8081",
 		"graph-url": "https://graph.facebook.com", "graph-version": "v99.0", "graph-insecure": "true", "send-timeout": "1m30s", "slow-start": "1m0s", "probe-every": "30m0s",
 		"nats-url":   "nats://xxxxx@nats-1:4222,nats://xxxxx@nats-2:4222,nats://nats-3  (ingress and worker)",
 		"nats-creds": dir + "/acme.secret", "nats-ca": "none", "replicas": "0",
@@ -105,7 +105,7 @@ func TestCheckFindsAllFaults(t *testing.T) {
 	pages := filepath.Join(pageDir(t), "pages.yaml")
 	writeFile(t, pages, "pages:\n  - id: acme\n    token: "+marker+"\n    rate: 999\n    keys: ["+marker+"]\n")
 	args := []string{"check", "--pages=" + pages, "--listen=8080", "--ops-listen=localhost:http-ops", "--graph-url=ftp://u:" + marker + "@graph.example?access_token=" + marker,
-		"--max-waiting=0", "--max-waiting-bytes=1", "--tls-cert=/none",
+		"--max-waiting=0", "--max-waiting-bytes=1", "--max-connections=0", "--tls-cert=/none",
 		"--graph-version=v2.7", "--nats-url=nats://,nats://u:" + marker + ",x@y:4222", "--nats-ca=/none", "--store-wait=2m", "--max-body=2"}
 	t.Setenv("BRAZIER_LISTENS", marker)
 	code, out, complaints := runCommand(t, args...)
@@ -126,6 +126,7 @@ func TestCheckFindsAllFaults(t *testing.T) {
 		`--store-wait: 2m0s is not between 0 and 80s: Braze gives a request 90s`,
 		`--max-waiting: 0 is no number of requests: give one above 0`,
 		`--max-waiting-bytes: 1 is under --max-body, 2: the largest body would never be taken`,
+		`--max-connections: must be above 0 (got 0)`,
 		`--tls-key is missing: --tls-cert goes with it`,
 		`BRAZIER_LISTENS: no flag has this variable: check its spelling, or unset it`,
 	} {
@@ -133,8 +134,8 @@ func TestCheckFindsAllFaults(t *testing.T) {
 			t.Errorf("not found: %s", want)
 		}
 	}
-	if !strings.HasPrefix(wrong, "15):\n") || strings.Count(wrong, "\n  ") != 15 { // two of the NATS addresses are wrong
-		t.Errorf("the number is not 15: %s", wrong)
+	if !strings.HasPrefix(wrong, "16):\n") || strings.Count(wrong, "\n  ") != 16 { // two of the NATS addresses are wrong
+		t.Errorf("the number is not 16: %s", wrong)
 	}
 	keepsSecrets(t, out, marker)
 	if _, again, _ := runCommand(t, args...); again != out {
@@ -197,6 +198,7 @@ func TestRolesRefuseWrongSettings(t *testing.T) {
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--listen=" + address}, []string{"--listen: ", address}},
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-waiting=-1"}, []string{"--max-waiting: -1 is under 0"}},
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-waiting-bytes=1"}, []string{"--max-waiting-bytes: 1 is under --max-body, 262144"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-connections=-1"}, []string{"--max-connections: must be 0 or more (got -1)"}},
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--tls-key=" + good}, []string{"--tls-cert is missing"}},
 		{[]string{"demo", "--messages=1"}, []string{"--messages: 1 is not between 20 and 100000"}},
 	} {

@@ -46,6 +46,7 @@ var vars = kong.Vars{
 	"max_body":          strconv.Itoa(ingress.DefaultMaxBody),
 	"max_waiting":       strconv.Itoa(ingress.DefaultMaxWaiting),
 	"max_waiting_bytes": strconv.Itoa(ingress.DefaultMaxWaitingBytes),
+	"max_connections":   strconv.Itoa(ingress.DefaultMaxConnections),
 	"store_wait":        ingress.DefaultWait.String(),
 
 	"pages_help": "YAML file with the Facebook pages: ids, tokens, keys and rates. \"brazier check\" tells what is wrong with it.",
@@ -80,6 +81,7 @@ type doorFlags struct {
 	MaxBody         int64         `name:"max-body" default:"${max_body}" group:"door" help:"Largest body of a request, in bytes. A larger one is answered 413."`
 	MaxWaiting      int           `name:"max-waiting" default:"${max_waiting}" group:"door" help:"How many requests may wait for the queue at one time. Others are answered 503 at once, and Braze repeats them."`
 	MaxWaitingBytes int64         `name:"max-waiting-bytes" default:"${max_waiting_bytes}" group:"door" help:"Memory for large bodies that arrive or wait, all together, in bytes. The first 4096 of each do not count. Others are answered 503 at once."`
+	MaxConnections  int           `name:"max-connections" default:"${max_connections}" group:"door" help:"How many connections may be open at one time. Beyond that, the connection that has been idle longest is closed for a new one; if none has been idle for 2s, new connections wait to be accepted. Each connection takes about 20 KB of memory, or 50 KB with TLS, and one of the files that the process may open (ulimit -n)."`
 	StoreWait       time.Duration `name:"store-wait" default:"${store_wait}" group:"door" help:"How long a request waits for a queue that cannot be reached before it is answered 503: two elections of a leader in a row, and some. Braze gives it 90s."`
 }
 
@@ -160,6 +162,7 @@ var flagNames = strings.NewReplacer(
 	"ingress: MaxBody:", "--max-body:",
 	"ingress: MaxWaiting:", "--max-waiting:",
 	"ingress: MaxWaitingBytes:", "--max-waiting-bytes:",
+	"ingress: MaxConnections:", "--max-connections:",
 	"is under MaxBody,", "is under --max-body,",
 	"ingress: Wait:", "--store-wait:",
 	"ingress: listen ", "--listen: listen ",

@@ -39,7 +39,7 @@ func TestOps(t *testing.T) {
 		t.Fatalf("answer %d %s, error %v", status, answer, err)
 	}
 	_, metrics := get(t, ops+"/metrics")
-	for _, want := range []string{`brazier_door_requests_total{page="acme",result="accepted",status="202"} 1`, "brazier_door_waiting_requests_limit 8192",
+	for _, want := range []string{`brazier_door_requests_total{page="acme",result="accepted",status="202"} 1`, "brazier_door_waiting_requests_limit 8192", "brazier_door_connections_limit 16384",
 		"brazier_build_info{", "go_goroutines ", "process_open_fds ", "brazier_door_request_duration_seconds_bucket{"} {
 		if !strings.Contains(metrics, "\n"+want) {
 			t.Errorf("/metrics has no %s", want)

@@ -174,7 +174,8 @@ func (h *house) door(f doorFlags) part {
 		open: func(context.Context) (err error) {
 			log := component(h.log, "ingress")
 			cfg := ingress.Config{Queue: h.jobs, Pages: doorPages(h.pages), Listen: f.Listen, MaxBody: f.MaxBody, Wait: f.StoreWait,
-				MaxWaiting: f.MaxWaiting, MaxWaitingBytes: f.MaxWaitingBytes, AllowFrom: f.AllowFrom, TrustedProxies: f.TrustedProxy, Log: log}
+				MaxWaiting: f.MaxWaiting, MaxWaitingBytes: f.MaxWaitingBytes, MaxConnections: f.MaxConnections,
+				AllowFrom: f.AllowFrom, TrustedProxies: f.TrustedProxy, Log: log}
 			if cfg.TLS, err = f.tlsConfig(log); err != nil {
 				return usageError{err}
 			}

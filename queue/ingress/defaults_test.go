@@ -24,6 +24,7 @@ func TestDefaults(t *testing.T) {
 		Wait:            40 * time.Second,
 		MaxWaiting:      8192,
 		MaxWaitingBytes: 64 << 20,
+		MaxConnections:  16384,
 		HeaderTimeout:   10 * time.Second,
 		BodyTimeout:     30 * time.Second,
 		AnswerTimeout:   15 * time.Second,
@@ -31,5 +32,8 @@ func TestDefaults(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Config{}, "Queue", "Log"), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("defaults (-documented +code):\n%s", diff)
+	}
+	if DefaultMaxConnections <= DefaultMaxWaiting {
+		t.Errorf("of %d connections none is left for a 503 beside %d requests that wait", DefaultMaxConnections, DefaultMaxWaiting)
 	}
 }

@@ -360,6 +360,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no queue":             {ingress.Config{}, "Queue"},
 		"body limit":           {ingress.Config{Queue: q, MaxBody: -1}, "MaxBody"},
 		"wait":                 {ingress.Config{Queue: q, Wait: -1}, "Wait"},
+		"connections":          {ingress.Config{Queue: q, MaxConnections: -1}, "MaxConnections"},
 		"page id":              {ingress.Config{Queue: q, Pages: []ingress.Page{{ID: "acme"}}}, "ID"},
 		"page without id":      {ingress.Config{Queue: q, Pages: []ingress.Page{{Name: "acme"}}}, "ID"},
 		"expire":               {ingress.Config{Queue: q, Pages: []ingress.Page{{ID: "1", Expire: queue.MaxExpire + 1}}}, "Expire"},

@@ -46,7 +46,7 @@ type metrics struct {
 // From a store on this machine to the 90 s that Braze waits.
 var latencyBuckets = []float64{.001, .002, .004, .008, .015, .03, .06, .125, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 90}
 
-func newMetrics(r *room) *metrics {
+func newMetrics(r *room, l *listener) *metrics {
 	const prefix = "brazier_door_"
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + name, Help: help}, value)
@@ -66,6 +66,8 @@ func newMetrics(r *room) *metrics {
 			gauge("waiting_requests_limit", "How many may.", func() float64 { return float64(cap(r.places)) }),
 			gauge("waiting_bytes", "Bytes of large bodies in memory.", func() float64 { return float64(r.bytes.Load()) }),
 			gauge("waiting_bytes_limit", "How many there may be.", func() float64 { return float64(r.maxBytes) }),
+			gauge("connections", "Open connections.", func() float64 { return float64(len(l.open)) }),
+			gauge("connections_limit", "How many may be open.", func() float64 { return float64(cap(l.open)) }),
 		},
 	}
 	return m
