@@ -32,6 +32,10 @@ type Config struct {
 	HasRoom func() bool
 	// Name is how the connection is called in the server's monitoring. Default brazier.
 	Name string
+	// Role says what the process does: ingress, worker or another word of lower-case letters. Answers come to inboxes under
+	// _INBOX_brazier_ROLE, so that the server can forbid the users of one role to listen to another. Default admin, for
+	// those who look into the queue and change what is in it.
+	Role string
 	// CredentialsFile is a NATS credentials file (JWT and seed). Optional.
 	CredentialsFile string
 	// CAFile is a PEM file with the authority that signed the servers' certificates. Optional.
@@ -66,6 +70,9 @@ func (c *Config) setDefaults() error {
 	if c.Name == "" {
 		c.Name = "brazier"
 	}
+	if c.Role == "" {
+		c.Role = "admin"
+	}
 	if c.Window == 0 {
 		c.Window = defaultWindow
 	}
@@ -85,6 +92,8 @@ func (c *Config) setDefaults() error {
 		c.Log = zap.NewNop()
 	}
 	switch {
+	case strings.Trim(c.Role, "abcdefghijklmnopqrstuvwxyz") != "":
+		return fmt.Errorf("field Role: must be lower-case letters (got %q)", c.Role)
 	case c.Replicas < 0 || c.Replicas > 5:
 		return fmt.Errorf("field Replicas: %d is not between 1 and 5", c.Replicas)
 	case c.Window < time.Second:
@@ -216,6 +225,7 @@ const apiTimeout = 5 * time.Second
 func (q *Queue) options() []nats.Option {
 	opts := []nats.Option{
 		nats.Name(q.cfg.Name),
+		nats.CustomInboxPrefix("_INBOX_brazier_" + q.cfg.Role),
 		nats.MaxReconnects(-1), // the default gives up after two minutes
 		nats.RetryOnFailedConnect(true),
 		nats.ReconnectWait(250 * time.Millisecond),

@@ -32,7 +32,7 @@ const accessTimeout = 20 * time.Second
 // open connects to the queue. It makes none. The caller calls close when it is done with it.
 func (f accessFlags) open(ctx context.Context, std stdio) (q *queue.Queue, close func(), err error) {
 	log := logFlags{Level: "warn", Format: "auto"}.logger(std.err)
-	cfg := queue.Config{Existing: true, Name: "brazier-command", Log: component(log, "queue")}
+	cfg := queue.Config{Existing: true, Name: "brazier-command", Role: "admin", Log: component(log, "queue")}
 	switch {
 	case f.Data != "" && f.NatsURL != "":
 		return nil, nil, usageError{errors.New("both --data and --nats-url are set, here or by variables: keep one, and empty the other as in --data=")}

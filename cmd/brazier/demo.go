@@ -48,7 +48,7 @@ func (c demoCommand) Run(ctx context.Context, std stdio) error {
 	d := newDemo(c, std, logFile.Name())
 	log := logFlags{Level: "debug", Format: "json"}.logger(logFile)
 	log = log.WithOptions(zap.WrapCore(func(file zapcore.Core) zapcore.Core { return zapcore.NewTee(file, d.tally.core()) }))
-	h := newHouse(log, d.pages, queue.Config{MaxBytes: 1 << 30})
+	h := newHouse(log, d.pages, queue.Config{Role: "serve", MaxBytes: 1 << 30})
 	graph := graphFlags{GraphVersion: vars["graph_version"], SendTimeout: 30 * time.Second, SlowStart: 5 * time.Second}
 	err = runParts(ctx, log, []part{
 		d.facebook(&graph),

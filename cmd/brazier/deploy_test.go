@@ -19,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
+	"github.com/nats-io/nats.go"
 
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
@@ -341,9 +342,9 @@ func TestDeployNATSConf(t *testing.T) {
 	}
 }
 
-// TestDeployNATSUsers takes messages through a server on which the roles have the rights of deploy/nats-users.conf, and
-// no others.
-func TestDeployNATSUsers(t *testing.T) {
+// startDeployedNATS starts a server on which the roles have the rights of deploy/nats-users.conf, and returns its address.
+func startDeployedNATS(t *testing.T) (address string) {
+	t.Helper()
 	deployVariables(t)
 	dir, address := t.TempDir(), freeAddress(t)
 	conf := fmt.Sprintf("listen: %q\njetstream { store_dir: %q }\ninclude nats-users.conf\n", address, dir)
@@ -352,8 +353,58 @@ func TestDeployNATSUsers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	nats := startProcess(t, "nats-server", "-c", filepath.Join(dir, "nats.conf"))
-	eventually(t, "NATS", func() bool { return strings.Contains(nats.log.String(), "Server is ready") })
+	server := startProcess(t, "nats-server", "-c", filepath.Join(dir, "nats.conf"))
+	eventually(t, "NATS", func() bool { return strings.Contains(server.log.String(), "Server is ready") })
+	return address
+}
+
+// TestDeployNATSInboxes tries to listen to what others are answered, as the users of deploy/nats-users.conf: who has the
+// password of the ingress must not read what workers fetch.
+func TestDeployNATSInboxes(t *testing.T) {
+	address := startDeployedNATS(t)
+	const ingress, worker, admin = "_INBOX_brazier_ingress.>", "_INBOX_brazier_worker.>", "_INBOX_brazier_admin.>"
+	for _, c := range []struct {
+		user        string
+		may, mayNot []string
+	}{
+		{"ingress", []string{ingress, "_INBOX_brazier_ingress.a.b"}, []string{worker, admin}},
+		{"worker", []string{worker}, []string{ingress, admin}},
+		{"operator", []string{ingress, worker, admin}, nil},
+	} {
+		refused := func(subject string) bool {
+			nc, err := nats.Connect("nats://"+c.user+":p"+c.user+"@"+address, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			if _, err := nc.SubscribeSync(subject); err != nil {
+				t.Fatal(err)
+			}
+			if err := nc.FlushTimeout(patience); err != nil {
+				t.Fatal(err)
+			}
+			return errors.Is(nc.LastError(), nats.ErrPermissionViolation)
+		}
+		for _, subject := range c.may {
+			if refused(subject) {
+				t.Errorf("the user %s cannot subscribe to %s", c.user, subject)
+			}
+		}
+		if c.mayNot != nil {
+			c.mayNot = append(c.mayNot, ">", "_INBOX.>", "_INBOX_brazier_*.>", "*.>", "brazier.>", "$JS.>")
+		}
+		for _, subject := range c.mayNot {
+			if !refused(subject) {
+				t.Errorf("the user %s can subscribe to %s", c.user, subject)
+			}
+		}
+	}
+}
+
+// TestDeployNATSUsers takes messages through a server on which the roles have the rights of deploy/nats-users.conf, and
+// no others.
+func TestDeployNATSUsers(t *testing.T) {
+	address := startDeployedNATS(t)
 	page := newTestPage("1029384756", "acme")
 	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page.id, Token: page.token, AppSecret: page.secret}}})
 	if err != nil {
@@ -389,7 +440,7 @@ func TestDeployNATSUsers(t *testing.T) {
 		return len(w.log.events("delivered")) == 2 && len(w.log.events("dead")) == 1
 	})
 	// What a worker does for its stats line.
-	q, err := queue.Open(t.Context(), queue.Config{URL: "nats://worker:pworker@" + address, Log: logFlags{Format: "json"}.logger(&w.log)})
+	q, err := queue.Open(t.Context(), queue.Config{URL: "nats://worker:pworker@" + address, Role: "worker", Log: logFlags{Format: "json"}.logger(&w.log)})
 	if err != nil {
 		t.Fatal(err)
 	}
