@@ -5,10 +5,12 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 )
 
 // clock tells the server's time, by which all workers agree on when a call may begin.
@@ -17,7 +19,8 @@ import (
 // answer came it was that time, give or take the other half; of some tries the fastest counts. In between, this process
 // goes by its monotonic clock, so that a step of the machine's wall clock changes nothing.
 //
-// On a cluster it is the leader of BRAZIER_PACE that answers. When another becomes leader whose clock differs by d, each
+// A process that paces calls asks about BRAZIER_PACE, every other about the stream of jobs: on a cluster their leaders answer,
+// and all that pace have to hear the same one. When another becomes leader whose clock differs by d, each
 // worker follows within a few seconds, and until then they disagree by d. Since no slot is handed out further ahead than
 // [horizon], a leader that is ahead costs at most the calls of that span in excess, and one that is behind a pause of d.
 // Servers that keep NTP's time differ by milliseconds.
@@ -30,13 +33,15 @@ type clock struct {
 	ctx    context.Context // of run
 	cancel context.CancelFunc
 	done   chan struct{}
-	again  chan struct{}    // has one element while a measurement is asked for
-	first  chan struct{}    // closed after the first measurement
-	bucket jetstream.Stream // BRAZIER_PACE; set before first is closed
+	again  chan struct{}                    // has one element while a measurement is asked for
+	first  chan struct{}                    // closed after the first measurement
+	paced  atomic.Bool                      // this process paces calls
+	bucket atomic.Pointer[jetstream.Stream] // BRAZIER_PACE, once it was asked
 
 	mu     sync.Mutex
 	offset time.Duration // what the server's clock is ahead of this one
 	asOf   time.Time     // when the latest measurement began
+	logged time.Duration // the offset that was last logged, 0 if it was under maxOffset
 }
 
 const (
@@ -44,6 +49,9 @@ const (
 	clockEvery  = 10 * time.Second
 	clockSpread = 0.2
 	clockTries  = 5
+	// maxOffset is how far this machine's wall clock may be from the server's before the log says so. Nothing here depends on
+	// it; what people compare by hand does: log lines of several machines.
+	maxOffset = time.Second
 )
 
 func newClock(q *Queue) *clock {
@@ -61,8 +69,16 @@ func (q *Queue) Now() time.Time {
 	return q.clock.server(time.Now())
 }
 
-// start begins to measure, once. Processes that never ask for the time, such as doors, measure nothing.
+// start begins to measure, once.
 func (c *clock) start() { c.begin.Do(func() { go c.run() }) }
+
+// pace makes the clock that of all who pace calls.
+func (c *clock) pace() {
+	if c.paced.CompareAndSwap(false, true) {
+		c.nudge()
+	}
+	c.start()
+}
 
 func (c *clock) close() {
 	c.cancel()
@@ -129,17 +145,22 @@ func (c *clock) run() {
 	}
 }
 
-// measure takes the offset anew. It makes the bucket if it is not there.
+// measure takes the offset anew. It makes the bucket of paces, if it is wanted and not there.
 func (c *clock) measure(ctx context.Context) error {
-	bucket, err := c.q.ensureStream(ctx, c.q.cfg.pace())
-	if err != nil {
-		return err
+	stream := c.q.jobs
+	paced := c.paced.Load()
+	if paced {
+		bucket, err := c.q.ensureStream(ctx, c.q.cfg.pace())
+		if err != nil {
+			return err
+		}
+		stream = bucket
 	}
 	began, best := time.Now(), time.Duration(math.MaxInt64)
 	var offset time.Duration
 	for range clockTries {
 		sent := time.Now()
-		info, err := bucket.Info(ctx)
+		info, err := stream.Info(ctx)
 		if err != nil {
 			return err
 		}
@@ -148,12 +169,28 @@ func (c *clock) measure(ctx context.Context) error {
 			offset = info.TimeStamp.Sub(c.wall.Add(sent.Sub(c.base) + trip/2))
 		}
 	}
+	if paced {
+		c.bucket.Store(&stream)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.asOf.IsZero() {
-		c.bucket = bucket
 		close(c.first)
 	}
 	c.offset, c.asOf = offset, began
+	c.report()
 	return nil
+}
+
+// report logs an offset that is too large, again when it has changed by as much, and when it is over. c.mu is held.
+func (c *clock) report() {
+	ahead := c.wall.Add(time.Since(c.base) + c.offset).Sub(c.q.cfg.Clock()) // also where the wall clock was set meanwhile
+	switch large := ahead.Abs() >= maxOffset; {
+	case large && (ahead-c.logged).Abs() >= maxOffset:
+		c.q.log.Warn("clock differs from the NATS server's: set it by NTP", zap.String("event", "clock_offset"), zap.Float64("server_ahead_s", ahead.Seconds()))
+		c.logged = ahead
+	case !large && c.logged != 0:
+		c.q.log.Info("clock agrees with the NATS server's again", zap.String("event", "clock_offset"), zap.Float64("server_ahead_s", ahead.Seconds()))
+		c.logged = 0
+	}
 }

@@ -56,7 +56,7 @@ func (d *Delivery) letter(why Reason) *nats.Msg {
 	set(headerTraceID, why.TraceID)
 	set(headerAttempts, strconv.Itoa(why.Attempts))
 	set(headerReason, why.Text)
-	set(headerDied, strconv.FormatInt(time.Now().UnixMilli(), 10))
+	set(headerDied, strconv.FormatInt(d.q.Now().UnixMilli(), 10))
 	return msg
 }
 

@@ -52,7 +52,7 @@ func testLetter(id, page, class string, code int, campaign string) deadJob {
 func (q *Queue) store(t testing.TB, letters ...deadJob) {
 	t.Helper()
 	for _, l := range letters {
-		d := Delivery{Job: l.Job}
+		d := Delivery{q: q, Job: l.Job}
 		if _, err := q.js.PublishMsgAsync(d.letter(l.why), jetstream.WithMsgID(d.letterID())); err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func TestLettersInBoundedMemory(t *testing.T) {
 		if i%1000 == 999 {
 			q.store(t, l)
 		} else {
-			q.js.PublishMsgAsync((&Delivery{Job: l.Job}).letter(l.why), jetstream.WithMsgID(l.ID))
+			q.js.PublishMsgAsync((&Delivery{q: q, Job: l.Job}).letter(l.why), jetstream.WithMsgID(l.ID))
 		}
 	}
 	before, most, seen := heap(), uint64(0), 0

@@ -79,7 +79,7 @@ type Slots struct {
 
 // Pace returns the pace of that name of a page: "text", "media". The page is its Facebook id.
 func (q *Queue) Pace(page, name string) *Pace {
-	q.clock.start()
+	q.clock.pace()
 	return &Pace{q: q, subject: "$KV." + BucketPace + "." + page + "." + name, turn: make(chan struct{}, 1)}
 }
 
@@ -254,7 +254,12 @@ func (p *Pace) load(ctx context.Context) error {
 	}
 	try, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	msg, err := p.q.clock.bucket.GetLastMsgForSubject(try, p.subject)
+	bucket := p.q.clock.bucket.Load()
+	if bucket == nil { // the clock is about to ask for it
+		p.q.clock.nudge()
+		return errMoved
+	}
+	msg, err := (*bucket).GetLastMsgForSubject(try, p.subject)
 	var found paceRecord
 	var revision uint64
 	switch {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/queue/queuetest"
@@ -260,11 +261,20 @@ func TestNow(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
 	for _, skew := range []time.Duration{0, 5 * time.Second, -5 * time.Second} {
-		q := open(t, queue.Config{InProcess: srv, Clock: func() time.Time { return time.Now().Add(skew) }})
+		core, lines := observer.New(zap.InfoLevel)
+		q := open(t, queue.Config{InProcess: srv, Log: zap.New(core), Clock: func() time.Time { return time.Now().Add(skew) }})
 		q.Now()
 		eventually(t, "the time is measured", func() bool { return time.Until(q.Now()).Abs() < time.Second })
 		if off := time.Until(q.Now()); off.Abs() > moment {
 			t.Errorf("with a clock %v off, the server's time is %v off", skew, off)
+		}
+		if skew == 0 {
+			continue
+		}
+		said := func() []observer.LoggedEntry { return lines.FilterField(zap.String("event", "clock_offset")).All() }
+		eventually(t, "the log says so", func() bool { return len(said()) > 0 })
+		if ahead := said()[0].ContextMap()["server_ahead_s"].(float64); math.Abs(ahead+skew.Seconds()) > moment.Seconds() {
+			t.Errorf("with a clock %v off, the log says that the server is %v s ahead", skew, ahead)
 		}
 	}
 }

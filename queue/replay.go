@@ -79,7 +79,7 @@ func (q *Queue) Replay(ctx context.Context, seq uint64) (Replayed, error) {
 	if err != nil {
 		return Replayed{}, fmt.Errorf("queue: replay dead letter %d: %w", seq, redact(err))
 	}
-	job := l.revived(time.Now())
+	job := l.revived(q.Now())
 	prior, err := q.publish(ctx, job, job.newFingerprint(), q.letterAge())
 	if err != nil {
 		return Replayed{}, fmt.Errorf("queue: replay dead letter %d: %w", seq, err)

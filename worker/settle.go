@@ -97,9 +97,9 @@ func (p *page) settle(ctx context.Context, job *queue.Delivery, a attempt, v Ver
 		}
 	case Hold:
 		p.hold(ctx, a, v)
-		err = job.Retry(ctx, job.Attempts, string(v.Class), beforeExpiry(job, backIn))
+		err = job.Retry(ctx, job.Attempts, string(v.Class), p.beforeExpiry(job, backIn))
 	case Retry:
-		delay := beforeExpiry(job, v.Delays.Next(attempt))
+		delay := p.beforeExpiry(job, v.Delays.Next(attempt))
 		if err = job.Retry(ctx, attempt, string(v.Class), delay); err == nil {
 			p.logRetry(job, attempt, v, delay)
 		}
@@ -120,11 +120,11 @@ func (p *page) unsettled(job *queue.Delivery, outcome string, err error) {
 }
 
 // beforeExpiry keeps a delay from reaching past the job's expiry, so that an expired job is found to be so in time.
-func beforeExpiry(job *queue.Delivery, delay time.Duration) time.Duration {
+func (p *page) beforeExpiry(job *queue.Delivery, delay time.Duration) time.Duration {
 	if job.Expire.IsZero() {
 		return delay
 	}
-	return min(delay, max(time.Until(job.Expire), 0)+time.Millisecond)
+	return min(delay, max(job.Expire.Sub(p.w.cfg.Queue.Now()), 0)+time.Millisecond)
 }
 
 // putBack returns a job that was not begun.
@@ -151,7 +151,7 @@ func tracking(job *queue.Delivery) []zapcore.Field {
 
 func (p *page) logDelivered(job *queue.Delivery, attempt int, v Verdict) {
 	fields := append(jobFields(job), zap.String("event", "delivered"), zap.Int("attempt", attempt), zap.String("mid", v.MessageID),
-		zap.Int64("send_ms", v.Took.Milliseconds()), age(job), zap.String("recipient", job.Recipient))
+		zap.Int64("send_ms", v.Took.Milliseconds()), p.age(job), zap.String("recipient", job.Recipient))
 	fields = append(fields, tracking(job)...)
 	if v.Class != "" { // delivered although Facebook answered with an error
 		fields = append(fields, zap.String("class", string(v.Class)), zap.Int("code", v.Code), zap.Int("subcode", v.Subcode))
@@ -168,10 +168,10 @@ func (p *page) logRetry(job *queue.Delivery, attempt int, v Verdict, delay time.
 func (p *page) logDead(job *queue.Delivery, why queue.Reason) {
 	fields := append(jobFields(job), zap.String("event", "dead"), zap.Int("attempts", why.Attempts),
 		zap.String("class", why.Class), zap.Int("code", why.Code), zap.Int("subcode", why.Subcode),
-		zap.String("trace_id", why.TraceID), age(job), zap.String("reason", why.Text))
+		zap.String("trace_id", why.TraceID), p.age(job), zap.String("reason", why.Text))
 	p.log.Warn("message is dead", append(fields, tracking(job)...)...)
 }
 
-func age(job *queue.Delivery) zapcore.Field {
-	return zap.Int64("age_ms", time.Since(job.Accepted).Milliseconds())
+func (p *page) age(job *queue.Delivery) zapcore.Field {
+	return zap.Int64("age_ms", p.w.cfg.Queue.Now().Sub(job.Accepted).Milliseconds())
 }

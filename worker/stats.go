@@ -74,7 +74,7 @@ func (p *page) stats(ctx context.Context, since time.Duration, pending bool) {
 	}
 	var oldest time.Duration
 	if !backlog.Oldest.IsZero() {
-		oldest = time.Since(backlog.Oldest)
+		oldest = p.w.cfg.Queue.Now().Sub(backlog.Oldest)
 	}
 	rate, why := p.inForce(p.Rate)
 	fields := []zap.Field{

@@ -77,7 +77,7 @@ func (d *Door) read(r *http.Request, page *knownPage, body []byte) (*queue.Job, 
 			User:       h.text("X-Brazier-User"),
 			ExternalID: h.text("X-Brazier-External-Id"),
 		},
-		Accepted: time.Now(),
+		Accepted: d.cfg.Queue.Now(),
 		Body:     send.Body,
 	}
 	job.Expire = job.Accepted.Add(h.expire(page.Expire))
