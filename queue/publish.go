@@ -15,7 +15,7 @@ import (
 // Errors of [Queue.Publish]. In every case the caller must treat the job as not stored; after ErrUnavailable, and rarely
 // after ErrFull, it may be stored all the same, and publishing it again under the same id does no harm.
 var (
-	// ErrFull says that the queue, or the disk under it, has no room.
+	// ErrFull says that the queue, or the disk under it, has no room. See also ErrPageFull.
 	ErrFull = errors.New("queue is full")
 	// ErrUnavailable says that no server acknowledged the job before the context ended.
 	ErrUnavailable = errors.New("queue is unavailable")
@@ -74,6 +74,9 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 	message := newWrite(job.message(mine, window), claimSubjects(job.Page, job.ID), 0)
 	if most := q.nc.MaxPayload(); most > 0 && int64(message.size()) > most {
 		return nil, fmt.Errorf("queue: publish: %w: %d bytes, the server takes %d", ErrTooLarge, message.size(), most)
+	}
+	if err := q.shares.take(job.Page, message.msg.Size()); err != nil {
+		return nil, fmt.Errorf("queue: publish: %w", err)
 	}
 	wait := backoff.WithContext(backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(20*time.Millisecond),

@@ -121,6 +121,7 @@ type Queue struct {
 	making chan struct{} // one element per consumer that is being made
 	writer *writer
 	lanes  *lanes
+	shares *shares
 	inHand *inHand
 	clock  *clock
 	reach  reach
@@ -187,7 +188,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), making: make(chan struct{}, maxMaking)}
 	q.connection.Store(newConnection())
 	q.reach.since = time.Now()
-	q.writer, q.lanes, q.inHand, q.clock = newWriter(q), newLanes(q), newInHand(cfg.lease), newClock(q)
+	q.writer, q.lanes, q.shares, q.inHand, q.clock = newWriter(q), newLanes(q), newShares(q), newInHand(cfg.lease), newClock(q)
 	switch {
 	case cfg.worker != "":
 		q.worker = cfg.worker
@@ -349,6 +350,7 @@ func (q *Queue) Closed() <-chan struct{} { return q.closed }
 func (q *Queue) Close() {
 	q.closeOnce.Do(func() {
 		q.inHand.close()
+		q.shares.close()
 		q.writer.close()
 		q.clock.close()
 		// What was already handed to the connection goes out first: an acknowledgement lost here is a message sent twice.

@@ -176,6 +176,7 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 		row("  in doubt", p.InDoubt)
 		row("  metadata", p.Metadata)
 		row("  expire", p.Expire)
+		row("  queue share", fmt.Sprintf("%.0f%% of what other pages leave", 100*p.QueueShare))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/queue/ingress"
 	"github.com/brazier-relay/brazier/sendapi"
 	"github.com/brazier-relay/brazier/worker"
@@ -31,6 +32,7 @@ type pageConfig struct {
 	InDoubt         deliver.InDoubt
 	Metadata        bool
 	Expire          time.Duration
+	QueueShare      float64
 
 	line int
 }
@@ -139,7 +141,7 @@ func (r *pageReader) read(source []byte) []pageConfig {
 
 func (r *pageReader) page(n ast.Node) pageConfig {
 	p := pageConfig{line: line(n), Rate: worker.DefaultRate, MediaRate: worker.DefaultMediaRate,
-		MaxInFlight: worker.DefaultMaxInFlight, InDoubt: deliver.Resend, Expire: ingress.DefaultExpire}
+		MaxInFlight: worker.DefaultMaxInFlight, InDoubt: deliver.Resend, Expire: ingress.DefaultExpire, QueueShare: queue.DefaultShare}
 	at := r.fields(n, "a page", "- id:", map[string]func(ast.Node){
 		"id":              func(n ast.Node) { p.ID = r.pageID(n) },
 		"name":            func(n ast.Node) { p.Name = r.name(n, "name") },
@@ -154,6 +156,7 @@ func (r *pageReader) page(n ast.Node) pageConfig {
 		"in_doubt":        func(n ast.Node) { p.InDoubt = r.inDoubt(n) },
 		"metadata":        func(n ast.Node) { p.Metadata = r.flag(n, "metadata") },
 		"expire":          func(n ast.Node) { p.Expire = r.expire(n) },
+		"queue_share":     func(n ast.Node) { p.QueueShare = r.percent(n, "queue_share") },
 	})
 	if p.Name == "" {
 		p.Name = p.ID

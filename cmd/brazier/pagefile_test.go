@@ -66,6 +66,7 @@ pages:
     max_in_flight: 8
     in_doubt: park
     expire: 90m
+    queue_share: 25%
   - {"id": 00005647382910, "token": "${BRAZIER_TEST_TOKEN}", "keys": ["sha256:`+strings.Repeat("0a", 32)+`"]}
 `))
 	got, err := readPages(path)
@@ -77,15 +78,15 @@ pages:
 			ID: "1029384756", Name: "acme",
 			Secrets: secrets{TokenFile: filepath.Join(dir, "acme.token"), AppSecretFile: filepath.Join(dir, "acme.secret")},
 			Keys:    [][sha256.Size]byte{sha256.Sum256([]byte("key 1")), sha256.Sum256([]byte("key 2"))},
-			Rate:    12.5, MediaRate: 2, MaxInFlight: 8, InDoubt: deliver.Park, Expire: 90 * time.Minute,
+			Rate:    12.5, MediaRate: 2, MaxInFlight: 8, InDoubt: deliver.Park, Expire: 90 * time.Minute, QueueShare: 0.25,
 			line: 3,
 		},
 		{
 			ID: "00005647382910", Name: "00005647382910", // a number keeps its digits
 			Secrets: secrets{Token: marker + "-token-from-variable", Variable: "BRAZIER_TEST_TOKEN"},
 			Keys:    [][sha256.Size]byte{[sha256.Size]byte([]byte(strings.Repeat("\n", 32)))},
-			Rate:    40, MediaRate: 10, MaxInFlight: 64, InDoubt: deliver.Resend, Expire: 24 * time.Hour,
-			line: 13,
+			Rate:    40, MediaRate: 10, MaxInFlight: 64, InDoubt: deliver.Resend, Expire: 24 * time.Hour, QueueShare: 0.5,
+			line: 14,
 		},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(pageConfig{})); diff != "" {
@@ -104,7 +105,7 @@ func TestPageFileFaults(t *testing.T) {
 		head  = "pages:\n  - id: \"1\"\n    keys: [KEY1]\n" // token and the rest follow, from line 4
 		token = "    token: " + marker + "-token\n"
 		page  = head + token // the rest follows from line 5
-		known = "known are app, app_secret_file, expire, id, in_doubt, keys, max_in_flight, media_rate, metadata, name, rate, token, token_file"
+		known = "known are app, app_secret_file, expire, id, in_doubt, keys, max_in_flight, media_rate, metadata, name, queue_share, rate, token, token_file"
 		look  = ": check quotes, colons and indentation here and in the line before"
 		long  = marker + "-and-so-on-as-long-as-a-token"
 

@@ -165,6 +165,17 @@ func (r *pageReader) count(n ast.Node, field string, ceiling int) int {
 	return i
 }
 
+// percent is a percentage as a part of 1.
+func (r *pageReader) percent(n ast.Node, field string) float64 {
+	v, ok := r.text(n, field)
+	i, err := strconv.Atoi(strings.TrimSuffix(v, "%"))
+	if ok && (err != nil || i < 1 || i > 100) {
+		r.problem(line(n), "%s must be from 1%% to 100%% (got %s)", field, shown(v))
+		return 0
+	}
+	return float64(i) / 100
+}
+
 func (r *pageReader) flag(n ast.Node, field string) bool {
 	v, ok := r.text(n, field)
 	if ok && v != "true" && v != "false" {

@@ -16,10 +16,14 @@ const reloadEvery = 2 * time.Second
 // pageFile hands other pages to the parts when the page file has changed. One with a fault is not taken, and the pages
 // stay as they are. read is what the role reads it with.
 func (h *house) pageFile(path string, read func(string) ([]pageConfig, error)) part {
+	var last []byte
 	return part{
 		name: "page file",
+		open: func(context.Context) error {
+			last, _ = os.ReadFile(path) // if it cannot be read now, any that can be is another
+			return nil
+		},
 		run: func(ctx context.Context) error {
-			last, _ := os.ReadFile(path) // if it cannot be read now, any that can be is another
 			every := time.NewTicker(reloadEvery)
 			defer every.Stop()
 			for {

@@ -197,7 +197,7 @@ func (h *house) door(f doorFlags) part {
 // doorPages are the pages as the door knows them.
 func doorPages(pages []pageConfig) (taken []ingress.Page) {
 	for _, p := range pages {
-		taken = append(taken, ingress.Page{ID: p.ID, Name: p.Name, Keys: p.Keys, Expire: p.Expire})
+		taken = append(taken, ingress.Page{ID: p.ID, Name: p.Name, Keys: p.Keys, Expire: p.Expire, QueueShare: p.QueueShare})
 	}
 	return taken
 }

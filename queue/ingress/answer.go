@@ -189,6 +189,8 @@ func unstored(err error) *refusal {
 		return &refusal{status: http.StatusConflict, reason: reasonConflict, text: "the idempotency key was used for another recipient: put the user into it, as in {{campaign.${dispatch_id}}}/{{${braze_id}}}"}
 	case errors.Is(err, errCrowded):
 		return crowded()
+	case errors.Is(err, queue.ErrPageFull):
+		return &refusal{status: http.StatusServiceUnavailable, reason: reasonPageFull, text: "the queue is full for this page, whose messages wait to be delivered: try again later", after: retryFull}
 	case errors.Is(err, queue.ErrFull):
 		return &refusal{status: http.StatusServiceUnavailable, reason: reasonFull, text: "the queue is full: try again later", after: retryFull}
 	case errors.Is(err, queue.ErrTooLarge):

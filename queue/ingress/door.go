@@ -40,6 +40,8 @@ type Page struct {
 	Keys [][sha256.Size]byte
 	// Expire is how long a message is worth delivering when the request does not say. Default [DefaultExpire].
 	Expire time.Duration
+	// QueueShare is the part of the queue that the page may fill of what the others leave. Default [queue.DefaultShare].
+	QueueShare float64
 }
 
 // DefaultExpire is a page's expiry where it has none of its own.
@@ -252,11 +254,12 @@ type knownPage struct {
 
 // SetPages makes these the pages that callers may send for, at any time. After an error nothing has changed.
 func (d *Door) SetPages(pages []Page) error {
-	keys := keyring{}
+	keys, shares := keyring{}, map[string]float64{}
 	for _, p := range pages {
 		if err := p.complete(); err != nil {
 			return err
 		}
+		shares[p.ID] = p.QueueShare
 		known := &knownPage{Page: p, refusals: d.newSampler("rejected", p.Name)}
 		for _, k := range p.Keys {
 			if other, taken := keys[k]; taken {
@@ -269,6 +272,7 @@ func (d *Door) SetPages(pages []Page) error {
 		d.metrics.expect(known.Name)
 	}
 	d.keys.Store(&keys)
+	d.cfg.Queue.SetShares(shares)
 	return nil
 }
 
@@ -279,6 +283,12 @@ func (p *Page) complete() error {
 	}
 	if !isDigits(p.ID) {
 		return fmt.Errorf("ingress: page %s: ID: %q is not a Facebook page id, digits only", p.Name, p.ID)
+	}
+	if p.QueueShare == 0 {
+		p.QueueShare = queue.DefaultShare
+	}
+	if p.QueueShare < 0 || p.QueueShare > 1 {
+		return fmt.Errorf("ingress: page %s: QueueShare must be above 0 and up to 1 (got %v)", p.Name, p.QueueShare)
 	}
 	if p.Expire == 0 {
 		p.Expire = DefaultExpire

@@ -22,6 +22,7 @@ const (
 	reasonConflict    = "conflict"    // the idempotency key was used for another recipient
 	reasonCrowded     = "crowded"     // as many requests wait as may
 	reasonFull        = "full"        // the queue or its disk has no room
+	reasonPageFull    = "page_full"   // the page has its share of the queue
 	reasonUnavailable = "unavailable" // the queue did not answer in time
 	reasonGone        = "gone"        // the caller did not wait for its answer
 	reasonDraining    = "draining"    // the door is closing
