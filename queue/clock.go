@@ -150,7 +150,7 @@ func (c *clock) measure(ctx context.Context) error {
 	stream := c.q.jobs
 	paced := c.paced.Load()
 	if paced {
-		bucket, err := c.q.ensureStream(ctx, c.q.cfg.pace())
+		bucket, err := c.q.ensurePace(ctx)
 		if err != nil {
 			return err
 		}

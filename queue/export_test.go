@@ -1,8 +1,11 @@
 package queue
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // WithLease is for tests that would wait long for the real one.
@@ -31,4 +34,34 @@ func (q *Queue) State(t testing.TB, page string, lane Lane, id string) string {
 		return ""
 	}
 	return string(r.State)
+}
+
+// What tests of the layout need to see.
+
+// Layout returns the configuration of every stream and bucket with the defaults.
+func Layout() []jetstream.StreamConfig {
+	cfg := Config{Replicas: 1}
+	if err := cfg.setDefaults(); err != nil {
+		panic(err)
+	}
+	return cfg.layout()
+}
+
+// Rules returns the names of the fields that have a rule.
+func Rules() (fields []string) {
+	for name := range rules {
+		fields = append(fields, name)
+	}
+	return fields
+}
+
+const (
+	Schema    = schema
+	SchemaKey = schemaKey
+)
+
+// EnsureStream does what Open does for a stream of the layout, for a layout that is not this version's.
+func (q *Queue) EnsureStream(ctx context.Context, plan jetstream.StreamConfig) error {
+	_, _, err := q.ensureStream(ctx, plan)
+	return err
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -69,58 +68,6 @@ func TestOpenRefusesConfig(t *testing.T) {
 		if _, err := queue.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
 		}
-	}
-}
-
-// A stream that would lose messages is refused at once; one that an operator tuned otherwise is left as it is.
-func TestOpenJudgesStreams(t *testing.T) {
-	t.Parallel()
-	jobs := jetstream.StreamConfig{Name: queue.StreamJobs, Subjects: []string{"brazier.jobs.>", "brazier.keys.>"}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
-		AllowAtomicPublish: true, AllowMsgTTL: true}
-	dead := jetstream.StreamConfig{Name: queue.StreamDead, Subjects: []string{"brazier.dead.>"}, Discard: jetstream.DiscardNew}
-	for name, test := range map[string]struct {
-		stream jetstream.StreamConfig
-		change func(*jetstream.StreamConfig)
-		refuse string // a word of the reason, empty if it is taken
-	}{
-		"jobs kept after delivery":   {jobs, func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }, "retention"},
-		"jobs dropped when full":     {jobs, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, "discard"},
-		"jobs in memory":             {jobs, func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, "storage"},
-		"jobs that age":              {jobs, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, "max age"},
-		"jobs of another size":       {jobs, func(c *jetstream.StreamConfig) { c.MaxBytes = 2 << 20; c.Duplicates = time.Minute }, ""},
-		"jobs without batches":       {jobs, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false }, "allow_atomic"},
-		"ids that are kept for ever": {jobs, func(c *jetstream.StreamConfig) { c.AllowMsgTTL = false }, "allow_msg_ttl"},
-		"letters dropped when full": {dead, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
-			"discard"},
-		"letters as work queue": {dead, func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, "retention"},
-		"letters that age":      {dead, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			srv := queuetest.Server(t, "")
-			js := raw(t, srv)
-			test.change(&test.stream)
-			made, err := js.CreateStream(t.Context(), test.stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			q, err := queue.Open(within(t, patience), queue.Config{InProcess: srv})
-			if err == nil {
-				defer q.Close()
-			}
-			var bad *queue.ConfigError
-			switch {
-			case test.refuse == "" && err != nil:
-				t.Errorf("open: %v", err)
-			case test.refuse != "" && (!errors.As(err, &bad) || bad.Stream != test.stream.Name || !strings.Contains(bad.Error(), test.refuse)):
-				t.Errorf("open: %v; want a ConfigError about %s of %s", err, test.refuse, test.stream.Name)
-			}
-			info, err := made.Info(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			equal(t, "stream after Open", info.Config, made.CachedInfo().Config)
-		})
 	}
 }
 

@@ -268,7 +268,7 @@ func (p *Pace) load(ctx context.Context) error {
 		_ = json.Unmarshal(msg.Data, &found) // what somebody else put or removed there counts as not there
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		p.forget()
-		if _, err := p.q.ensureStream(try, p.q.cfg.pace()); err != nil {
+		if _, err := p.q.ensurePace(try); err != nil {
 			return err
 		}
 		return errMoved

@@ -41,10 +41,11 @@ type Config struct {
 	// CAFile is a PEM file with the authority that signed the servers' certificates. Optional.
 	CAFile string
 
-	// Existing is for those who look into a queue that others run: [Open] makes nothing, and returns [ErrNoQueue] where
-	// something is missing.
+	// Existing is for those who look into a queue that others run: [Open] makes and changes nothing, and returns [ErrNoQueue]
+	// where something is missing. Replicas, MaxBytes and DeadMaxAge then have no defaults.
 	Existing bool
-	// Replicas of streams and buckets that are made now: 1 to 5. Default 3 on a cluster, else 1.
+	// Replicas of streams and buckets that are made now: 1 to 5. Default 3 on a cluster, else 1. Those that are there stay as
+	// they are, and so do the limits below; Open logs where they differ.
 	Replicas int
 	// Window is how long an idempotency key is remembered. Default 2h.
 	Window time.Duration
@@ -76,10 +77,10 @@ func (c *Config) setDefaults() error {
 	if c.Window == 0 {
 		c.Window = defaultWindow
 	}
-	if c.MaxBytes == 0 {
+	if c.MaxBytes == 0 && !c.Existing {
 		c.MaxBytes = defaultMaxBytes
 	}
-	if c.DeadMaxAge == 0 {
+	if c.DeadMaxAge == 0 && !c.Existing {
 		c.DeadMaxAge = defaultDeadAge
 	}
 	if c.lease == 0 {
@@ -98,9 +99,9 @@ func (c *Config) setDefaults() error {
 		return fmt.Errorf("field Replicas: %d is not between 1 and 5", c.Replicas)
 	case c.Window < time.Second:
 		return fmt.Errorf("field Window: %v is under a second", c.Window)
-	case c.MaxBytes < 1<<20:
+	case c.MaxBytes != 0 && c.MaxBytes < 1<<20:
 		return fmt.Errorf("field MaxBytes: %d is under 1 MiB", c.MaxBytes)
-	case c.DeadMaxAge < time.Minute:
+	case c.DeadMaxAge != 0 && c.DeadMaxAge < time.Minute:
 		return fmt.Errorf("field DeadMaxAge: %v is under a minute", c.DeadMaxAge)
 	}
 	return nil
@@ -125,6 +126,10 @@ type Queue struct {
 	inHand *inHand
 	clock  *clock
 	reach  reach
+
+	refusals refusals
+	drift    atomic.Pointer[[]Difference] // what the last look found to differ from cfg
+	paceTold sync.Once                    // what there is to say of the bucket of paces
 
 	connection atomic.Pointer[connection]
 
@@ -179,11 +184,29 @@ func (q *Queue) isGone(worker string) bool {
 }
 
 // Open connects and makes sure of the streams. A server that is not there yet is waited for, and that is logged, until
-// ctx ends; an error that waiting cannot mend (a bad setting, refused credentials) comes back at once. The caller owns
-// the Queue and closes it.
+// ctx ends; an error that waiting cannot mend (a bad setting, refused credentials, a stream that breaks a promise) comes
+// back at once. The caller owns the Queue and closes it.
 func Open(ctx context.Context, cfg Config) (*Queue, error) {
-	if err := cfg.setDefaults(); err != nil {
+	q, err := dial(cfg)
+	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
+	}
+	err = q.await(ctx, q.ensure)
+	go q.writer.run()
+	if err != nil {
+		q.Close()
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	if !cfg.Existing {
+		q.tell(*q.drift.Load())
+	}
+	return q, nil
+}
+
+// dial begins to connect.
+func dial(cfg Config) (*Queue, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
 	}
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), making: make(chan struct{}, maxMaking)}
 	q.connection.Store(newConnection())
@@ -201,17 +224,14 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	var badURL *url.Error
 	switch q.nc, err = nats.Connect(cfg.URL, q.options()...); {
 	case errors.As(err, &badURL): // its text is the address or a part of it, and may be the password
-		return nil, errors.New("queue: field URL: an address is not of the form nats://HOST:PORT")
+		return nil, errors.New("field URL: an address is not of the form nats://HOST:PORT")
 	case err != nil:
-		return nil, fmt.Errorf("queue: connect: %w", redact(err))
+		return nil, fmt.Errorf("connect: %w", redact(err))
 	}
-	if q.js, err = jetstream.New(q.nc, jetstream.WithDefaultTimeout(apiTimeout)); err == nil {
-		err = q.await(ctx)
-	}
-	go q.writer.run()
-	if err != nil {
-		q.Close()
-		return nil, fmt.Errorf("queue: %w", err)
+	q.js, err = jetstream.New(q.nc, jetstream.WithDefaultTimeout(apiTimeout))
+	if err != nil { // an option of ours is wrong
+		q.nc.Close()
+		return nil, err
 	}
 	return q, nil
 }
@@ -223,10 +243,12 @@ var ErrNoQueue = errors.New("no queue here")
 // (measured on nats-server 2.15.2); what is worth waiting for longer is asked again.
 const apiTimeout = 5 * time.Second
 
+const inboxPrefix = "_INBOX_brazier_"
+
 func (q *Queue) options() []nats.Option {
 	opts := []nats.Option{
 		nats.Name(q.cfg.Name),
-		nats.CustomInboxPrefix("_INBOX_brazier_" + q.cfg.Role),
+		nats.CustomInboxPrefix(inboxPrefix + q.cfg.Role),
 		nats.MaxReconnects(-1), // the default gives up after two minutes
 		nats.RetryOnFailedConnect(true),
 		nats.ReconnectWait(250 * time.Millisecond),
@@ -254,6 +276,9 @@ func (q *Queue) options() []nats.Option {
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if q.refusals.heard(err) { // who waits for it tells
+				return
+			}
 			q.log.Error("NATS reported an error", zap.String("event", "nats_error"), zap.Error(redact(err)))
 		}),
 	}
@@ -269,8 +294,9 @@ func (q *Queue) options() []nats.Option {
 	return opts
 }
 
-// await returns once the streams are there.
-func (q *Queue) await(ctx context.Context) error {
+// await returns once there is a connection and ready has no error. It calls ready until then, or until an error comes that
+// waiting does not mend.
+func (q *Queue) await(ctx context.Context, ready func(context.Context) error) error {
 	wait := backoff.WithContext(backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(50*time.Millisecond),
 		backoff.WithMaxInterval(2*time.Second),
@@ -285,7 +311,7 @@ func (q *Queue) await(ctx context.Context) error {
 		if !q.nc.IsConnected() {
 			return cause(q.nc.LastError(), errors.New("no NATS server answers"))
 		}
-		if q.cfg.Replicas == 0 {
+		if q.cfg.Replicas == 0 && !q.cfg.Existing {
 			q.cfg.Replicas = 1
 			if q.nc.ConnectedClusterName() != "" {
 				q.cfg.Replicas = 3
@@ -293,7 +319,7 @@ func (q *Queue) await(ctx context.Context) error {
 		}
 		try, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
-		err := q.ensure(try)
+		err := ready(try)
 		var bad *ConfigError
 		if errors.As(err, &bad) || hasCode(err, errCodeStorageExceeded) {
 			return backoff.Permanent(err)

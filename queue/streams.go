@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -22,7 +21,7 @@ const (
 	defaultMaxBytes = 10 << 30
 	defaultDeadAge  = 30 * 24 * time.Hour
 	// maxConsumers leaves room for the lanes of tens of thousands of pages. Without a number of its own a stream takes a
-	// thousand, those of 333 pages (nats-server 2.15.2), and it cannot be given one later.
+	// thousand, those of 333 pages (nats-server 2.15.2).
 	maxConsumers = 100_000
 	// maxExpire bounds how long a job may wait in the queue.
 	maxExpire = 7 * 24 * time.Hour
@@ -81,11 +80,14 @@ func (c *Config) pace() jetstream.StreamConfig {
 	return c.register(BucketPace, "When the next call for each page may begin", jetstream.MemoryStorage)
 }
 
+// streamOf names the stream of a bucket.
+func streamOf(bucket string) string { return "KV_" + bucket }
+
 // register is a key-value bucket whose reads come from the leader. The buckets that nats.go makes let any replica answer,
 // and one that lags would hand out what was changed a moment ago.
 func (c *Config) register(bucket, description string, storage jetstream.StorageType) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:              "KV_" + bucket,
+		Name:              streamOf(bucket),
 		Description:       description,
 		Subjects:          []string{"$KV." + bucket + ".>"},
 		MaxMsgsPerSubject: 1,
@@ -97,57 +99,15 @@ func (c *Config) register(bucket, description string, storage jetstream.StorageT
 	}
 }
 
-// ensure makes what is missing and leaves what is there as the operator tuned it, except where a promise would break.
-// Several processes may do this at once.
-func (q *Queue) ensure(ctx context.Context) (err error) {
-	if q.jobs, err = q.ensureStream(ctx, q.cfg.jobs()); err != nil {
+// ensure finds what Open promises: streams and buckets that are as they should be. Several processes may do this at once.
+func (q *Queue) ensure(ctx context.Context) error {
+	found, err := q.ensureLayout(ctx)
+	if err != nil {
 		return err
 	}
-	if q.dead, err = q.ensureStream(ctx, q.cfg.dead()); err != nil {
-		return err
-	}
-	if _, err = q.ensureStream(ctx, q.cfg.pages()); err != nil {
-		return err
-	}
+	q.jobs, q.dead = found[StreamJobs], found[StreamDead]
 	if q.pages, err = q.js.KeyValue(ctx, BucketPages); err != nil {
 		return fmt.Errorf("bucket %s: %w", BucketPages, err)
 	}
 	return nil
-}
-
-func (q *Queue) ensureStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	stream, err := q.js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) && !q.cfg.Existing {
-		stream, err = q.js.CreateOrUpdateStream(ctx, want)
-	}
-	if hasCode(err, errCodeStorageExceeded) {
-		return nil, fmt.Errorf("stream %s: the server does not have %d bytes for it: %w", want.Name, want.MaxBytes, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
-	}
-	got := stream.CachedInfo().Config
-	switch {
-	case got.Retention != want.Retention:
-		return nil, &ConfigError{want.Name, fmt.Sprintf("retention is %v, not %v", got.Retention, want.Retention)}
-	case got.Discard != want.Discard:
-		return nil, &ConfigError{want.Name, fmt.Sprintf("discard policy is %v, not %v: a full stream would drop messages", got.Discard, want.Discard)}
-	case got.Storage != want.Storage && want.Storage == jetstream.FileStorage:
-		return nil, &ConfigError{want.Name, "storage is not file: a restart would lose messages"}
-	case got.Retention == jetstream.WorkQueuePolicy && got.MaxAge > 0:
-		return nil, &ConfigError{want.Name, fmt.Sprintf("max age is %v: undelivered messages would vanish after it", got.MaxAge)}
-	case want.AllowAtomicPublish && !(got.AllowAtomicPublish && got.AllowMsgTTL):
-		return nil, &ConfigError{want.Name, "allow_atomic and allow_msg_ttl are not both on: a message could not be stored with its id as one"}
-	}
-	return stream, nil
-}
-
-// ConfigError says that a stream exists with a setting under which Brazier's promises cannot hold. It is final: waiting
-// does not help, changing or removing the stream does.
-type ConfigError struct {
-	Stream, Reason string
-}
-
-func (e *ConfigError) Error() string {
-	return "stream " + e.Stream + " exists with settings that would lose messages: " + e.Reason
 }

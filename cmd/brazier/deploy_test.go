@@ -419,7 +419,7 @@ func TestDeployNATSUsers(t *testing.T) {
 
 	wrong := ingress("ingress:wrong")
 	early := ingress("ingress:pingress")
-	if reason, _ := early.log.await(t, "nats_error")["error"].(string); !strings.Contains(reason, "$JS.API.STREAM.UPDATE.BRAZIER_JOBS") {
+	if reason, _ := early.log.await(t, "waiting")["error"].(string); !strings.Contains(reason, "BRAZIER_JOBS: it is not there") || !strings.Contains(reason, "brazier setup") {
 		t.Errorf("a door that may not make streams says %q", reason)
 	}
 	early.end()

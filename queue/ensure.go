@@ -1,0 +1,231 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+)
+
+// ensureLayout makes sure of every stream and bucket but that of paces, which a single server forgets and who needs it
+// makes. What is there stays as the operator tuned it.
+func (q *Queue) ensureLayout(ctx context.Context) (map[string]jetstream.Stream, error) {
+	found := make(map[string]jetstream.Stream)
+	var drift []Difference
+	for _, plan := range q.cfg.layout() {
+		if plan.Name == streamOf(BucketPace) {
+			continue
+		}
+		stream, differs, err := q.ensureStream(ctx, plan)
+		if err != nil {
+			return nil, err
+		}
+		found[plan.Name] = stream
+		drift = append(drift, differs...)
+	}
+	q.drift.Store(&drift)
+	return found, nil
+}
+
+// ensureStream returns a stream that keeps its promises, with what differs from this process's flags. It makes one that is
+// missing, and adds what this version adds. A stream that cannot be used is a *ConfigError.
+func (q *Queue) ensureStream(ctx context.Context, plan jetstream.StreamConfig) (jetstream.Stream, []Difference, error) {
+	stream, err := q.lookAt(ctx, plan.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && !q.cfg.Existing {
+		stream, err = q.makeStream(ctx, plan)
+	}
+	if err != nil {
+		return nil, nil, inWords(&plan, err)
+	}
+	found := stream.CachedInfo()
+	has, err := schemaOf(&plan, &found.Config)
+	if errors.Is(err, errNoSchema) {
+		err = unknownOrigin(plan.Name, found.State.Msgs)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	deviations := compare(&plan, &found.Config)
+	if err := refusal(plan.Name, deviations); err != nil {
+		return nil, nil, err
+	}
+	var drift []Difference
+	news := strconv.Itoa(has) != plan.Metadata[schemaKey]
+	for _, f := range deviations {
+		news = news || f.grade == added
+		if f.grade == drifted {
+			drift = append(drift, f.Difference)
+		}
+	}
+	if news && !q.cfg.Existing {
+		if stream, err = q.updateStream(ctx, amended(&plan, &found.Config, deviations, added)); err != nil {
+			return nil, nil, q.notAdded(&plan, deviations, err)
+		}
+	}
+	return stream, drift, nil
+}
+
+// lookAt asks for a stream and its settings.
+func (q *Queue) lookAt(ctx context.Context, name string) (stream jetstream.Stream, err error) {
+	err = q.refusals.during(ctx, "$JS.API.STREAM.INFO."+name, func(ctx context.Context) (err error) {
+		stream, err = q.js.Stream(ctx, name)
+		return err
+	})
+	if errors.Is(err, errNotAllowed) {
+		err = fmt.Errorf("%w: look at the stream", err)
+	}
+	return stream, err
+}
+
+// makeStream makes a stream, or returns the one that another process has made meanwhile.
+func (q *Queue) makeStream(ctx context.Context, plan jetstream.StreamConfig) (stream jetstream.Stream, err error) {
+	err = q.refusals.during(ctx, "$JS.API.STREAM.CREATE."+plan.Name, func(ctx context.Context) (err error) {
+		stream, err = q.js.CreateStream(ctx, plan)
+		return err
+	})
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
+		return q.lookAt(ctx, plan.Name)
+	case errors.Is(err, errNotAllowed):
+		err = fmt.Errorf("it is not there, and %w: start a worker, or %s", err, remedySetup)
+	}
+	return stream, err
+}
+
+func (q *Queue) updateStream(ctx context.Context, to jetstream.StreamConfig) (stream jetstream.Stream, err error) {
+	err = q.refusals.during(ctx, "$JS.API.STREAM.UPDATE."+to.Name, func(ctx context.Context) (err error) {
+		stream, err = q.js.UpdateStream(ctx, to)
+		return err
+	})
+	return stream, err
+}
+
+// notAdded is the error for additions that were not made.
+func (q *Queue) notAdded(plan *jetstream.StreamConfig, deviations []deviation, err error) error {
+	if !errors.Is(err, errNotAllowed) {
+		return inWords(plan, err)
+	}
+	lacks := []string{"schema " + plan.Metadata[schemaKey]}
+	for _, f := range deviations {
+		if f.grade == added {
+			lacks = append(lacks, fmt.Sprintf("%s %s (it is %s)", f.Setting, f.Want, f.Have))
+		}
+	}
+	return &ConfigError{plan.Name, "this version needs " + strings.Join(lacks, " and ") + ", and this user may not change the stream",
+		"start a worker of this version, or " + remedySetup}
+}
+
+// errNotAllowed says that the server refuses the request to the user of this connection.
+var errNotAllowed = errors.New("this user may not do that")
+
+// Server error codes of streams that cannot be made or changed as asked (server/errors.json of nats-server).
+const (
+	errCodeMaxConsumers         jetstream.ErrorCode = 10026
+	errCodeMaxStreams           jetstream.ErrorCode = 10027
+	errCodeInvalidConfig        jetstream.ErrorCode = 10052
+	errCodeSubjectOverlap       jetstream.ErrorCode = 10065
+	errCodeReplicasNotSupported jetstream.ErrorCode = 10074
+	errCodeMaxBytesRequired     jetstream.ErrorCode = 10113
+	errCodeNoLimits             jetstream.ErrorCode = 10120
+	errCodeMaxStreamBytes       jetstream.ErrorCode = 10122
+)
+
+// inWords tells what a stream that could not be had means, and makes final what waiting does not mend.
+func inWords(plan *jetstream.StreamConfig, err error) error {
+	final := func(reason, remedy string) error {
+		return fmt.Errorf("%w (%w)", &ConfigError{plan.Name, reason, remedy}, err)
+	}
+	switch {
+	case hasCode(err, errCodeStorageExceeded):
+		return fmt.Errorf("stream %s: the server does not have %d bytes for it: %w", plan.Name, plan.MaxBytes, err)
+	case hasCode(err, errCodeReplicasNotSupported):
+		return final(fmt.Sprintf("%d replicas need a cluster, and this is a single server", plan.Replicas), "ask for one replica (--replicas)")
+	case hasCode(err, errCodeSubjectOverlap):
+		return final("another stream takes some of the subjects "+strings.Join(plan.Subjects, " "), "remove that stream (nats stream ls --subjects)")
+	case hasCode(err, errCodeMaxConsumers, errCodeMaxStreams, errCodeMaxBytesRequired, errCodeNoLimits, errCodeMaxStreamBytes):
+		return final("the limits of the NATS account do not allow it", "raise them, or make the stream by hand with the settings of deploy/README.md")
+	case hasCode(err, errCodeInvalidConfig):
+		return final("the server does not take its settings", "use nats-server 2.15 or newer, with its limits as they are by default")
+	}
+	return fmt.Errorf("stream %s: %w", plan.Name, err)
+}
+
+// ensurePace makes sure of the bucket of paces.
+func (q *Queue) ensurePace(ctx context.Context) (jetstream.Stream, error) {
+	stream, drift, err := q.ensureStream(ctx, q.cfg.planned(streamOf(BucketPace)))
+	if err != nil {
+		return nil, err
+	}
+	q.paceTold.Do(func() { q.tell(drift) })
+	return stream, nil
+}
+
+// tell logs what differs from this process's flags.
+func (q *Queue) tell(drift []Difference) {
+	for _, d := range drift {
+		q.log.Warn("a stream is not as this process's flags say", zap.String("event", "drift"), zap.String("stream", d.Stream),
+			zap.String("setting", d.Setting), zap.String("want", d.Want), zap.String("have", d.Have), zap.String("remedy", remedySetup))
+	}
+}
+
+// refusals tells who waits for an answer that the server refuses the request. NATS says so on the connection, and never
+// answers the request.
+type refusals struct {
+	mu      sync.Mutex
+	waiting map[int]refusable
+	last    int
+}
+
+type refusable struct {
+	subject string
+	cancel  context.CancelCauseFunc
+}
+
+// during calls with a context that ends with errNotAllowed when the server refuses a request to the subject.
+func (r *refusals) during(ctx context.Context, subject string, call func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.mu.Lock()
+	if r.waiting == nil {
+		r.waiting = make(map[int]refusable)
+	}
+	r.last++
+	ticket := r.last
+	r.waiting[ticket] = refusable{subject, cancel}
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.waiting, ticket)
+	}()
+	err := call(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errNotAllowed) {
+		return errNotAllowed
+	}
+	return err
+}
+
+// heard takes an error of the connection, and reports whether somebody who waited for it tells of it. A user who may not
+// listen to inboxes gets no answer to anything; that is still to be logged.
+func (r *refusals) heard(err error) (taken bool) {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	inbox := strings.Contains(err.Error(), `Subscription to "`+inboxPrefix)
+	for _, w := range r.waiting {
+		refused := strings.Contains(err.Error(), strconv.Quote(w.subject))
+		if refused || inbox {
+			w.cancel(errNotAllowed)
+		}
+		taken = taken || refused
+	}
+	return taken
+}
