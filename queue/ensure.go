@@ -126,6 +126,7 @@ var errNotAllowed = errors.New("this user may not do that")
 
 // Server error codes of streams that cannot be made or changed as asked (server/errors.json of nats-server).
 const (
+	errCodeNoPeers              jetstream.ErrorCode = 10005
 	errCodeMaxConsumers         jetstream.ErrorCode = 10026
 	errCodeMaxStreams           jetstream.ErrorCode = 10027
 	errCodeInvalidConfig        jetstream.ErrorCode = 10052

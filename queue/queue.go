@@ -42,10 +42,11 @@ type Config struct {
 	CAFile string
 
 	// Existing is for those who look into a queue that others run: [Open] makes and changes nothing, and returns [ErrNoQueue]
-	// where something is missing. Replicas, MaxBytes and DeadMaxAge then have no defaults.
+	// where something is missing. Replicas, MaxBytes and DeadMaxAge then have no defaults: [Queue.Differences] compares those
+	// that are set.
 	Existing bool
-	// Replicas of streams and buckets that are made now: 1 to 5. Default 3 on a cluster, else 1. Those that are there stay as
-	// they are, and so do the limits below; Open logs where they differ.
+	// Replicas of streams and buckets that are made now: 1 to 5. Default 3 on a cluster, else 1. Those that are there are
+	// changed by [Setup] alone, and so are the limits below; Open logs where they differ.
 	Replicas int
 	// Window is how long an idempotency key is remembered. Default 2h.
 	Window time.Duration

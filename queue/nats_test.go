@@ -1,0 +1,90 @@
+package queue_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// natsServer starts a NATS server in this process with more lines of configuration, and stops it when the test ends. Each
+// %DIR% becomes a directory of the test's own.
+func natsServer(t testing.TB, config string) *server.Server {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "nats.conf")
+	config = "listen: \"127.0.0.1:-1\"\n" + strings.ReplaceAll(config, "%DIR%", fmt.Sprintf("%q", t.TempDir()))
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opts, err := server.ProcessConfigFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.NoSigs, opts.NoLog = true, true
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+	})
+	if !srv.ReadyForConnections(patience) {
+		t.Fatal("nats-server is not ready")
+	}
+	return srv
+}
+
+// dial is a connection to a server, closed when the test ends.
+func dial(t testing.TB, url string) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// natsCluster starts three servers that are one cluster.
+func natsCluster(t testing.TB, config string) []*server.Server {
+	t.Helper()
+	var routes []string
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		routes = append(routes, l.Addr().String())
+		l.Close()
+	}
+	var servers []*server.Server
+	for i, route := range routes {
+		servers = append(servers, natsServer(t, fmt.Sprintf("server_name: nats-%d\n%s\ncluster { name: test, listen: %q, routes: [\"nats://%s\"] }\n",
+			i, config, route, strings.Join(routes, `", "nats://`))))
+	}
+	deadline := time.Now().Add(patience)
+	for !led(servers) {
+		if time.Now().After(deadline) {
+			t.Fatal("the cluster has no leader")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return servers
+}
+
+func led(servers []*server.Server) bool {
+	for _, s := range servers {
+		if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(servers) {
+			return true
+		}
+	}
+	return false
+}
