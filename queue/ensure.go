@@ -129,6 +129,7 @@ const (
 	errCodeNoPeers              jetstream.ErrorCode = 10005
 	errCodeMaxConsumers         jetstream.ErrorCode = 10026
 	errCodeMaxStreams           jetstream.ErrorCode = 10027
+	errCodeMemoryExceeded       jetstream.ErrorCode = 10028
 	errCodeInvalidConfig        jetstream.ErrorCode = 10052
 	errCodeSubjectOverlap       jetstream.ErrorCode = 10065
 	errCodeReplicasNotSupported jetstream.ErrorCode = 10074
@@ -157,14 +158,35 @@ func inWords(plan *jetstream.StreamConfig, err error) error {
 	return fmt.Errorf("stream %s: %w", plan.Name, err)
 }
 
-// ensurePace makes sure of the bucket of paces.
+// ensurePace makes sure of the bucket of paces. It belongs in memory, where a write costs the disk nothing. Where the
+// servers or the account have none for streams (max_memory_store: 0), it is kept on file. One that is there is taken as
+// it is.
 func (q *Queue) ensurePace(ctx context.Context) (jetstream.Stream, error) {
-	stream, drift, err := q.ensureStream(ctx, q.cfg.planned(streamOf(BucketPace)))
+	plan := q.cfg.planned(streamOf(BucketPace))
+	stream, drift, err := q.ensureStream(ctx, plan)
+	if withoutMemory(err) {
+		plan.Storage = jetstream.FileStorage
+		stream, drift, err = q.ensureStream(ctx, plan)
+	}
 	if err != nil {
 		return nil, err
 	}
-	q.paceTold.Do(func() { q.tell(drift) })
+	q.paceTold.Do(func() {
+		q.tell(drift)
+		if stream.CachedInfo().Config.Storage == jetstream.FileStorage {
+			q.log.Warn("paces are kept on file, since NATS has or had no memory for streams: each reservation costs a write to the disk",
+				zap.String("event", "pace_on_file"), zap.String("stream", plan.Name),
+				zap.String("remedy", "set max_memory_store to 64M or more, and remove the stream (nats stream rm): it is made again"))
+		}
+	})
 	return stream, nil
+}
+
+// withoutMemory reports whether a stream was refused since there is no memory for it: by a single server or by the
+// account's limits (checkBytesLimits in nats-server 2.15.2), or by the cluster, whose error for servers that do not suit
+// says why in its text alone (selectPeerError there).
+func withoutMemory(err error) bool {
+	return hasCode(err, errCodeMemoryExceeded) || hasCode(err, errCodeNoPeers) && strings.Contains(err.Error(), "insufficient storage")
 }
 
 // tell logs what differs from this process's flags.

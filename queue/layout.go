@@ -227,7 +227,7 @@ func age(plan *jetstream.StreamConfig, want, have reflect.Value) grade {
 	return exact(plan, want, have)
 }
 
-// storage may be either for paces, which a restart may lose.
+// storage may be either for paces: see ensurePace.
 func storage(plan *jetstream.StreamConfig, want, have reflect.Value) grade {
 	if plan.Name == streamOf(BucketPace) {
 		return same

@@ -24,9 +24,16 @@ import (
 // A worker remembers what it wrote last. As long as it is alone, each reservation is one write. When others write too,
 // it reads again and takes fewer slots at a time, so that all get some and nobody's next slot is far.
 //
-// The bucket is kept in memory, and a server that was restarted has forgotten it; who misses it makes it. Slots handed out before may still be in
-// use then, so a pace that is not there begins where they must have ended: no slot is ever handed out that begins later
-// than [horizon] from then, or ends later than that and one lease.
+// The bucket is kept in memory, and a server that was restarted has forgotten it; who misses it makes it. Slots handed out
+// before may still be in use then, so a pace that is not there begins where they must have ended: no slot is ever handed
+// out that begins later than [horizon] from then, or ends later than that and one lease.
+//
+// Where NATS has no memory for streams the bucket is on file ([Queue.ensurePace]), and outlives a restart: the pace goes on
+// from where it was, its revisions too, so that nothing has to be waited for. A revision that is used again for another
+// record, as after a restart of a memory bucket, comes up only where the last writes were not flushed before a power cut.
+// The run of the server has changed then, so that no remembered revision is used. But the record that is read may be an
+// older one, and slots that were handed out after it are handed out again, unless the server was away for longer than
+// [horizon] and one lease: only at less than a call in some seconds is the lease longer than a machine takes to start.
 
 const (
 	// aloneSpan is the time for which one reservation takes slots, crowdedSpan the same while others take slots too, and

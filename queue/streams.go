@@ -76,8 +76,14 @@ func (c *Config) pages() jetstream.StreamConfig {
 	return c.register(BucketPages, "Pages that are held, and why", jetstream.FileStorage)
 }
 
+// paceBytes is room for the paces of some 50,000 pages. A cluster sees only by such a bound that it has no memory for
+// streams: without one it makes the bucket, and then refuses each write (nats-server 2.15.2, selectPeerGroup).
+const paceBytes = 16 << 20
+
 func (c *Config) pace() jetstream.StreamConfig {
-	return c.register(BucketPace, "When the next call for each page may begin", jetstream.MemoryStorage)
+	stream := c.register(BucketPace, "When the next call for each page may begin", jetstream.MemoryStorage)
+	stream.MaxBytes = paceBytes
+	return stream
 }
 
 // streamOf names the stream of a bucket.
