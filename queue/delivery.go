@@ -270,7 +270,7 @@ func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 	d.q.fit(msg)
 	err := retry(ctx, func(ctx context.Context) error {
 		_, err := d.q.js.PublishMsg(ctx, msg, jetstream.WithMsgID(d.letterID()), jetstream.WithRetryAttempts(0))
-		return err
+		return d.q.missing(err)
 	})
 	if errors.Is(err, nats.ErrMaxPayload) {
 		failed := d.requeue(ctx, record{State: waiting, Attempts: why.Attempts, Lost: d.Lost, Reason: why.Class}, tooLargeDelay)

@@ -94,6 +94,8 @@ func (q *Queue) makeStream(ctx context.Context, plan jetstream.StreamConfig) (st
 		return q.lookAt(ctx, plan.Name)
 	case errors.Is(err, errNotAllowed):
 		err = fmt.Errorf("it is not there, and %w: start a worker, or %s", err, remedySetup)
+	case err == nil:
+		q.made(plan.Name)
 	}
 	return stream, err
 }

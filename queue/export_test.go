@@ -60,6 +60,9 @@ const (
 	SchemaKey = schemaKey
 )
 
+// Repair looks at the streams now.
+func (q *Queue) Repair() { q.repair() }
+
 // EnsureStream does what Open does for a stream of the layout, for a layout that is not this version's.
 func (q *Queue) EnsureStream(ctx context.Context, plan jetstream.StreamConfig) error {
 	_, _, err := q.ensureStream(ctx, plan)

@@ -47,7 +47,7 @@ func (l *lanes) announce(ctx context.Context, lane PageLane) error {
 	defer cancel()
 	marker := &nats.Msg{Subject: laneSubjects + lane.Page + "." + string(lane.Lane)}
 	if _, err := l.q.js.PublishMsg(ctx, marker, jetstream.WithRetryAttempts(0)); err != nil {
-		return fmt.Errorf("announce lane: %w", unanswered(ctx, err))
+		return fmt.Errorf("announce lane: %w", l.q.missing(unanswered(ctx, err)))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,11 +55,15 @@ func (l *lanes) announce(ctx context.Context, lane PageLane) error {
 	return nil
 }
 
-// forget makes every lane be announced anew: the stream may be another.
-func (l *lanes) forget() {
+// again announces every lane anew: the stream is another.
+func (l *lanes) again(ctx context.Context) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	clear(l.announced)
+	announced := l.announced
+	l.announced = map[PageLane]bool{}
+	l.mu.Unlock()
+	for lane := range announced {
+		_ = l.announce(ctx, lane) // after an error the lane's next job does it
+	}
 }
 
 // Lanes returns the lanes that ever had a job, in one request to the server.
@@ -71,7 +75,7 @@ func (q *Queue) Lanes(ctx context.Context) ([]PageLane, error) {
 		err = led(info.Cluster)
 	}
 	q.reach.note(err == nil) // workers ask often, also those that have nothing else to say to the stream
-	if err != nil {
+	if q.missing(err) != nil {
 		return nil, fmt.Errorf("queue: lanes: %w", redact(err))
 	}
 	found := make([]PageLane, 0, len(info.State.Subjects))

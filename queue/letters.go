@@ -103,7 +103,7 @@ func (q *Queue) walk(ctx context.Context, f LetterFilter, withBody bool, visit f
 	try, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	info, err := q.dead.Info(try)
-	if err != nil {
+	if q.missing(err) != nil {
 		return err
 	}
 	last := info.State.LastSeq
@@ -216,7 +216,7 @@ func (q *Queue) readLetter(ctx context.Context, seq uint64) (Letter, error) {
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return backoff.Permanent(ErrNoLetter)
 		}
-		return err
+		return q.missing(err)
 	})
 	if err != nil {
 		return Letter{}, err
@@ -249,7 +249,7 @@ func (q *Queue) remove(ctx context.Context, seq uint64) error {
 			}
 		}
 		asked = true
-		return err
+		return q.missing(err)
 	})
 }
 

@@ -63,7 +63,7 @@ func (q *Queue) PageState(ctx context.Context, page string) (PageState, error) {
 	var entry jetstream.KeyValueEntry
 	err := retry(ctx, func(ctx context.Context) (err error) {
 		entry, err = q.pages.Get(ctx, page)
-		return err
+		return q.missing(err)
 	})
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
@@ -102,7 +102,7 @@ func (q *Queue) SetPageState(ctx context.Context, page string, s PageState) (Pag
 		}
 		if !isTaken(err) && !errors.Is(err, jetstream.ErrKeyExists) {
 			asked = true
-			return err
+			return q.missing(err)
 		}
 		changed = true
 		if !asked {
@@ -132,7 +132,7 @@ func (q *Queue) PageStates(ctx context.Context) (map[string]PageState, error) {
 		clear(all)
 		w, err := q.pages.WatchAll(ctx)
 		if err != nil {
-			return err
+			return q.missing(err)
 		}
 		defer endWatch(w)
 		for {
@@ -199,9 +199,10 @@ type pageWatch struct {
 func (w *pageWatch) run(ctx context.Context, back <-chan nats.Status) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	renewed := w.q.renewed(streamOf(BucketPages))
 	updates, err := w.q.pages.WatchAll(ctx)
 	if err != nil {
-		return err
+		return w.q.missing(err)
 	}
 	defer endWatch(updates)
 	for {
@@ -212,6 +213,9 @@ func (w *pageWatch) run(ctx context.Context, back <-chan nats.Status) error {
 			}
 			w.tell(entry)
 		case <-back:
+			return nil
+		case <-renewed: // what is left of the watch belongs to a bucket that is gone, and so do the revisions
+			clear(w.seen)
 			return nil
 		case <-w.q.closed:
 			return nats.ErrConnectionClosed

@@ -128,6 +128,7 @@ type Queue struct {
 	clock  *clock
 	reach  reach
 
+	repairer *repairer
 	refusals refusals
 	drift    atomic.Pointer[[]Difference] // what the last look found to differ from cfg
 	paceTold sync.Once                    // what there is to say of the bucket of paces
@@ -194,6 +195,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	}
 	err = q.await(ctx, q.ensure)
 	go q.writer.run()
+	q.repairer.begin(q)
 	if err != nil {
 		q.Close()
 		return nil, fmt.Errorf("queue: %w", err)
@@ -212,7 +214,8 @@ func dial(cfg Config) (*Queue, error) {
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), making: make(chan struct{}, maxMaking)}
 	q.connection.Store(newConnection())
 	q.reach.since = time.Now()
-	q.writer, q.lanes, q.shares, q.inHand, q.clock = newWriter(q), newLanes(q), newShares(q), newInHand(cfg.lease), newClock(q)
+	q.writer, q.lanes, q.shares, q.inHand = newWriter(q), newLanes(q), newShares(q), newInHand(cfg.lease)
+	q.clock, q.repairer = newClock(q), newRepairer()
 	switch {
 	case cfg.worker != "":
 		q.worker = cfg.worker
@@ -380,6 +383,7 @@ func (q *Queue) Close() {
 		q.shares.close()
 		q.writer.close()
 		q.clock.close()
+		q.repairer.close()
 		// What was already handed to the connection goes out first: an acknowledgement lost here is a message sent twice.
 		if q.nc.IsConnected() {
 			_ = q.nc.FlushTimeout(time.Second)

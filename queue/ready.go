@@ -10,13 +10,16 @@ import (
 )
 
 // Ready reports whether the queue takes jobs now, as far as can be told without storing one: the server is there, and the
-// stream of jobs has a leader that answers. The error says what is missing.
+// stream of jobs has a leader that answers, and no stream is gone that cannot be made again. The error says what is missing.
 func (q *Queue) Ready(ctx context.Context) error {
 	if !q.Connected() {
 		return errors.New("queue: no connection to NATS")
 	}
+	if err := q.broken(); err != nil {
+		return fmt.Errorf("queue: %w", redact(err))
+	}
 	stream, err := q.js.Stream(ctx, StreamJobs) // asks for its state
-	if err != nil {
+	if q.missing(err) != nil {
 		return fmt.Errorf("queue: the stream of jobs does not answer: %w", redact(err))
 	}
 	return led(stream.CachedInfo().Cluster)

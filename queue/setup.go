@@ -23,6 +23,7 @@ func Setup(ctx context.Context, cfg Config, dryRun bool) ([]Difference, error) {
 		return nil, fmt.Errorf("queue: setup: %w", err)
 	}
 	close(q.writer.done)
+	close(q.repairer.done)
 	defer q.Close()
 	s := setup{q: q}
 	err = q.await(ctx, s.look)

@@ -98,7 +98,7 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 			continue
 		case errors.Is(err, ErrStopped):
 			return nil, err
-		case s.q.Connected(): // else others tell of it
+		case s.q.missing(err) != nil && s.q.Connected() && s.q.broken() == nil: // else others tell of it
 			s.q.log.Warn("no jobs to be had, trying again", zap.String("event", "consumer_lost"),
 				zap.String("page", s.page), zap.String("lane", string(s.lane)), zap.Error(redact(err)))
 		}

@@ -111,6 +111,7 @@ func (q *Queue) ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	q.repairer.note(found)
 	q.jobs, q.dead = found[StreamJobs], found[StreamDead]
 	if q.pages, err = q.js.KeyValue(ctx, BucketPages); err != nil {
 		return fmt.Errorf("bucket %s: %w", BucketPages, err)

@@ -161,7 +161,7 @@ func (w *writer) publish(caller context.Context, msg *write) (uint64, error) {
 		w.q.reach.note(err == nil)
 	}
 	if err != nil {
-		return 0, unanswered(ctx, err)
+		return 0, w.q.missing(unanswered(ctx, err))
 	}
 	var ack struct {
 		Error *jetstream.APIError `json:"error"`
@@ -349,7 +349,7 @@ func (w *writer) commit(batch []*waiter) (last uint64, err error) {
 	case errors.As(err, &coded) && coded.APIError() != nil:
 		return 0, refused(coded.APIError())
 	}
-	return 0, unanswered(ctx, err)
+	return 0, w.q.missing(unanswered(ctx, err))
 }
 
 // sort answers the writes whose conditions do not hold and returns the others. After an error it has answered none.

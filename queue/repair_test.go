@@ -1,0 +1,252 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
+)
+
+// drop removes a stream under everybody's feet.
+func drop(t *testing.T, js jetstream.JetStream, stream string) {
+	t.Helper()
+	if err := js.DeleteStream(t.Context(), stream); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A stream that is removed while everything runs is made again by who may, and it is said that what it held is lost.
+func TestStreamsAreMadeAgain(t *testing.T) {
+	t.Parallel()
+	for stream, use := range map[string]func(*testing.T, *queue.Queue){
+		queue.StreamJobs: func(t *testing.T, q *queue.Queue) {
+			publish(t, q, job(acme, queue.Bulk))
+			done(t, next(t, source(t, q, acme, queue.Bulk, 1)))
+		},
+		queue.StreamDead: func(t *testing.T, q *queue.Queue) {
+			publish(t, q, job(acme, queue.Bulk))
+			d := next(t, source(t, q, acme, queue.Bulk, 1))
+			if err := d.Bury(t.Context(), queue.Reason{Class: "window", Attempts: 1}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"KV_" + queue.BucketPages: func(t *testing.T, q *queue.Queue) {
+			s, err := q.PageState(within(t, patience), acme)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Hold(queue.PageState{Class: "throttle"})
+			if _, err := q.SetPageState(within(t, patience), acme, s); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"KV_" + queue.BucketPace: func(t *testing.T, q *queue.Queue) {
+			if _, err := q.Pace(acme, "text").Reserve(within(t, patience), 40, 1); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(stream, func(t *testing.T) {
+			t.Parallel()
+			srv := queuetest.Server(t, "")
+			js := raw(t, srv)
+			core, lines := observer.New(zap.InfoLevel)
+			q := open(t, queue.Config{InProcess: srv, Log: zap.New(core)})
+			use(t, q)
+			drop(t, js, stream)
+			use(t, q)
+			eventually(t, "its lane is known", func() bool {
+				lanes, err := q.Lanes(t.Context())
+				return err == nil && (len(lanes) == 1 || stream != queue.StreamJobs)
+			})
+			eventually(t, "the queue is ready", func() bool { return q.Ready(t.Context()) == nil })
+			lost := lines.FilterField(zap.String("event", "stream_lost")).All()
+			switch {
+			case stream == "KV_"+queue.BucketPace && len(lost) == 0: // nothing is lost with it
+			case len(lost) != 1 || lost[0].Level != zap.ErrorLevel || lost[0].ContextMap()["stream"] != stream:
+				t.Errorf("lines %v", lost)
+			}
+		})
+	}
+}
+
+// A reader of the source that was there before goes on when the stream is made again.
+func TestSourceOutlivesItsStream(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	q := open(t, queue.Config{InProcess: srv})
+	s := q.Source(acme, queue.Bulk, 1)
+	defer time.AfterFunc(3*patience, s.Stop).Stop() // a request that meets no consumer is missed after some 20 s
+	defer s.Stop()
+	publish(t, q, job(acme, queue.Bulk))
+	done(t, next(t, s))
+	got := make(chan *queue.Delivery, 1)
+	go func() {
+		d, err := s.Next(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		got <- d
+	}()
+	drop(t, raw(t, srv), queue.StreamJobs)
+	after := job(acme, queue.Bulk)
+	publish(t, q, after)
+	if d := <-got; d.ID != after.ID {
+		t.Errorf("got %s, want %s", d.ID, after.ID)
+	} else {
+		done(t, d)
+	}
+}
+
+// Who watches page states hears of those in a bucket that another process made again.
+func TestWatchOutlivesItsBucket(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	watching, acting := open(t, queue.Config{InProcess: srv}), open(t, queue.Config{InProcess: srv})
+	hold := func(class string) {
+		t.Helper()
+		s, err := acting.PageState(within(t, patience), acme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Hold(queue.PageState{Class: class})
+		if _, err := acting.SetPageState(within(t, patience), acme, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold("first")
+	ctx, end := context.WithCancel(t.Context())
+	heard, ended := make(chan string, 10), make(chan error, 1)
+	go func() {
+		ended <- watching.WatchPages(ctx, func(_ string, s queue.PageState) { heard <- s.Class }, nil)
+	}()
+	defer func() { end(); <-ended }()
+	equal(t, "heard", <-heard, "first")
+	drop(t, raw(t, srv), "KV_"+queue.BucketPages)
+	hold("second") // under the revision that the first one had
+	select {
+	case class := <-heard:
+		equal(t, "heard", class, "second")
+	case <-time.After(patience):
+		t.Error("nothing is heard of the second hold")
+	}
+}
+
+// Who may not make a stream says so once, is not ready, and goes on when somebody has made it.
+func TestMissingStreamWithoutRights(t *testing.T) {
+	t.Parallel()
+	srv := natsServer(t, `
+		jetstream { store_dir: %DIR% }
+		accounts { A { jetstream: enabled, users: [
+			{ user: operator, password: o }
+			{ user: door, password: d, permissions { publish: { deny: ["$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.UPDATE.>"] } } }
+		] } }`)
+	as := func(user string) string { return strings.Replace(srv.ClientURL(), "nats://", "nats://"+user+"@", 1) }
+	js, err := jetstream.New(dial(t, as("operator:o")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	core, lines := observer.New(zap.InfoLevel)
+	event := func(name string) []observer.LoggedEntry { return lines.FilterField(zap.String("event", name)).All() }
+
+	// Before there is anything it waits, and says for what.
+	if _, err := queue.Open(within(t, time.Second), queue.Config{URL: as("door:d")}); err == nil || !strings.Contains(err.Error(), "brazier setup") {
+		t.Errorf("open: %v", err)
+	}
+	operator := open(t, queue.Config{URL: as("operator:o")})
+	door := open(t, queue.Config{URL: as("door:d"), Log: zap.New(core)})
+	publish(t, door, job(acme, queue.Bulk))
+	operator.Close()
+
+	drop(t, js, queue.StreamJobs)
+	failing := make(chan error, 1)
+	go func() {
+		_, err := door.Publish(within(t, patience), job(acme, queue.Bulk))
+		failing <- err
+	}()
+	eventually(t, "it is said", func() bool { return len(event("streams_broken")) > 0 })
+	if err := door.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "BRAZIER_JOBS") || !strings.Contains(err.Error(), "brazier setup") {
+		t.Errorf("ready: %v", err)
+	}
+	select {
+	case err := <-failing:
+		t.Fatalf("publish: %v", err)
+	case <-time.After(3 * time.Second): // in which it is tried some times
+	}
+	said := event("streams_broken")
+	if len(said) != 1 || said[0].Level != zap.ErrorLevel || !strings.Contains(fmt.Sprint(said[0].ContextMap()["error"]), "may not") {
+		t.Errorf("lines %v", said)
+	}
+	if refused := event("nats_error"); len(refused) > 0 {
+		t.Errorf("lines %v", refused)
+	}
+	if _, err := queue.Setup(within(t, patience), queue.Config{URL: as("operator:o")}, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failing; err != nil {
+		t.Errorf("publish: %v", err)
+	}
+	eventually(t, "the queue is ready", func() bool { return door.Ready(t.Context()) == nil })
+
+	// An addition is asked for with words, too.
+	dead := config(t, js, queue.StreamDead)
+	dead.AllowDirect = false
+	if _, err := js.UpdateStream(t.Context(), dead); err != nil {
+		t.Fatal(err)
+	}
+	var bad *queue.ConfigError
+	if _, err := queue.Open(within(t, patience), queue.Config{URL: as("door:d")}); !errors.As(err, &bad) ||
+		!strings.Contains(err.Error(), "allow_direct true (it is false)") || !strings.Contains(err.Error(), "brazier setup") {
+		t.Errorf("open: %v", err)
+	}
+	if _, err := queue.Setup(within(t, patience), queue.Config{URL: as("door:d")}, false); err == nil || !strings.Contains(err.Error(), "operator") {
+		t.Errorf("setup: %v", err)
+	}
+}
+
+// A stream that is changed while everything runs so that a promise would not hold is said once, and fails Ready until it
+// is set right. A newer version's streams are no trouble to those that run.
+func TestStreamsAreChanged(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	js := raw(t, srv)
+	core, lines := observer.New(zap.InfoLevel)
+	q := open(t, queue.Config{InProcess: srv, Log: zap.New(core)})
+	change := func(f func(*jetstream.StreamConfig)) {
+		t.Helper()
+		cfg := config(t, js, queue.StreamJobs)
+		f(&cfg)
+		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		q.Repair()
+		q.Repair()
+	}
+	change(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1000 })
+	if err := q.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "max_msg_size is 1000") {
+		t.Errorf("ready: %v", err)
+	}
+	change(func(c *jetstream.StreamConfig) { c.MaxMsgSize = -1 })
+	if err := q.Ready(t.Context()); err != nil {
+		t.Errorf("ready: %v", err)
+	}
+	change(func(c *jetstream.StreamConfig) { c.Metadata[queue.SchemaKey] = "3" })
+	if err := q.Ready(t.Context()); err != nil {
+		t.Errorf("ready: %v", err)
+	}
+	publish(t, q, job(acme, queue.Bulk))
+	var events []string
+	for _, l := range lines.All() {
+		events = append(events, fmt.Sprint(l.ContextMap()["event"]))
+	}
+	equal(t, "events", events, []string{"connected", "streams_broken", "streams_ok"})
+}
