@@ -155,6 +155,7 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 	row("data", c.Data+"  (serve)")
 	row("sync", c.Sync+"  (serve)")
 	row("max-queue", c.MaxQueue)
+	row("dead-age", c.DeadAge)
 	row("key-window", c.KeyWindow)
 	row("log-level", c.Level)
 	row("log-format", c.Format)

@@ -84,7 +84,7 @@ func TestCheckPrintsSettings(t *testing.T) {
 		"graph-url": "https://graph.facebook.com", "graph-version": "v99.0", "graph-insecure": "true", "send-timeout": "1m30s", "slow-start": "1m0s", "probe-every": "30m0s",
 		"nats-url":   "nats://xxxxx@nats-1:4222,nats://xxxxx@nats-2:4222,nats://nats-3  (ingress and worker)",
 		"nats-creds": dir + "/acme.secret", "nats-ca": "none", "replicas": "0",
-		"data": "/var/lib/brazier  (serve)", "sync": "interval  (serve)", "max-queue": "10737418240", "key-window": "2h0m0s",
+		"data": "/var/lib/brazier  (serve)", "sync": "interval  (serve)", "max-queue": "10737418240", "dead-age": "720h0m0s", "key-window": "2h0m0s",
 		"log-level": "debug", "log-format": "auto", "pages": pages,
 		"acme id": "1029384756", "acme token": "from " + dir + "/acme.token", "acme app secret": "from " + dir + "/acme.secret",
 		"acme keys": "2", "acme rate": "12.5 calls/s, all workers together", "acme media rate": "10 calls/s, all workers together", "acme metadata": "false",

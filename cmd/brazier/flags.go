@@ -137,9 +137,15 @@ type embeddedFlags struct {
 	Sync string `name:"sync" default:"always" enum:"always,interval" group:"embedded" help:"When messages are flushed to the disk. always: before they are answered 202, so that they outlive a power cut. interval: every 100ms, several times as fast; they outlive a crash of the process, but a power cut loses the last moment."`
 }
 
-// streamFlags shape the streams when they are first made.
+// sizeFlags shape the streams when they are first made.
+type sizeFlags struct {
+	MaxQueue int64         `name:"max-queue" default:"10737418240" group:"queue" help:"Undelivered messages that are kept, in bytes; beyond it the door answers 503. Used when the stream is first made."`
+	DeadAge  time.Duration `name:"dead-age" default:"720h" group:"queue" help:"How long dead letters are kept. Used when their stream is first made."`
+}
+
+// streamFlags say what is kept, and for how long.
 type streamFlags struct {
-	MaxQueue  int64         `name:"max-queue" default:"10737418240" group:"queue" help:"Undelivered messages that are kept, in bytes; beyond it the door answers 503. Used when the stream is first made."`
+	sizeFlags
 	KeyWindow time.Duration `name:"key-window" default:"2h" group:"queue" help:"How long an idempotency key is remembered: a message that comes again within it is not sent again, over restarts too. Each key takes about 300 bytes of NATS's memory and 500 of its disk for that time."`
 }
 

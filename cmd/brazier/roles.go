@@ -53,7 +53,7 @@ func (c serveCommand) Run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return usageError{err}
 	}
-	h := newHouse(c.logger(std.err), pages, queue.Config{Role: "serve", MaxBytes: c.MaxQueue, Window: c.KeyWindow})
+	h := newHouse(c.logger(std.err), pages, queue.Config{Role: "serve", MaxBytes: c.MaxQueue, DeadMaxAge: c.DeadAge, Window: c.KeyWindow})
 	h.known = std.known
 	return h.live(ctx, "serve",
 		h.ops(c.opsFlags),
@@ -89,7 +89,7 @@ func (c workerCommand) Run(ctx context.Context, std stdio) error {
 func (f natsFlags) queueConfig(role string, s streamFlags) queue.Config {
 	return queue.Config{
 		URL: f.NatsURL, Name: "brazier-" + role, Role: role, CredentialsFile: f.NatsCreds, CAFile: f.NatsCA,
-		Replicas: f.Replicas, MaxBytes: s.MaxQueue, Window: s.KeyWindow,
+		Replicas: f.Replicas, MaxBytes: s.MaxQueue, DeadMaxAge: s.DeadAge, Window: s.KeyWindow,
 	}
 }
 
