@@ -31,67 +31,91 @@ const accessTimeout = 20 * time.Second
 
 // open connects to the queue. It makes none. The caller calls close when it is done with it.
 func (f accessFlags) open(ctx context.Context, std stdio) (q *queue.Queue, close func(), err error) {
+	return f.openFor(ctx, std, queue.Config{})
+}
+
+// openFor is open, with more settings.
+func (f accessFlags) openFor(ctx context.Context, std stdio, cfg queue.Config) (q *queue.Queue, close func(), err error) {
+	at, release, err := f.find(ctx, std, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	at.cfg.Existing = true
+	err = at.within(ctx, func(ctx context.Context) (err error) {
+		q, err = queue.Open(ctx, at.cfg)
+		return err
+	})
+	if err != nil {
+		release()
+		if errors.Is(err, queue.ErrNoQueue) {
+			err = usageError{fmt.Errorf("%w: nothing of Brazier's ever ran there", err)}
+		}
+		return nil, nil, err
+	}
+	return q, func() { q.Close(); release() }, nil
+}
+
+// location is where a queue is found, under the flag that says so.
+type location struct {
+	cfg  queue.Config
+	flag string
+}
+
+// within calls with the time that a server may take, and puts errors in words.
+func (at location) within(ctx context.Context, call func(context.Context) error) error {
+	try, cancel := context.WithTimeout(ctx, accessTimeout)
+	defer cancel()
+	err := call(try)
+	switch {
+	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: no NATS server answered within %v", at.flag, accessTimeout)
+	case err != nil:
+		return fmt.Errorf("%s: %w", at.flag, err)
+	}
+	return nil
+}
+
+// find completes the settings with where the queue is. Where no process has the directory, it starts a server on it, until
+// the caller calls release.
+func (f accessFlags) find(ctx context.Context, std stdio, cfg queue.Config) (at location, release func(), err error) {
 	log := logFlags{Level: "warn", Format: "auto"}.logger(std.err)
-	cfg := queue.Config{Existing: true, Name: "brazier-command", Role: "admin", Log: component(log, "queue")}
+	cfg.Name, cfg.Role, cfg.Log = "brazier-command", "admin", component(log, "queue")
 	switch {
 	case f.Data != "" && f.NatsURL != "":
-		return nil, nil, usageError{errors.New("both --data and --nats-url are set, here or by variables: keep one, and empty the other as in --data=")}
+		return at, nil, usageError{errors.New("both --data and --nats-url are set, here or by variables: keep one, and empty the other as in --data=")}
 	case f.NatsURL != "":
 		cfg.URL, cfg.CredentialsFile, cfg.CAFile = f.NatsURL, f.NatsCreds, f.NatsCA
-		return connect(ctx, cfg, "--nats-url")
+		return location{cfg, "--nats-url"}, func() {}, nil
 	case f.Data == "" && !embedded.Exists(defaultData):
-		return nil, nil, usageError{errors.New("where is the queue? Name its directory with --data, or its NATS servers with --nats-url")}
+		return at, nil, usageError{errors.New("where is the queue? Name its directory with --data, or its NATS servers with --nats-url")}
 	}
 	dir := cmp.Or(f.Data, defaultData)
 	if !embedded.Exists(dir) {
-		return nil, nil, usageError{fmt.Errorf("--data: %s holds no queue", dir)}
+		return at, nil, usageError{fmt.Errorf("--data: %s holds no queue", dir)}
 	}
-	q, close, err = openDirectory(ctx, dir, cfg, log)
+	release, err = serveDirectory(ctx, dir, &cfg, log)
 	if errors.Is(err, os.ErrPermission) {
 		err = usageError{fmt.Errorf("--data: %w: run this as the user who serves", err)}
 	}
-	return q, close, err
+	return location{cfg, "--data"}, release, err
 }
 
-// openDirectory connects to the server that has the directory, or starts one for as long as the command takes.
-func openDirectory(ctx context.Context, dir string, cfg queue.Config, log *zap.Logger) (*queue.Queue, func(), error) {
+// serveDirectory finds the server that has the directory, or starts one for as long as the command takes.
+func serveDirectory(ctx context.Context, dir string, cfg *queue.Config, log *zap.Logger) (release func(), err error) {
 	srv, err := embedded.Start(embedded.Config{Dir: dir, Log: component(log, "nats")})
 	if errors.Is(err, embedded.ErrInUse) {
-		if cfg.URL, err = awaitAddress(ctx, dir); err != nil {
-			return nil, nil, err
-		}
-		return connect(ctx, cfg, "--data")
+		cfg.URL, err = awaitAddress(ctx, dir)
+		return func() {}, err
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cfg.InProcess = srv
-	q, disconnect, err := connect(ctx, cfg, "--data")
-	if err != nil {
-		_ = srv.Close() // the error that brought us here is the one to tell
-		return nil, nil, err
-	}
-	return q, func() {
-		disconnect()
+	return func() {
 		if err := srv.Close(); err != nil {
 			log.Error("part did not close cleanly", zap.String("event", "close_error"), zap.String("part", "JetStream"), zap.Error(err))
 		}
 	}, nil
-}
-
-func connect(ctx context.Context, cfg queue.Config, flag string) (*queue.Queue, func(), error) {
-	try, cancel := context.WithTimeout(ctx, accessTimeout)
-	defer cancel()
-	q, err := queue.Open(try, cfg)
-	switch {
-	case errors.Is(err, queue.ErrNoQueue):
-		return nil, nil, usageError{fmt.Errorf("%s: %w: nothing of Brazier's ever ran there", flag, err)}
-	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-		return nil, nil, fmt.Errorf("%s: no NATS server answered within %v", flag, accessTimeout)
-	case err != nil:
-		return nil, nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	return q, q.Close, nil
 }
 
 // awaitAddress waits for the process that has the directory to say where its server is.

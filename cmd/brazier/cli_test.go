@@ -11,7 +11,7 @@ import (
 var commandNames = []string{"demo", "serve", "ingress", "worker", "sandbox", "bench", "check"}
 
 // overviewNames are all that stand alone in the overview.
-var overviewNames = append(slices.Clone(commandNames), "status")
+var overviewNames = append(slices.Clone(commandNames), "status", "setup")
 
 // help returns what brazier COMMAND --help prints.
 func help(t *testing.T, command ...string) string {
@@ -131,6 +131,9 @@ func TestREADMEFlags(t *testing.T) {
 			exists[flag] = true
 			exists["BRAZIER_"+strings.ToUpper(strings.ReplaceAll(flag[2:], "-", "_"))] = true
 		}
+	}
+	for flag := range flagsOf(help(t, "setup")) {
+		exists[flag] = true
 	}
 	for _, command := range []string{"list", "show", "replay", "discard"} {
 		for flag := range flagsOf(help(t, "deadletters", command)) {

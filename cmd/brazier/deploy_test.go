@@ -454,6 +454,12 @@ func TestDeployNATSUsers(t *testing.T) {
 			t.Errorf("%s: %v", name, refused)
 		}
 	}
+	// Changes are for operators.
+	if said := runSetup(t, exitFailed, as("ingress:pingress"), "--max-queue=2000000000"); !strings.Contains(said[len(said)-1], "operator") {
+		t.Errorf("a door that changes a stream says %q", said)
+	}
+	lines(t, "setup", runSetup(t, exitOK, as("operator:poperator"), "--max-queue=2000000000"),
+		"BRAZIER_JOBS: max_bytes was 10737418240, and is 2000000000")
 	wrong.log.await(t, "stopped") // by itself
 	if code := wrong.end(); code != exitFailed {
 		t.Errorf("a wrong password: exit code %d, log\n%s", code, wrong.log.String())

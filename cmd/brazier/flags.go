@@ -62,7 +62,8 @@ type commands struct {
 	Sandbox sandboxCommand `cmd:"" help:"Run a simulated Send API alone, to try things without Facebook."`
 	Letters lettersCommand `cmd:"" name:"deadletters" help:"List, show, replay and discard messages that could not be delivered."`
 	Pages   pagesCommand   `cmd:"" help:"List pages, stop sending for one, and go on."`
-	Status  statusCommand  `cmd:"" help:"Show what waits and which pages are in trouble."`
+	Status  statusCommand  `cmd:"" help:"Show what waits, which pages are in trouble, and where NATS differs from the settings."`
+	Setup   setupCommand   `cmd:"" help:"Make or change the streams and buckets in NATS, as the settings say."`
 	Keys    keysCommand    `cmd:"" help:"Make keys for the callers of the door."`
 	Bench   benchCommand   `cmd:"" help:"Post many messages, count what arrives, and print how fast, at which cost, and how late the answers were."`
 	Check   checkCommand   `cmd:"" help:"Print the settings as the other commands see them, secrets masked, and all that is wrong with them."`
@@ -129,7 +130,7 @@ type natsFlags struct {
 	NatsURL   string `name:"nats-url" default:"nats://127.0.0.1:4222" group:"queue" help:"NATS servers, separated by commas. A server that is not there is waited for."`
 	NatsCreds string `name:"nats-creds" type:"path" placeholder:"FILE" group:"queue" help:"Credentials file for NATS (JWT and seed). Default: none."`
 	NatsCA    string `name:"nats-ca" type:"path" placeholder:"FILE" group:"queue" help:"PEM file with the authority that signed the NATS servers' certificates. Default: none."`
-	Replicas  int    `name:"replicas" default:"0" group:"queue" help:"Copies of each stored message, 1 to 5; 0 stands for three on a cluster, else one. Used when the streams are first made."`
+	Replicas  int    `name:"replicas" default:"0" group:"queue" help:"Copies of each stored message, 1 to 5; 0 stands for three on a cluster, else one. Used when the streams are first made; later \"brazier setup\" changes them."`
 }
 
 type embeddedFlags struct {
@@ -137,10 +138,10 @@ type embeddedFlags struct {
 	Sync string `name:"sync" default:"always" enum:"always,interval" group:"embedded" help:"When messages are flushed to the disk. always: before they are answered 202, so that they outlive a power cut. interval: every 100ms, several times as fast; they outlive a crash of the process, but a power cut loses the last moment."`
 }
 
-// sizeFlags shape the streams when they are first made.
+// sizeFlags shape the streams when they are first made. What stands is changed by brazier setup.
 type sizeFlags struct {
-	MaxQueue int64         `name:"max-queue" default:"10737418240" group:"queue" help:"Undelivered messages that are kept, in bytes; beyond it the door answers 503. Used when the stream is first made."`
-	DeadAge  time.Duration `name:"dead-age" default:"720h" group:"queue" help:"How long dead letters are kept. Used when their stream is first made."`
+	MaxQueue int64         `name:"max-queue" default:"10737418240" group:"queue" help:"Undelivered messages that are kept, in bytes; beyond it the door answers 503. Used when the stream is first made; later \"brazier setup\" changes it."`
+	DeadAge  time.Duration `name:"dead-age" default:"720h" group:"queue" help:"How long dead letters are kept. Used when their stream is first made; later \"brazier setup\" changes it."`
 }
 
 // streamFlags say what is kept, and for how long.

@@ -5,12 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/brazier-relay/brazier/queue"
 )
 
 type statusCommand struct {
-	JSON bool `name:"json" env:"-" help:"One JSON object."`
+	JSON     bool          `name:"json" env:"-" help:"One JSON object."`
+	MaxQueue int64         `name:"max-queue" placeholder:"BYTES" group:"queue" help:"As for the roles: said where it is not what NATS has. Default: not compared."`
+	DeadAge  time.Duration `name:"dead-age" placeholder:"DURATION" group:"queue" help:"As for the roles: said where it is not what NATS has. Default: not compared."`
+	Replicas int           `name:"replicas" placeholder:"N" group:"queue" help:"As for the roles: said where it is not what NATS has. Default: the streams are compared with each other."`
 	pageAccess
 }
 
@@ -28,11 +32,13 @@ type statusView struct {
 	Leader   string     `json:"leader,omitempty"`
 	Pages    int        `json:"pages"`
 	Trouble  []pageView `json:"trouble"` // pages that are held, or not in the page file although messages wait
+	// Drift is where NATS is not as the flags say, and where streams differ in their replicas.
+	Drift []queue.Difference `json:"drift"`
 }
 
 func (c statusCommand) Run(ctx context.Context, std stdio) error {
 	names, _ := readNames(c.Pages)
-	q, done, err := c.open(ctx, std)
+	q, done, err := c.openFor(ctx, std, queue.Config{MaxBytes: c.MaxQueue, DeadMaxAge: c.DeadAge, Replicas: c.Replicas})
 	if err != nil {
 		return err
 	}
@@ -52,6 +58,9 @@ func (c statusCommand) Run(ctx context.Context, std stdio) error {
 		fmt.Fprintf(out, ", led by %s", printable(v.Leader))
 	}
 	fmt.Fprintln(out, ".")
+	for _, d := range v.Drift {
+		fmt.Fprintf(out, "%s has %s %s, not %s: \"brazier setup\" changes that.\n", d.Stream, d.Setting, d.Have, d.Want)
+	}
 	if len(v.Trouble) == 0 {
 		fmt.Fprintln(out, "No page is held.")
 		return out.Flush()
@@ -81,6 +90,11 @@ func status(ctx context.Context, q *queue.Queue, names pageNames) (statusView, e
 	for _, n := range totals.Dead.ByPage {
 		v.Dead += n
 	}
+	drift, err := q.Differences(ctx)
+	if err != nil {
+		return statusView{}, err
+	}
+	v.Drift = append([]queue.Difference{}, drift...)
 	return v, nil
 }
 
