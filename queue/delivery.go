@@ -40,6 +40,7 @@ type Delivery struct {
 	record  *record       // the latest that is known, nil if there is none
 	begun   bool          // the record says that this worker is at it
 	taken   bool          // another delivery has the job, or had it to its end
+	gone    bool          // the stream of the job is gone
 	settled bool
 	renewed time.Time // when the lease began anew
 }
@@ -151,6 +152,9 @@ func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) erro
 			return err
 		}
 		d.record = &r
+		if r.seq < d.StreamSeq { // a record comes after its job, in the same stream
+			d.gone = true
+		}
 		return nil
 	})
 }
@@ -160,7 +164,7 @@ func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) erro
 func (d *Delivery) renew(ctx context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.settled || d.taken {
+	if d.settled || d.taken || d.gone {
 		return
 	}
 	if err := d.msg.InProgress(); err != nil {
@@ -205,7 +209,11 @@ func (d *Delivery) end(ctx context.Context, reason string) error {
 
 // ack removes a job that is settled by its record. It is of no matter if that is lost: the server hands the job out again,
 // and whoever gets it finds the record and acknowledges that delivery.
-func (d *Delivery) ack() { _ = d.msg.Ack() }
+func (d *Delivery) ack() {
+	if !d.gone {
+		_ = d.msg.Ack()
+	}
+}
 
 // Retry puts the job back for after delay, with attempts counted so far and the reason for people who look. Both
 // outlast restarts of the worker and of the server.
@@ -252,6 +260,9 @@ func (d *Delivery) requeue(ctx context.Context, r record, delay time.Duration) e
 // nak has the server hand the job out again after delay. Should that be lost, the lease runs out, and the record tells
 // whether it is time.
 func (d *Delivery) nak(ctx context.Context, delay time.Duration) error {
+	if d.gone {
+		return nil
+	}
 	return insist(ctx, func() error { return d.msg.NakWithDelay(delay) })
 }
 

@@ -61,11 +61,25 @@ func (h *inHand) replace(d *Delivery) bool {
 	}
 	held.mu.Lock()
 	defer held.mu.Unlock()
-	if held.settled { // a moment ago; its record says how
+	if held.settled || held.ID != d.ID || held.Page != d.Page { // settled a moment ago, or of a stream that is gone
 		return false
 	}
 	held.msg = d.msg
 	return true
+}
+
+// void gives up every job in hand: they were of a stream that is gone, and what is said of them by their sequence would be
+// taken for a word about jobs of the new one.
+func (h *inHand) void() {
+	h.mu.Lock()
+	jobs := h.jobs
+	h.jobs = map[uint64]*Delivery{}
+	h.mu.Unlock()
+	for _, d := range jobs {
+		d.mu.Lock()
+		d.gone = true
+		d.mu.Unlock()
+	}
 }
 
 func (h *inHand) run() {

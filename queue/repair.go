@@ -144,6 +144,7 @@ func (q *Queue) repair() {
 	}
 	final := errors.As(err, new(*ConfigError)) || errors.Is(err, errNotAllowed) || hasCode(err, errCodeStorageExceeded)
 	if r.note(found) {
+		q.inHand.void()
 		q.lanes.again(ctx)
 	}
 	r.mu.Lock()

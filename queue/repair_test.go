@@ -250,3 +250,31 @@ func TestStreamsAreChanged(t *testing.T) {
 	}
 	equal(t, "events", events, []string{"connected", "streams_broken", "streams_ok"})
 }
+
+// A job in hand whose stream is gone is nothing to the stream that was made again: what is said of it is not taken for a
+// word about the job that has its sequence now.
+func TestInHandOfAnotherStream(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	q := open(t, queue.Config{InProcess: srv})
+	s := source(t, q, acme, queue.Bulk, 1)
+	publish(t, q, job(acme, queue.Bulk))
+	old := next(t, s)
+	s.Stop()
+	drop(t, raw(t, srv), queue.StreamJobs)
+	after := job(acme, queue.Bulk)
+	publish(t, q, after)
+	d := next(t, source(t, q, acme, queue.Bulk, 1))
+	if d.ID != after.ID || d.StreamSeq != old.StreamSeq {
+		t.Fatalf("got %s with sequence %d; want %s with that of %s, %d", d.ID, d.StreamSeq, after.ID, old.ID, old.StreamSeq)
+	}
+	if err := old.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	done(t, old)
+	if b, err := q.Backlog(t.Context(), acme); err != nil || b.Pending != 1 {
+		t.Errorf("backlog %+v, %v; want the new job", b, err)
+	}
+	done(t, d)
+	isEmpty(t, q, acme)
+}
