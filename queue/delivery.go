@@ -80,6 +80,9 @@ func (q *Queue) redelivery(ctx context.Context, d *Delivery) (*Delivery, error) 
 	if d.record, err = q.findRecord(ctx, d.recordSubject()); err != nil {
 		return nil, err // the lease runs out, and somebody looks again
 	}
+	if d.record.ofAnother(d.fingerprint) {
+		d.record = &record{State: waiting, seq: d.record.seq}
+	}
 	switch found, wait := d.record.judge(q.Now(), q.back(), q.cfg.lease, q.isGone); found {
 	case ended:
 		d.ack()
@@ -131,31 +134,26 @@ func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) erro
 	}
 	subject := d.recordSubject()
 	message := r.message(subject, seq, keep)
-	unsure := false // an earlier try may have been stored
 	return insist(ctx, func() (err error) {
-		r.seq, err = d.q.writer.write(ctx, message)
-		if isTaken(err) && unsure {
-			var found *record
-			if found, err = d.q.findRecord(ctx, subject); err == nil {
-				err = errTaken
-				if found != nil && found.Write == r.Write {
-					r.seq, err = found.seq, nil
-				}
+		r.seq, err = d.q.recording.write(ctx, message)
+		if isTaken(err) {
+			found, failed := d.q.findRecord(ctx, subject)
+			switch {
+			case failed != nil:
+				return failed
+			case found == nil && seq != 0: // it was ours, and has gone by its time to live, or with its stream
+				seq, message = 0, r.message(subject, 0, keep)
+				return errTaken
+			case found == nil || found.Write != r.Write: // else an earlier try of ours was stored, and its answer lost
+				d.taken = true
+				return backoff.Permanent(ErrTaken)
 			}
+			r.seq, err = found.seq, nil
 		}
-		switch {
-		case isTaken(err):
-			d.taken = true
-			return backoff.Permanent(ErrTaken)
-		case err != nil:
-			unsure = true
-			return err
+		if err == nil {
+			d.record = &r
 		}
-		d.record = &r
-		if r.seq < d.StreamSeq { // a record comes after its job, in the same stream
-			d.gone = true
-		}
-		return nil
+		return err
 	})
 }
 

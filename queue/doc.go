@@ -7,9 +7,9 @@
 //
 //	BRAZIER_JOBS             a work-queue stream. It refuses new jobs when it is full and never discards old ones
 //	  brazier.jobs.<page>.<lane>.<id>      one message per job
-//	  brazier.records.<page>.<lane>.<id>   what became of the job, the latest only: see record.go
 //	  brazier.lanes.<page>.<lane>          a marker for each lane that ever had a job
 //	  consumers <page>-<lane>              one each, so that one page's backlog is never in another's way
+//	BRAZIER_RECORDS          brazier.records.<page>.<lane>.<id>: what became of a job, the latest only: see record.go
 //	BRAZIER_DEAD             brazier.dead.<page>.<class>: jobs that cannot be delivered, whole, with the reason
 //	KV_BRAZIER_PAGES         what all workers know of a page: whether it is held, and why
 //	KV_BRAZIER_PACE          for each pace of a page, when its next free slot begins; in memory
@@ -22,9 +22,10 @@
 //
 // Invariants:
 //
-//   - [Queue.Publish] returns without error only after JetStream has stored the job, on the condition that neither a job
-//     nor a record has its id. An id is therefore taken for as long as its job is there, and after that for the window of
-//     its idempotency key, over every restart.
+//   - [Queue.Publish] returns without error only after JetStream has stored the job, on the condition that no other job has
+//     its id, and after a look for a record of it. An id is taken for as long as its job is there, and after that for the
+//     window of its idempotency key, over every restart. Should a job be settled between the look and the condition, a second
+//     one under its id is stored, and never begun.
 //   - A job is worked on only after its record says so, and each write of a record is on the condition that nobody has
 //     written it since. Of two deliveries of a job one begins.
 //   - A job is acknowledged only after its record says that it is done, and that only after its dead letter, if it has

@@ -96,6 +96,9 @@ func jobSubject(page string, lane Lane, id string) string {
 	return jobSubjects + page + "." + string(lane) + "." + id
 }
 
+// jobsWithID is the subject of a job with this id, whatever its lane.
+func jobsWithID(page, id string) string { return jobSubject(page, "*", id) }
+
 // check refuses a job that could not be stored under its own subject or found again.
 func (j *Job) check() error {
 	switch {

@@ -35,7 +35,7 @@ const (
 
 // layout returns all streams and buckets, in the order in which they are made.
 func (c *Config) layout() []jetstream.StreamConfig {
-	streams := []jetstream.StreamConfig{c.jobs(), c.dead(), c.pages(), c.pace()}
+	streams := []jetstream.StreamConfig{c.jobs(), c.records(), c.dead(), c.pages(), c.pace()}
 	for i := range streams {
 		streams[i].Metadata = map[string]string{schemaKey: strconv.Itoa(schema)}
 	}

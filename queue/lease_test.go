@@ -104,7 +104,7 @@ func TestRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	records := func() uint64 { // how often its record was written
-		msg, err := q.jobs.GetLastMsgForSubject(t.Context(), recordSubject(d.Page, d.Lane, d.ID))
+		msg, err := q.records.GetLastMsgForSubject(t.Context(), recordSubject(d.Page, d.Lane, d.ID))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,7 +71,7 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 	if err := job.check(); err != nil {
 		return nil, fmt.Errorf("queue: publish: %w", err)
 	}
-	message := newWrite(job.message(mine, window), claimSubjects(job.Page, job.ID), 0)
+	message := newWrite(job.message(mine, window), jobsWithID(job.Page, job.ID), 0)
 	if most := q.nc.MaxPayload(); most > 0 && int64(message.size()) > most {
 		return nil, fmt.Errorf("queue: publish: %w: %d bytes, the server takes %d", ErrTooLarge, message.size(), most)
 	}
@@ -107,7 +107,9 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 	return nil, fmt.Errorf("queue: publish: %w: %v", ErrUnavailable, redact(err))
 }
 
-// publishOnce tries once to store a job.
+// publishOnce tries once to store a job. An id may be known by a job or, once that is settled, by its record. What comes
+// between the look at the one and the condition about the other is a job that is settled in that moment: a second one under
+// its id is then stored, and found to be done by whoever is handed it.
 func (q *Queue) publishOnce(ctx context.Context, job *Job, mine fingerprint, message *write) (prior *fingerprint, err error) {
 	if q.cfg.HasRoom != nil && !q.cfg.HasRoom() {
 		return nil, errNoRoom
@@ -115,24 +117,40 @@ func (q *Queue) publishOnce(ctx context.Context, job *Job, mine fingerprint, mes
 	if err := q.lanes.announce(ctx, PageLane{job.Page, job.Lane}); err != nil {
 		return nil, err
 	}
-	_, err = q.writer.write(ctx, message)
-	if !isTaken(err) {
-		return nil, err
+	if prior, err = q.findPrior(ctx, job); prior == nil && err == nil {
+		_, err = q.accepting.write(ctx, message)
+		if isTaken(err) {
+			prior, err = q.findFingerprint(ctx, q.jobs, message.subject)
+			if prior == nil && err == nil { // it is about to be stored, or was settled in this moment
+				err = errTaken
+			}
+		}
 	}
-	found, err := q.findFingerprint(ctx, message.subject)
-	if err != nil || found.Nonce == mine.Nonce { // our own earlier try, whose answer was lost
-		return nil, err
+	if prior != nil && prior.Nonce == mine.Nonce { // our own earlier try, whose answer was lost
+		prior = nil
 	}
-	return found, nil
+	return prior, err
 }
 
-// findFingerprint returns that of the job or the record which has an id.
-func (q *Queue) findFingerprint(ctx context.Context, subject string) (*fingerprint, error) {
+// findPrior returns the fingerprint in the record of an id. Only what names a job from outside, a key or a replay, can have
+// been there before.
+func (q *Queue) findPrior(ctx context.Context, job *Job) (*fingerprint, error) {
+	if job.Key == "" && len(job.Deaths) == 0 {
+		return nil, nil
+	}
+	return q.findFingerprint(ctx, q.records, recordsWithID(job.Page, job.ID))
+}
+
+// findFingerprint returns that of the last job or record under a subject, nil if there is none.
+func (q *Queue) findFingerprint(ctx context.Context, stream jetstream.Stream, subject string) (*fingerprint, error) {
 	ctx, cancel := q.answerable(ctx)
 	defer cancel()
-	msg, err := q.jobs.GetLastMsgForSubject(ctx, subject)
-	if err != nil { // where it is gone again or not stored yet, the id is free or about to be told
-		return nil, fmt.Errorf("look up an id: %w", unanswered(ctx, err))
+	msg, err := stream.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, q.missing(fmt.Errorf("look up an id: %w", unanswered(ctx, err)))
 	}
 	found := parseFingerprint(msg.Header.Get(headerFingerprint))
 	if strings.HasPrefix(msg.Subject, recordSubjects) {

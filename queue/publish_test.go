@@ -145,17 +145,22 @@ func TestDuplicates(t *testing.T) {
 	}
 	publish(t, q, keyed(acme, "a"), keyed(acme, "b"), keyed(nordwind, "a"))
 
-	// Many at once, while the first is stored, delivered, and settled.
+	again := func(may bool) {
+		if stored, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !stored.Duplicate && !may {
+			t.Errorf("the same key again: %+v, %v", stored, err)
+		}
+	}
+	// Many at once, while the first waits, and while it is settled: then one may be stored a second time, and is never begun.
 	s := source(t, q, acme, queue.Bulk, 1)
 	var posting sync.WaitGroup
 	for range 8 {
-		posting.Go(func() {
-			if stored, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !stored.Duplicate {
-				t.Errorf("the same key again: %+v, %v", stored, err)
-			}
-		})
+		posting.Go(func() { again(false) })
 	}
+	posting.Wait()
 	first := next(t, s)
+	for range 8 {
+		posting.Go(func() { again(true) })
+	}
 	done(t, first)
 	posting.Wait()
 	if stored, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !stored.Duplicate {
@@ -164,6 +169,18 @@ func TestDuplicates(t *testing.T) {
 	second := next(t, s)
 	done(t, second)
 	equal(t, "keys of the page", []string{first.Key, second.Key}, []string{"a", "b"})
+	go func() { // nothing more is handed out, until the test ends
+		for {
+			d, err := s.Next(context.Background())
+			if err != nil {
+				return
+			}
+			if err := d.Begin(context.Background()); err == nil {
+				t.Errorf("%s is begun a second time", d.Key)
+			}
+			_ = d.Release(context.Background())
+		}
+	}()
 	isEmpty(t, q, acme)
 
 	other := next(t, source(t, q, nordwind, queue.Bulk, 1))
@@ -179,6 +196,7 @@ func TestFull(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
 	q := open(t, queue.Config{InProcess: srv, MaxBytes: 1 << 20})
+	q.SetShares(map[string]float64{acme: 1})
 	body := bytes.Repeat([]byte("x"), 100<<10)
 	var stored []string
 	for {
@@ -206,7 +224,10 @@ func TestFull(t *testing.T) {
 	}
 	after := job(acme, queue.Bulk)
 	after.Body = body
-	publish(t, q, after)
+	eventually(t, "there is room again", func() bool {
+		_, err := q.Publish(t.Context(), after)
+		return err == nil
+	})
 	for _, want := range append(stored[1:], after.ID) {
 		d := next(t, s)
 		done(t, d)

@@ -110,23 +110,24 @@ func (c *Config) setDefaults() error {
 
 // Queue is a connection to JetStream and what Brazier keeps there. It is safe for concurrent use.
 type Queue struct {
-	cfg    Config
-	log    *zap.Logger
-	nc     *nats.Conn
-	closed chan struct{} // closed by nats.go once the connection is done for good
-	js     jetstream.JetStream
-	jobs   jetstream.Stream
-	dead   jetstream.Stream
-	pages  jetstream.KeyValue
-	worker string // names this process, or this Queue, in the records of jobs it has begun
+	cfg     Config
+	log     *zap.Logger
+	nc      *nats.Conn
+	closed  chan struct{} // closed by nats.go once the connection is done for good
+	js      jetstream.JetStream
+	jobs    jetstream.Stream
+	records jetstream.Stream
+	dead    jetstream.Stream
+	pages   jetstream.KeyValue
+	worker  string // names this process, or this Queue, in the records of jobs it has begun
 
-	making chan struct{} // one element per consumer that is being made
-	writer *writer
-	lanes  *lanes
-	shares *shares
-	inHand *inHand
-	clock  *clock
-	reach  reach
+	making               chan struct{} // one element per consumer that is being made
+	accepting, recording *writer       // of jobs and of records
+	lanes                *lanes
+	shares               *shares
+	inHand               *inHand
+	clock                *clock
+	reach                reach
 
 	repairer *repairer
 	refusals refusals
@@ -194,7 +195,8 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
 	err = q.await(ctx, q.ensure)
-	go q.writer.run()
+	go q.accepting.run()
+	go q.recording.run()
 	q.repairer.begin(q)
 	if err != nil {
 		q.Close()
@@ -214,7 +216,8 @@ func dial(cfg Config) (*Queue, error) {
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), making: make(chan struct{}, maxMaking)}
 	q.connection.Store(newConnection())
 	q.reach.since = time.Now()
-	q.writer, q.lanes, q.shares, q.inHand = newWriter(q), newLanes(q), newShares(q), newInHand(cfg.lease)
+	q.accepting, q.recording = newWriter(q, StreamJobs), newWriter(q, StreamRecords)
+	q.lanes, q.shares, q.inHand = newLanes(q), newShares(q), newInHand(cfg.lease)
 	q.clock, q.repairer = newClock(q), newRepairer()
 	switch {
 	case cfg.worker != "":
@@ -381,7 +384,8 @@ func (q *Queue) Close() {
 	q.closeOnce.Do(func() {
 		q.inHand.close()
 		q.shares.close()
-		q.writer.close()
+		q.accepting.close()
+		q.recording.close()
 		q.clock.close()
 		q.repairer.close()
 		// What was already handed to the connection goes out first: an acknowledgement lost here is a message sent twice.

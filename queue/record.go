@@ -15,9 +15,9 @@ import (
 
 // What became of a job
 //
-// A job has at most one record, under brazier.records.<page>.<lane>.<id> on the stream of the job itself. The stream keeps
-// one message per subject, so a new record replaces the old one, and every write is on the condition that the one it
-// replaces is still there. Of two workers that were handed the same job, one can therefore begin it.
+// A job has at most one record, under brazier.records.<page>.<lane>.<id>. The stream keeps one message per subject, so a new
+// record replaces the old one, and every write is on the condition that the one it replaces is still there. Of two workers
+// that were handed the same job, one can therefore begin it.
 //
 //	          Begin                    Retry, Release
 //	(none) ──────────▶ begun ────────────────────────────▶ waiting
@@ -111,14 +111,24 @@ func (r *record) judge(now, back time.Time, lease time.Duration, isGone func(wor
 	return lost, 0
 }
 
+// ofAnother reports whether the record is that of a settled job with the same id and another recipient: the two were accepted
+// in one moment, before either could be told that its key was used. Both are to be delivered.
+func (r *record) ofAnother(mine string) bool {
+	if r == nil || r.State != done {
+		return false
+	}
+	theirs, ours := parseFingerprint(r.Fingerprint), parseFingerprint(mine)
+	return theirs.Nonce != ours.Nonce && theirs.Recipient != ours.Recipient
+}
+
 const recordSubjects = "brazier.records."
 
 func recordSubject(page string, lane Lane, id string) string {
 	return recordSubjects + page + "." + string(lane) + "." + id
 }
 
-// claimSubjects are all under which a job or a record with this id may stand, whatever its lane.
-func claimSubjects(page, id string) string { return "brazier.*." + page + ".*." + id }
+// recordsWithID is the subject of a record with this id, whatever the lane of its job.
+func recordsWithID(page, id string) string { return recordSubject(page, "*", id) }
 
 // recordAge bounds the life of the record of a job that is not settled: longer than a job may be delayed and a NATS
 // cluster be away. A record that is gone makes its job look as if nobody had begun it.
@@ -151,7 +161,7 @@ func readRecord(msg *jetstream.RawStreamMsg) *record {
 func (q *Queue) findRecord(ctx context.Context, subject string) (*record, error) {
 	var found *record
 	err := retry(ctx, func(ctx context.Context) error {
-		msg, err := q.jobs.GetLastMsgForSubject(ctx, subject)
+		msg, err := q.records.GetLastMsgForSubject(ctx, subject)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			found = nil
 			return nil

@@ -461,7 +461,7 @@ func TestRecordAge(t *testing.T) {
 		j.Accepted = time.Now().Add(-tt.age)
 		publish(t, q, j)
 		done(t, next(t, source(t, q, acme, queue.Bulk, 1)))
-		stream, err := raw(t, srv).Stream(t.Context(), queue.StreamJobs)
+		stream, err := raw(t, srv).Stream(t.Context(), queue.StreamRecords)
 		if err != nil {
 			t.Fatal(err)
 		}

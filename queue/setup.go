@@ -22,7 +22,8 @@ func Setup(ctx context.Context, cfg Config, dryRun bool) ([]Difference, error) {
 	if err != nil {
 		return nil, fmt.Errorf("queue: setup: %w", err)
 	}
-	close(q.writer.done)
+	close(q.accepting.done)
+	close(q.recording.done)
 	close(q.repairer.done)
 	defer q.Close()
 	s := setup{q: q}

@@ -31,6 +31,7 @@ func TestSetup(t *testing.T) {
 	cfg := queue.Config{URL: srv.ClientURL(), MaxBytes: 2 << 20}
 	made := []queue.Difference{
 		{Stream: "BRAZIER_JOBS", Setting: "stream", Have: "missing", Want: "made"},
+		{Stream: "BRAZIER_RECORDS", Setting: "stream", Have: "missing", Want: "made"},
 		{Stream: "BRAZIER_DEAD", Setting: "stream", Have: "missing", Want: "made"},
 		{Stream: "KV_BRAZIER_PAGES", Setting: "stream", Have: "missing", Want: "made"},
 		{Stream: "KV_BRAZIER_PACE", Setting: "stream", Have: "missing", Want: "made"},
@@ -144,14 +145,14 @@ func TestSetupReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	drift := func() *observer.ObservedLogs { return lines.FilterField(zap.String("event", "drift")) }
-	eventually(t, "all four streams are said to differ", func() bool { return drift().Len() == 4 })
+	eventually(t, "all five streams are said to differ", func() bool { return drift().Len() == 5 })
 	for _, l := range drift().All() {
 		if said := l.ContextMap(); said["setting"] != "num_replicas" || said["want"] != "3" || said["have"] != "1" {
 			t.Errorf("line %v", said)
 		}
 	}
 	cfg.Log = nil
-	if changed := setup(t, cfg, false); len(changed) != 4 {
+	if changed := setup(t, cfg, false); len(changed) != 5 {
 		t.Errorf("changed: %v", changed)
 	}
 	eventually(t, "nothing differs", func() bool { return setup(t, cfg, false) == nil })

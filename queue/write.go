@@ -18,9 +18,8 @@ import (
 
 // How jobs and records are written
 //
-// Every job and every record is one message on one stream, stored on a condition: that nothing stands under the job's id,
-// or that the record it replaces is still there. One message is atomic by itself, so there is no order of two writes to
-// get right.
+// Every job and every record is one message, stored on a condition: that there is no job with its id, or that the record it
+// replaces is still there. One message is atomic by itself.
 //
 // A message goes by itself, at once, on the goroutine of its caller. Where the server flushes each message on its own
 // (a stream without replicas under sync always), that ends at a thousand a second; so when many wait, those that come while
@@ -86,21 +85,22 @@ type waiter struct {
 	answer chan written // has room for the one answer
 }
 
-// writer stores messages in the stream of jobs. One goroutine runs the batches.
+// writer stores messages in one stream. One goroutine runs the batches.
 type writer struct {
-	q    *Queue
-	max  int // of messages on their way by themselves
-	in   chan *waiter
-	stop chan struct{}
-	done chan struct{}
+	q      *Queue
+	stream string
+	max    int // of messages on their way by themselves
+	in     chan *waiter
+	stop   chan struct{}
+	done   chan struct{}
 
 	mu       sync.Mutex
 	plain    int  // messages on their way by themselves
 	batching bool // a batch is on its way or being made
 }
 
-func newWriter(q *Queue) *writer {
-	w := &writer{q: q, max: plainOther, in: make(chan *waiter, maxBatch), stop: make(chan struct{}), done: make(chan struct{})}
+func newWriter(q *Queue, stream string) *writer {
+	w := &writer{q: q, stream: stream, max: plainOther, in: make(chan *waiter, maxBatch), stop: make(chan struct{}), done: make(chan struct{})}
 	if q.cfg.Flushed {
 		w.max = plainFlushed
 	}
@@ -360,7 +360,7 @@ func (w *writer) sort(batch []*waiter) (free []*waiter, err error) {
 	for i, next := range batch {
 		subjects[i] = next.subject
 	}
-	found, err := w.q.lastSequences(ctx, subjects)
+	found, err := w.lastSequences(ctx, subjects)
 	if err != nil {
 		return batch, fmt.Errorf("look up ids: %w", unanswered(ctx, err))
 	}
@@ -375,10 +375,10 @@ func (w *writer) sort(batch []*waiter) (free []*waiter, err error) {
 }
 
 // lastSequences returns, in one request, the sequence of the last message under each subject that has one. A subject is
-// that of a record or what claimSubjects returns.
-func (q *Queue) lastSequences(ctx context.Context, subjects []string) (map[string]uint64, error) {
+// that of a record or what jobsWithID returns.
+func (w *writer) lastSequences(ctx context.Context, subjects []string) (map[string]uint64, error) {
 	found := make(map[string]uint64, len(subjects))
-	msgs, err := jetstreamext.GetLastMsgsFor(ctx, q.js, StreamJobs, subjects)
+	msgs, err := jetstreamext.GetLastMsgsFor(ctx, w.q.js, w.stream, subjects)
 	if err != nil {
 		return nil, err
 	}
@@ -391,7 +391,7 @@ func (q *Queue) lastSequences(ctx context.Context, subjects []string) (map[strin
 		}
 		found[msg.Subject] = msg.Sequence
 		if tokens := strings.Split(msg.Subject, "."); len(tokens) == 5 {
-			under := claimSubjects(tokens[2], tokens[4])
+			under := jobsWithID(tokens[2], tokens[4])
 			found[under] = max(found[under], msg.Sequence)
 		}
 	}

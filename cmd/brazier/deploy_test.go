@@ -243,7 +243,7 @@ func TestDeployPages(t *testing.T) {
 
 // TestDeployVariables finds a flag for every variable that an operator is told of.
 func TestDeployVariables(t *testing.T) {
-	known := map[string]bool{queue.StreamJobs: true, queue.StreamDead: true, queue.BucketPages: true, queue.BucketPace: true}
+	known := map[string]bool{queue.StreamJobs: true, queue.StreamRecords: true, queue.StreamDead: true, queue.BucketPages: true, queue.BucketPace: true}
 	for _, command := range newParser(t).Model.Children {
 		for _, flag := range command.Flags {
 			for _, name := range flag.Envs {

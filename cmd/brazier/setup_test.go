@@ -42,10 +42,10 @@ func TestSetupCommand(t *testing.T) {
 	eventually(t, "NATS", func() bool { return strings.Contains(nats.log.String(), "Server is ready") })
 	url := "--nats-url=nats://" + address
 	lines(t, "dry run", runSetup(t, exitOK, url, "--max-queue=20000000", "--dry-run"),
-		"BRAZIER_JOBS is missing, and would be made", "BRAZIER_DEAD is missing, and would be made",
+		"BRAZIER_JOBS is missing, and would be made", "BRAZIER_RECORDS is missing, and would be made", "BRAZIER_DEAD is missing, and would be made",
 		"KV_BRAZIER_PAGES is missing, and would be made", "KV_BRAZIER_PACE is missing, and would be made")
 	lines(t, "first run", runSetup(t, exitOK, url, "--max-queue=20000000"),
-		"BRAZIER_JOBS was missing, and is made", "BRAZIER_DEAD was missing, and is made",
+		"BRAZIER_JOBS was missing, and is made", "BRAZIER_RECORDS was missing, and is made", "BRAZIER_DEAD was missing, and is made",
 		"KV_BRAZIER_PAGES was missing, and is made", "KV_BRAZIER_PACE was missing, and is made")
 	lines(t, "second run", runSetup(t, exitOK, url, "--max-queue=20000000"), "Nothing differs.")
 
