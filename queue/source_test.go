@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -343,7 +344,7 @@ func TestLateWorker(t *testing.T) {
 	const earlier = 20_000
 	for i := range earlier {
 		record := fmt.Sprintf("brazier.records.%s.bulk.EARLIER%d", acme, i)
-		if _, err := js.PublishAsync(record, []byte(`{"state":"done"}`)); err != nil {
+		if _, err := js.PublishAsync(record, []byte(`{"state":"done"}`), jetstream.WithStallWait(patience)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -89,7 +89,8 @@ func TestFailedWrite(t *testing.T) {
 	for range 20 {
 		publish()
 	}
-	// One job is in a worker's hands when it happens. Its acknowledgement cannot be written, and must not be confirmed.
+	// One job is in a worker's hands when it happens, and another is published. That cannot be written, and must not be
+	// confirmed.
 	source := q.Source(testPage, queue.Bulk, 1)
 	d, err := source.Next(t.Context())
 	if err != nil {
@@ -106,17 +107,26 @@ func TestFailedWrite(t *testing.T) {
 		t.Fatalf("the block has %d bytes, want the 20 jobs in it", stored.Size())
 	}
 	lift := limitFiles(t, stored.Size())
-	settled := make(chan error, 1)
-	go func() { settled <- d.Done(t.Context()) }()
+	late := testJob()
+	late.Body = []byte(`{"recipient":{"id":"1"},"message":{"text":"` + text + `"}}`)
+	confirmed := make(chan error, 1)
+	go func() {
+		_, err := q.Publish(t.Context(), late)
+		confirmed <- err
+	}()
 	eventually(t, "the server stops", func() bool { return logged(lines, "queue_stopped") > 0 })
 	select {
-	case err := <-settled:
-		t.Fatalf("the acknowledgement was confirmed, error %v, and cannot have been written", err)
+	case err := <-confirmed:
+		t.Fatalf("the job was confirmed, error %v, and cannot have been written", err)
 	default:
 	}
 	lift()
 	eventually(t, "the server runs again", func() bool { return logged(lines, "queue_started") > 0 })
-	if err := <-settled; err != nil {
+	if err := <-confirmed; err != nil {
+		t.Errorf("publish over the restart: %v", err)
+	}
+	accepted[late.ID] = true
+	if err := d.Done(t.Context()); err != nil {
 		t.Errorf("settle after the restart: %v", err)
 	}
 	delete(accepted, d.ID)
