@@ -23,11 +23,17 @@ func (p *page) dispatch(ctx context.Context, ph phases, mode gate, handling *syn
 		feeds: make([]chan *queue.Delivery, len(lanes)), hand: make([][]*queue.Delivery, len(lanes)),
 		leases: make(chan queue.Slots, 1), turn: stopped(), patience: stopped()}
 	var fetching sync.WaitGroup
+	var cancels []func()
 	for i, lane := range lanes {
 		d.feeds[i] = make(chan *queue.Delivery)
-		fetching.Go(func() { p.feed(ctx, ph, lane, d.buffer(), d.feeds[i]) })
+		cancels = append(cancels, p.lanes[lane].whenAwake(func() {
+			fetching.Go(func() { p.feed(ctx, ph, lane, d.buffer(), d.feeds[i]) })
+		}))
 	}
 	d.run(ctx)
+	for _, cancel := range cancels {
+		cancel()
+	}
 	for _, lane := range d.hand {
 		for _, job := range lane {
 			p.putBack(ph, job)
@@ -307,10 +313,6 @@ const stuck = queue.Lease / 3
 
 // feed fetches the jobs of one lane into out until ctx ends.
 func (p *page) feed(ctx context.Context, ph phases, lane queue.Lane, buffer int, out chan<- *queue.Delivery) {
-	select {
-	case <-p.lanes[lane].awake:
-	case <-ctx.Done():
-	}
 	for ctx.Err() == nil {
 		source := p.w.cfg.Queue.Source(p.ID, lane, buffer)
 		stopWith := context.AfterFunc(ctx, source.Stop)

@@ -40,15 +40,41 @@ type page struct {
 	said     string             // the trouble of this process's own that was logged last
 }
 
-// lane says whether a lane is fetched from: see [Worker.wakeLanes].
+// lane says whether a lane is fetched from: see [Worker.wakeLanes]. Until then nothing runs for it.
 type lane struct {
-	once  sync.Once
-	awake chan struct{} // closed once there was something in it
+	mu    sync.Mutex
+	awake bool   // there was something in it
+	start func() // what waits for that, nil if nothing does
+}
+
+// whenAwake calls start once there was something in the lane, now or later, unless cancel is called before. Only one start
+// waits at a time.
+func (l *lane) whenAwake(start func()) (cancel func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.awake {
+		start()
+		return func() {}
+	}
+	l.start = start
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.start = nil
+	}
 }
 
 func (p *page) wake(name queue.Lane) {
-	if l := p.lanes[name]; l != nil { // else somebody published by hand
-		l.once.Do(func() { close(l.awake) })
+	l := p.lanes[name]
+	if l == nil { // somebody published by hand
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.awake = true
+	if l.start != nil {
+		l.start()
+		l.start = nil
 	}
 }
 
@@ -69,7 +95,7 @@ func newPage(w *Worker, cfg Page) *page {
 		awaiting: make(chan struct{}),
 	}
 	for _, name := range queue.Lanes() {
-		p.lanes[name] = &lane{awake: make(chan struct{})}
+		p.lanes[name] = &lane{}
 	}
 	p.credentials.Store(&cfg.Credentials)
 	p.ended, p.end = context.WithCancel(context.Background())
@@ -104,8 +130,12 @@ func (p *page) run(ctx context.Context, ph phases) {
 			textPlaces, mediaPlaces = p.probe, p.probe
 			running.Go(func() { p.keepProbing(fetching) })
 		}
-		running.Go(func() { p.dispatch(fetching, ph, mode, &handling, text, textPlaces, queue.Urgent, queue.Bulk) })
-		running.Go(func() { p.dispatch(fetching, ph, mode, &handling, media, mediaPlaces, queue.Media) })
+		// Most pages never have a message for the lane of media.
+		cancelMedia := p.lanes[queue.Media].whenAwake(func() {
+			running.Go(func() { p.dispatch(fetching, ph, mode, &handling, media, mediaPlaces, queue.Media) })
+		})
+		p.dispatch(fetching, ph, mode, &handling, text, textPlaces, queue.Urgent, queue.Bulk)
+		cancelMedia()
 		running.Wait()
 		p.close()
 	}
