@@ -14,15 +14,12 @@ import (
 	"github.com/brazier-relay/brazier/sendapi"
 )
 
-// settleTimeout bounds the settlement of one job. It outlasts a new leader's election and a restart of the server; a
-// job that is not settled by then is delivered again, and counts as in doubt.
-const settleTimeout = time.Minute
-
 // maxLost is how often a job may be lost without a word: a worker killed, a connection gone. A job that is lost again and
 // again is likely what kills its workers.
 const maxLost = 5
 
-// handle brings one job to its end: judged by the handler, settled by the verdict.
+// handle brings one job to its end: judged by the handler, settled by the verdict. A settlement waits for a server that is
+// away for as long as the worker lives: what became of the job is known here alone until then.
 func (p *page) handle(ph phases, job *queue.Delivery, a attempt) {
 	p.count(1)
 	defer p.count(-1)
@@ -31,10 +28,8 @@ func (p *page) handle(ph phases, job *queue.Delivery, a attempt) {
 		p.unsettled(job, "not begun", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ph.settle, settleTimeout)
-	defer cancel()
 	p.usage.note(v.Usage)
-	p.settle(ctx, job, a, v)
+	p.settle(ph.settle, job, a, v)
 }
 
 func (p *page) count(n int64) {
@@ -129,9 +124,7 @@ func (p *page) beforeExpiry(job *queue.Delivery, delay time.Duration) time.Durat
 
 // putBack returns a job that was not begun.
 func (p *page) putBack(ph phases, job *queue.Delivery) {
-	ctx, cancel := context.WithTimeout(ph.settle, settleTimeout)
-	defer cancel()
-	if err := job.Release(ctx); err != nil {
+	if err := job.Release(ph.settle); err != nil {
 		p.unsettled(job, "put back", err)
 	}
 }

@@ -147,7 +147,7 @@ type sizeFlags struct {
 // streamFlags say what is kept, and for how long.
 type streamFlags struct {
 	sizeFlags
-	KeyWindow time.Duration `name:"key-window" default:"2h" group:"queue" help:"How long an idempotency key is remembered: a message that comes again within it is not sent again, over restarts too. Each key takes about 300 bytes of NATS's memory and 500 of its disk for that time."`
+	KeyWindow time.Duration `name:"key-window" default:"2h" group:"queue" help:"How long an idempotency key is remembered: a message that comes again within it is not sent again, over restarts too. At least 10m. Each key takes about 250 bytes of NATS's memory and 300 of its disk for that time."`
 }
 
 type opsFlags struct {
