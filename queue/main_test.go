@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if kind := os.Getenv(kindOfChild); kind != "" {
+		flag.Parse()
+		if err := serveChild(kind, os.Getenv(dirOfChild)); err != nil {
+			panic(err)
+		}
+		return
+	}
 	// Most tests here wait rather than compute, and may do so together on any machine.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
