@@ -288,7 +288,7 @@ func TestBackup(t *testing.T) {
 					}
 				}
 				l := leave(t, q)
-				for _, stream := range []string{queue.StreamJobs, queue.StreamDead, "KV_" + queue.BucketPages} {
+				for _, stream := range []string{queue.StreamJobs, queue.StreamRecords, queue.StreamDead, "KV_" + queue.BucketPages} {
 					to.restore(t, from.backUp(t, stream, consumers == "left behind"))
 				}
 				if js, err = jetstream.New(to.nc); err != nil {
