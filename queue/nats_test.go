@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -70,13 +69,7 @@ func natsCluster(t testing.TB, config string) []*server.Server {
 		servers = append(servers, natsServer(t, fmt.Sprintf("server_name: nats-%d\n%s\ncluster { name: test, listen: %q, routes: [\"nats://%s\"] }\n",
 			i, config, route, strings.Join(routes, `", "nats://`))))
 	}
-	deadline := time.Now().Add(patience)
-	for !led(servers) {
-		if time.Now().After(deadline) {
-			t.Fatal("the cluster has no leader")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	eventually(t, "the cluster has a leader", func() bool { return led(servers) })
 	return servers
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,24 +35,14 @@ const (
 	plainFlushed, plainOther = 8, 1000
 	// minBatch is the least number of messages for which a batch is made.
 	minBatch = 6
-	// maxBatch is how many messages go into one batch. The server takes 1000; a look at the conditions of all gives up to
-	// two messages for each, and the server answers with 1024 at most.
+	// maxBatch is how many messages go into one batch. The server takes 1000, and shows 1024 when the conditions of all are
+	// looked up. Half of that is flushed before the first who waits is impatient.
 	maxBatch = 480
 	// maxBatchBytes bounds the messages of a batch together, and maxSharing one of them: what is larger goes by itself.
 	maxBatchBytes, maxSharing = 4 << 20, 128 << 10
 	// writeTimeout is how long the server's answer is waited for. A new leader takes longer; the write is then tried again.
 	writeTimeout = 3 * time.Second
 )
-
-// Server error codes of a condition that does not hold (server/errors.json of nats-server).
-const (
-	errCodeWrongLastSequence         jetstream.ErrorCode = 10071
-	errCodeWrongLastSequenceConstant jetstream.ErrorCode = 10164 // where another write is under way that would break it
-	errCodeMessageTooLarge           jetstream.ErrorCode = 10054
-)
-
-// errTaken says that the condition of a write does not hold.
-var errTaken = errors.New("another message stands in its way")
 
 // write is a message on the condition that the last message under subject has the sequence seq; 0: that there is none.
 // It may be written again after an error.
@@ -174,44 +163,6 @@ func (w *writer) publish(caller context.Context, msg *write) (uint64, error) {
 		return 0, refused(ack.Error)
 	}
 	return ack.Seq, nil
-}
-
-// answerable is a context for one request: it ends with the connection too, since the answer comes over that alone.
-func (q *Queue) answerable(ctx context.Context) (context.Context, context.CancelFunc) {
-	try, cancel := context.WithTimeoutCause(ctx, writeTimeout, errNoAnswer)
-	connection := q.connection.Load().ctx
-	stop := context.AfterFunc(connection, cancel)
-	return try, func() { stop(); cancel() }
-}
-
-var errNoAnswer = errors.New("the server did not answer")
-
-// unanswered tells why there is no answer.
-func unanswered(ctx context.Context, err error) error {
-	switch {
-	case errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("%w: %w", errNoAnswer, err) // no stream, or no leader of it
-	case errors.Is(context.Cause(ctx), errNoAnswer):
-		return errNoAnswer
-	case errors.Is(context.Cause(ctx), context.Canceled): // by the loss of the connection, or by the caller
-		return nats.ErrDisconnected
-	}
-	return err
-}
-
-// refused makes errTaken of what the server says when a condition does not hold, and [ErrTooLarge] likewise.
-func refused(err *jetstream.APIError) error {
-	switch err.ErrorCode {
-	case errCodeWrongLastSequence, errCodeWrongLastSequenceConstant:
-		return fmt.Errorf("%w: %w", errTaken, err)
-	case errCodeMessageTooLarge:
-		return fmt.Errorf("%w: %w", ErrTooLarge, err)
-	}
-	return err
-}
-
-func isTaken(err error) bool {
-	return errors.Is(err, errTaken) || hasCode(err, errCodeWrongLastSequence, errCodeWrongLastSequenceConstant)
 }
 
 func (w *writer) run() {
@@ -408,10 +359,4 @@ func (w *writer) close() {
 			return
 		}
 	}
-}
-
-// hasCode reports whether err is an answer of the server with one of the codes.
-func hasCode(err error, codes ...jetstream.ErrorCode) bool {
-	var js jetstream.JetStreamError
-	return errors.As(err, &js) && js.APIError() != nil && slices.Contains(codes, js.APIError().ErrorCode)
 }
