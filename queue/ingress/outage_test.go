@@ -2,14 +2,17 @@ package ingress_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/queue/ingress"
+	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
 // traffic is callers who post without end, each job under a key of its own. They repeat what was refused until it is
@@ -159,4 +162,53 @@ func (h *house) eventually(what string, ok func() bool) {
 			h.t.Fatalf("waited in vain: %s", what)
 		}
 	}
+}
+
+// deafLine leads to a server that can be made to hang: it takes what it is sent, and its answers do not arrive.
+type deafLine struct {
+	server connector
+	hangs  atomic.Bool
+}
+
+type deafConn struct {
+	net.Conn
+	line *deafLine
+}
+
+func (l *deafLine) InProcessConn() (net.Conn, error) {
+	conn, err := l.server.InProcessConn()
+	if err != nil {
+		return nil, err
+	}
+	return deafConn{conn, l}, nil
+}
+
+func (c deafConn) Read(b []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(b)
+		if err != nil || !c.line.hangs.Load() {
+			return n, err
+		}
+	}
+}
+
+// An ingress that ends while NATS hangs answers every request before it goes: those that go to the queue by themselves and
+// those that wait for a batch.
+func TestEndWhileNATSHangs(t *testing.T) {
+	t.Parallel()
+	line := &deafLine{server: queuetest.Server(t, "")}
+	h := openOn(t, ingress.Config{}, queue.Config{InProcess: line, Flushed: true})
+	h.accepted(h.post(), "queued")
+	line.hangs.Store(true)
+	const requests = 40
+	var together sync.WaitGroup
+	for n := range requests {
+		together.Go(func() { h.unavailable(h.post(withBody(sendText(n)))) })
+	}
+	h.gauge("waiting_requests", requests)
+	if err := h.shut(); err != nil {
+		t.Errorf("requests were cut off: %v", err)
+	}
+	together.Wait()
+	line.hangs.Store(false)
 }
