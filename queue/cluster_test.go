@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/brazier-relay/brazier/queue"
 )
@@ -114,6 +115,29 @@ func (c *cluster) stepDown(what string) {
 	eventually(c.t, "the leader steps down", func() bool {
 		resp, err := nc.Request("$JS.API."+what, nil, 5*time.Second)
 		return err == nil && string(resp.Data) != "" && !containsError(resp.Data)
+	})
+}
+
+// lead makes a node lead a stream.
+func (c *cluster) lead(stream string, node int) {
+	c.t.Helper()
+	nc, err := nats.Connect(c.url(node))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	name := fmt.Sprintf("n%d", node)
+	eventually(c.t, name+" leads "+stream, func() bool {
+		found, err := js.Stream(c.t.Context(), stream)
+		if err == nil && found.CachedInfo().Cluster.Leader == name {
+			return true
+		}
+		_, _ = nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, name), 5*time.Second) // it is asked again
+		return false
 	})
 }
 
@@ -312,4 +336,44 @@ func TestOneReplicaOnCluster(t *testing.T) {
 		backlog, err := a.Backlog(t.Context(), acme)
 		return err == nil && backlog.Pending == 0
 	})
+}
+
+// Two servers of three are gone while jobs are begun and settled, and a page's state is set. The leader keeps the write on its way until they are back, and refuses
+// its repetition meanwhile: that is no other worker's write.
+func TestSettleOverLostQuorum(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	q := open(t, queue.Config{URL: c.url(0)})
+	publish(t, q, job(acme, queue.Bulk), job(acme, queue.Bulk))
+	jobs := source(t, q, acme, queue.Bulk, 2)
+	begun, fresh := next(t, jobs), next(t, jobs)
+	if err := begun.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.lead(queue.StreamRecords, 0)
+	c.lead("KV_"+queue.BucketPages, 0)
+	c.stop(1)
+	c.stop(2)
+	var settling sync.WaitGroup
+	ctx := within(t, 2*patience)
+	settling.Go(func() {
+		if err := begun.Done(ctx); err != nil {
+			t.Errorf("done: %v", err)
+		}
+	})
+	settling.Go(func() {
+		if err := fresh.Begin(ctx); err != nil {
+			t.Errorf("begin: %v", err)
+		}
+	})
+	settling.Go(func() {
+		if _, err := q.SetPageState(ctx, acme, queue.PageState{Class: "page"}); err != nil {
+			t.Errorf("set state: %v", err)
+		}
+	})
+	aged(t, 8*time.Second) // in which each is tried more than once
+	c.start(1)
+	c.start(2)
+	settling.Wait()
+	done(t, fresh)
 }

@@ -144,7 +144,9 @@ func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) erro
 			case found == nil && seq != 0: // it was ours, and has gone by its time to live, or with its stream
 				seq, message = 0, r.message(subject, 0, keep)
 				return errTaken
-			case found == nil || found.Write != r.Write: // else an earlier try of ours was stored, and its answer lost
+			case found == nil, found.seq == seq: // a write is under way, perhaps an earlier try of ours without a leader, or the replica lags
+				return errTaken
+			case found.Write != r.Write: // else an earlier try of ours was stored, and its answer lost
 				d.taken = true
 				return backoff.Permanent(ErrTaken)
 			}

@@ -110,7 +110,14 @@ func (q *Queue) SetPageState(ctx context.Context, page string, s PageState) (Pag
 		}
 		// The answer to an earlier try was lost; it may be our own that is there.
 		entry, err := q.pages.Get(ctx, page)
-		if err == nil && string(entry.Value()) == string(value) {
+		none := errors.Is(err, jetstream.ErrKeyNotFound)
+		switch {
+		case none && s.revision != 0: // a person removed it
+			return nil
+		case none, err == nil && entry.Revision() == s.revision: // a write is under way, perhaps that earlier try without a leader
+			changed = false
+			return errTaken
+		case err == nil && string(entry.Value()) == string(value):
 			changed, revision = false, entry.Revision()
 		}
 		return err
