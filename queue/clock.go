@@ -132,7 +132,7 @@ func (c *clock) run() {
 	defer close(c.done)
 	for c.ctx.Err() == nil {
 		wait := time.Duration(float64(clockEvery) * (1 + clockSpread*(2*rand.Float64()-1)))
-		if err := retry(c.ctx, c.measure); err != nil {
+		if err := c.q.retry(c.ctx, readsOf(StreamJobs), c.measure); err != nil {
 			return // the connection is closed
 		}
 		next := time.NewTimer(wait)
@@ -152,7 +152,7 @@ func (c *clock) measure(ctx context.Context) error {
 	if paced {
 		bucket, err := c.q.ensurePace(ctx)
 		if err != nil {
-			return err
+			return about{readsOf(streamOf(BucketPace)), err}
 		}
 		stream = bucket
 	}
@@ -161,6 +161,9 @@ func (c *clock) measure(ctx context.Context) error {
 	for range clockTries {
 		sent := time.Now()
 		info, err := stream.Info(ctx)
+		if err != nil && paced {
+			return about{readsOf(streamOf(BucketPace)), err}
+		}
 		if err != nil {
 			return err
 		}

@@ -134,7 +134,7 @@ func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) erro
 	}
 	subject := d.recordSubject()
 	message := r.message(subject, seq, keep)
-	return insist(ctx, func() (err error) {
+	return d.q.insist(ctx, writesTo(StreamRecords), func() (err error) {
 		r.seq, err = d.q.recording.write(ctx, message)
 		if isTaken(err) {
 			found, failed := d.q.findRecord(ctx, subject)
@@ -263,7 +263,7 @@ func (d *Delivery) nak(ctx context.Context, delay time.Duration) error {
 	if d.gone {
 		return nil
 	}
-	return insist(ctx, func() error { return d.msg.NakWithDelay(delay) })
+	return d.q.insist(ctx, readsOf(StreamJobs), func() error { return d.msg.NakWithDelay(delay) })
 }
 
 // tooLargeDelay is how long a job waits whose dead letter the server does not take.
@@ -279,7 +279,7 @@ func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 	defer d.settle()
 	msg := d.letter(why)
 	d.q.fit(msg)
-	err := retry(ctx, func(ctx context.Context) error {
+	err := d.q.retry(ctx, writesTo(StreamDead), func(ctx context.Context) error {
 		_, err := d.q.js.PublishMsg(ctx, msg, jetstream.WithMsgID(d.letterID()), jetstream.WithRetryAttempts(0))
 		return d.q.missing(err)
 	})
@@ -294,9 +294,9 @@ func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 }
 
 // retry calls the server until it answers, an error comes that asking again cannot mend, or ctx ends. Each call gets
-// apiTimeout.
-func retry(ctx context.Context, call func(context.Context) error) error {
-	return insist(ctx, func() error {
+// apiTimeout. Meanwhile what is awaited is said to be waited for.
+func (q *Queue) retry(ctx context.Context, what awaited, call func(context.Context) error) error {
+	return q.insist(ctx, what, func() error {
 		try, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
 		return call(try)
@@ -304,7 +304,7 @@ func retry(ctx context.Context, call func(context.Context) error) error {
 }
 
 // insist is retry for attempts that bound their calls themselves.
-func insist(ctx context.Context, attempt func() error) error {
+func (q *Queue) insist(ctx context.Context, what awaited, attempt func() error) error {
 	final := func(err error) error { // nearly always; what repeats it is made only where it is needed
 		var permanent *backoff.PermanentError
 		if errors.As(err, &permanent) {
@@ -312,22 +312,33 @@ func insist(ctx context.Context, attempt func() error) error {
 		}
 		return err
 	}
+	began := time.Now()
 	err := attempt()
-	if err == nil || isFinal(err) {
+	if err == nil {
+		q.waits.there(what)
+		return nil
+	}
+	if isFinal(err) {
 		return final(err)
 	}
+	waiting := q.waits.begin(what, began, err)
 	wait := backoff.WithContext(backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(50*time.Millisecond),
 		backoff.WithMaxInterval(2*time.Second),
 		backoff.WithMaxElapsedTime(0),
 	), ctx)
-	return backoff.Retry(func() error {
+	err = backoff.Retry(func() error {
 		err := attempt()
 		if isFinal(err) {
 			return backoff.Permanent(final(err))
 		}
+		if err != nil && ctx.Err() == nil {
+			waiting.failed(err)
+		}
 		return err
 	}, wait)
+	waiting.end(err == nil || ctx.Err() == nil && !errors.Is(err, nats.ErrConnectionClosed))
+	return err
 }
 
 func isFinal(err error) bool {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -24,7 +26,7 @@ func (q *Queue) ensureLayout(ctx context.Context) (map[string]jetstream.Stream, 
 		}
 		stream, differs, err := q.ensureStream(ctx, plan)
 		if err != nil {
-			return nil, err
+			return nil, about{readsOf(plan.Name), err}
 		}
 		found[plan.Name] = stream
 		drift = append(drift, differs...)
@@ -93,7 +95,7 @@ func (q *Queue) makeStream(ctx context.Context, plan jetstream.StreamConfig) (st
 	case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse):
 		return q.lookAt(ctx, plan.Name)
 	case errors.Is(err, errNotAllowed):
-		err = fmt.Errorf("it is not there, and %w: start a worker, or %s", err, remedySetup)
+		err = fmt.Errorf("%w: start a worker, or %s", errMayNotMake, remedySetup)
 	case err == nil:
 		q.made(plan.Name)
 	}
@@ -124,7 +126,10 @@ func (q *Queue) notAdded(plan *jetstream.StreamConfig, deviations []deviation, e
 }
 
 // errNotAllowed says that the server refuses the request to the user of this connection.
-var errNotAllowed = errors.New("this user may not do that")
+var (
+	errNotAllowed = errors.New("this user may not do that")
+	errMayNotMake = fmt.Errorf("it is not there, and %w", errNotAllowed)
+)
 
 // Server error codes of streams that cannot be made or changed as asked (server/errors.json of nats-server).
 const (
@@ -205,7 +210,22 @@ type refusals struct {
 	mu      sync.Mutex
 	waiting map[int]refusable
 	last    int
+	recent  []denial // the last of those that were heard, one for each subject but for its last token
 }
+
+type denial struct {
+	subject string
+	at      time.Time
+	logged  time.Time
+}
+
+// refusalsKept bounds what is remembered of refusals, and refusedLately is for how long one counts. A request that is not allowed
+// is made again every few seconds, and its refusal is logged once in refusalsEvery.
+const (
+	refusalsKept  = 32
+	refusedLately = 15 * time.Second
+	refusalsEvery = time.Minute
+)
 
 type refusable struct {
 	subject string
@@ -236,8 +256,8 @@ func (r *refusals) during(ctx context.Context, subject string, call func(context
 	return err
 }
 
-// heard takes an error of the connection, and reports whether somebody who waited for it tells of it. A user who may not
-// listen to inboxes gets no answer to anything; that is still to be logged.
+// heard takes an error of the connection, and reports whether somebody who waited for it tells of it, or it was logged a
+// moment ago. A user who may not listen to inboxes gets no answer to anything; that is still to be logged.
 func (r *refusals) heard(err error) (taken bool) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return false
@@ -252,5 +272,54 @@ func (r *refusals) heard(err error) (taken bool) {
 		}
 		taken = taken || refused
 	}
+	known := r.remember(err.Error())
+	if !taken && time.Since(known.logged) < refusalsEvery {
+		return true
+	}
+	if !taken {
+		known.logged = time.Now()
+	}
 	return taken
+}
+
+// remember returns what is known of a refusal, by its text. r.mu is held.
+func (r *refusals) remember(text string) *denial {
+	_, subject, _ := strings.Cut(text, `"`)
+	subject, _, _ = strings.Cut(subject, `"`)
+	kind := subject[:strings.LastIndexByte(subject, '.')+1] // the last token may be the id of a job
+	now := time.Now()
+	for i := range r.recent {
+		if r.recent[i].subject == kind {
+			r.recent[i].at = now
+			return &r.recent[i]
+		}
+	}
+	if len(r.recent) == refusalsKept {
+		r.recent = r.recent[1:]
+	}
+	r.recent = append(r.recent, denial{subject: kind, at: now})
+	return &r.recent[len(r.recent)-1]
+}
+
+// lately reports whether a request was refused that may be why something does not answer.
+func (r *refusals) lately(what awaited) bool {
+	about := []string{"." + what.stream + ".", inboxPrefix}
+	switch what.stream {
+	case StreamJobs:
+		about = append(about, jobSubjects, laneSubjects)
+	case StreamRecords:
+		about = append(about, recordSubjects)
+	case StreamDead:
+		about = append(about, deadSubjects)
+	case streamOf(BucketPages), streamOf(BucketPace):
+		about = append(about, "$"+strings.ReplaceAll(what.stream, "_BRAZIER", ".BRAZIER")+".")
+	}
+	if what.kind == onConsumer {
+		about = []string{"." + consumerName(what.page, what.lane) + ".", inboxPrefix}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.recent, func(f denial) bool {
+		return time.Since(f.at) < refusedLately && slices.ContainsFunc(about, func(part string) bool { return strings.Contains(f.subject+".", part) })
+	})
 }

@@ -68,3 +68,9 @@ func (q *Queue) EnsureStream(ctx context.Context, plan jetstream.StreamConfig) e
 	_, _, err := q.ensureStream(ctx, plan)
 	return err
 }
+
+// WithWaits is for tests that would wait long until something is said to be waited for, and until it is said again.
+func (c Config) WithWaits(told, again time.Duration) Config {
+	c.waitTold, c.waitAgain = told, again
+	return c
+}

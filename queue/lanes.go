@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -68,11 +69,15 @@ func (l *lanes) again(ctx context.Context) {
 
 // Lanes returns the lanes that ever had a job, in one request to the server.
 func (q *Queue) Lanes(ctx context.Context) ([]PageLane, error) {
+	began, caller := time.Now(), ctx
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	info, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(laneSubjects+">"))
 	if err == nil {
 		err = led(info.Cluster)
+	}
+	if caller.Err() == nil {
+		q.waits.note(readsOf(StreamJobs), began, err)
 	}
 	q.reach.note(err == nil) // workers ask often, also those that have nothing else to say to the stream
 	if q.missing(err) != nil {

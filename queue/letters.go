@@ -211,7 +211,7 @@ var ErrNoLetter = errors.New("no such dead letter")
 
 func (q *Queue) readLetter(ctx context.Context, seq uint64) (Letter, error) {
 	var msg *jetstream.RawStreamMsg
-	err := retry(ctx, func(ctx context.Context) (err error) {
+	err := q.retry(ctx, readsOf(StreamDead), func(ctx context.Context) (err error) {
 		msg, err = q.dead.GetMsg(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return backoff.Permanent(ErrNoLetter)
@@ -237,7 +237,7 @@ func (q *Queue) Discard(ctx context.Context, seq uint64) error {
 // ErrNoLetter.
 func (q *Queue) remove(ctx context.Context, seq uint64) error {
 	asked := false
-	return retry(ctx, func(ctx context.Context) error {
+	return q.retry(ctx, writesTo(StreamDead), func(ctx context.Context) error {
 		err := q.dead.DeleteMsg(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) { // which does not say why
 			_, gone := q.dead.GetMsg(ctx, seq)

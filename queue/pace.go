@@ -72,6 +72,8 @@ type Pace struct {
 	server   string        // the run of the server that stored it; empty: nothing is known
 	known    time.Time     // when that was
 	trip     time.Duration // what a write takes, a moving estimate on the high side
+	asked    time.Time     // when the last request began
+	waiting  retrier
 
 	crowded atomic.Pointer[time.Time] // when others were last seen to take slots; for all to read
 }
@@ -87,7 +89,8 @@ type Slots struct {
 // Pace returns the pace of that name of a page: "text", "media". The page is its Facebook id.
 func (q *Queue) Pace(page, name string) *Pace {
 	q.clock.pace()
-	return &Pace{q: q, subject: "$KV." + BucketPace + "." + page + "." + name, turn: make(chan struct{}, 1)}
+	return &Pace{q: q, subject: "$KV." + BucketPace + "." + page + "." + name, turn: make(chan struct{}, 1),
+		waiting: retrier{waits: q.waits, what: writesTo(streamOf(BucketPace))}}
 }
 
 // Prepare makes sure that the pace is there, so that the first reservation finds free slots at once. It asks again until
@@ -156,13 +159,21 @@ func (p *Pace) insist(ctx context.Context, call func(context.Context) error) err
 		backoff.WithMaxInterval(250*time.Millisecond),
 		backoff.WithMaxElapsedTime(0),
 	), ctx)
-	return backoff.Retry(func() error {
+	err := backoff.Retry(func() error {
 		err := call(ctx)
 		if errors.Is(err, nats.ErrConnectionClosed) {
 			return backoff.Permanent(err)
 		}
+		if err != nil && ctx.Err() == nil {
+			if p.waiting.since.IsZero() {
+				p.waiting.since = p.asked
+			}
+			p.waiting.failed(err)
+		}
 		return err
 	}, wait)
+	p.waiting.end(err == nil)
+	return err
 }
 
 // take fills in First and N of slots.
@@ -218,6 +229,7 @@ func (p *Pace) near(ctx context.Context, every time.Duration) (next time.Time, e
 				return next, err
 			}
 		default:
+			p.waiting.leave(true) // what comes now is the page's own rate
 			if err := pause(ctx, min(ahead, horizon)); err != nil {
 				return next, err
 			}
@@ -256,6 +268,7 @@ func (p *Pace) forget() { p.server = "" }
 // load makes sure that record is what the server has, as far as this process knows, and that there is one.
 func (p *Pace) load(ctx context.Context) error {
 	server, asked := p.q.nc.ConnectedServerId(), time.Now()
+	p.asked = asked
 	if p.server != "" && p.server == server && time.Since(p.known) < paceMemory {
 		return nil
 	}
@@ -296,6 +309,7 @@ func (p *Pace) load(ctx context.Context) error {
 // store replaces the record that was loaded, if it is still the same.
 func (p *Pace) store(ctx context.Context, r paceRecord) error {
 	server, sent := p.server, time.Now()
+	p.asked = sent
 	p.forget()
 	if server != p.q.nc.ConnectedServerId() {
 		return errMoved

@@ -61,7 +61,7 @@ var ErrChanged = errors.New("changed by another meanwhile")
 // replaced.
 func (q *Queue) PageState(ctx context.Context, page string) (PageState, error) {
 	var entry jetstream.KeyValueEntry
-	err := retry(ctx, func(ctx context.Context) (err error) {
+	err := q.retry(ctx, readsOf(streamOf(BucketPages)), func(ctx context.Context) (err error) {
 		entry, err = q.pages.Get(ctx, page)
 		return q.missing(err)
 	})
@@ -94,7 +94,7 @@ func (q *Queue) SetPageState(ctx context.Context, page string, s PageState) (Pag
 	}
 	var asked, changed bool
 	var revision uint64
-	err = retry(ctx, func(ctx context.Context) (err error) {
+	err = q.retry(ctx, writesTo(streamOf(BucketPages)), func(ctx context.Context) (err error) {
 		if s.revision == 0 {
 			revision, err = q.pages.Create(ctx, page, value) // also where there was one, and a person removed it
 		} else {
@@ -135,7 +135,7 @@ func (q *Queue) SetPageState(ctx context.Context, page string, s PageState) (Pag
 // PageStates returns the states of all pages that have one, by Facebook id.
 func (q *Queue) PageStates(ctx context.Context) (map[string]PageState, error) {
 	all := make(map[string]PageState)
-	err := retry(ctx, func(ctx context.Context) error {
+	err := q.retry(ctx, readsOf(streamOf(BucketPages)), func(ctx context.Context) error {
 		clear(all)
 		w, err := q.pages.WatchAll(ctx)
 		if err != nil {
@@ -180,11 +180,13 @@ func endWatch(w jetstream.KeyWatcher) {
 // is: after a lost connection all are read again. It returns when ctx ends, without an error, or when the connection is
 // closed for good.
 func (q *Queue) WatchPages(ctx context.Context, f func(page string, s PageState), ready chan<- struct{}) error {
-	watch := pageWatch{q: q, f: f, ready: ready, seen: make(map[string]uint64)}
+	watch := pageWatch{q: q, f: f, ready: ready, seen: make(map[string]uint64), waiting: retrier{waits: q.waits, what: readsOf(streamOf(BucketPages))}}
+	defer watch.waiting.end(false)
 	lost := q.nc.StatusChanged(nats.CONNECTED)
 	defer q.nc.RemoveStatusListener(lost)
 	for {
-		err := retry(ctx, func(context.Context) error { return watch.run(ctx, lost) })
+		// It says itself what it waits for: an attempt may go well for hours before it fails.
+		err := q.retry(ctx, awaited{kind: onNothing}, func(context.Context) error { return watch.run(ctx, lost) })
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -200,6 +202,8 @@ type pageWatch struct {
 	f     func(string, PageState)
 	ready chan<- struct{}   // nil once closed
 	seen  map[string]uint64 // revisions
+
+	waiting retrier
 }
 
 // run tells of changes until the connection was lost and is back. It has no error then.
@@ -208,6 +212,9 @@ func (w *pageWatch) run(ctx context.Context, back <-chan nats.Status) error {
 	defer cancel()
 	renewed := w.q.renewed(streamOf(BucketPages))
 	updates, err := w.q.pages.WatchAll(ctx)
+	if err != nil && ctx.Err() == nil {
+		w.waiting.failed(err)
+	}
 	if err != nil {
 		return w.q.missing(err)
 	}
@@ -216,6 +223,7 @@ func (w *pageWatch) run(ctx context.Context, back <-chan nats.Status) error {
 		select {
 		case entry, ok := <-updates.Updates():
 			if !ok {
+				w.waiting.failed(nats.ErrDisconnected)
 				return nats.ErrDisconnected
 			}
 			w.tell(entry)
@@ -235,6 +243,7 @@ func (w *pageWatch) run(ctx context.Context, back <-chan nats.Status) error {
 // tell hands on an entry; nil says that those before were all that there are.
 func (w *pageWatch) tell(entry jetstream.KeyValueEntry) {
 	if entry == nil {
+		w.waiting.end(true)
 		if w.ready != nil {
 			close(w.ready)
 			w.ready = nil

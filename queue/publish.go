@@ -78,33 +78,66 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 	if err := q.shares.take(job.Page, message.msg.Size()); err != nil {
 		return nil, fmt.Errorf("queue: publish: %w", err)
 	}
+	began := time.Now()
+	prior, err = q.publishOnce(ctx, job, mine, message)
+	if err == nil { // nearly always; what repeats it is made only where it is needed
+		q.waits.there(writesTo(StreamJobs))
+		return prior, nil
+	}
+	switch {
+	case isLasting(err):
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	default:
+		prior, err = q.publishAgain(ctx, began, err, func() (*fingerprint, error) { return q.publishOnce(ctx, job, mine, message) })
+	}
+	switch {
+	case err == nil:
+		return prior, nil
+	case isFull(err):
+		q.waits.note(roomForJobs, began, err)
+		if !errors.Is(err, ErrFull) {
+			err = fmt.Errorf("%w: %v", ErrFull, err)
+		}
+		return nil, fmt.Errorf("queue: publish: %w", err)
+	case errors.Is(err, ErrTooLarge):
+		return nil, fmt.Errorf("queue: publish: %w", err)
+	}
+	return nil, fmt.Errorf("queue: publish: %w: %s", ErrUnavailable, q.plain(writesTo(StreamJobs), err))
+}
+
+// publishAgain goes on after a first attempt that began at a time and failed, until one ends well or with a lasting error, or ctx
+// ends. Its error is what stood in the way.
+func (q *Queue) publishAgain(ctx context.Context, began time.Time, last error, attempt func() (*fingerprint, error)) (prior *fingerprint, err error) {
 	wait := backoff.WithContext(backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(20*time.Millisecond),
 		backoff.WithMaxInterval(250*time.Millisecond), // so that, reconnecting included, none waits for long once the server is back
 		backoff.WithMaxElapsedTime(0),
 	), ctx)
-	var last error // what stood in the way when ctx ended
-	err = backoff.Retry(func() (err error) {
-		prior, err = q.publishOnce(ctx, job, mine, message)
-		switch {
-		case errors.Is(err, ErrFull), errors.Is(err, ErrTooLarge), errors.Is(err, nats.ErrConnectionClosed):
-			return backoff.Permanent(err)
-		case isFull(err):
-			return backoff.Permanent(fmt.Errorf("%w: %v", ErrFull, err))
-		case err != nil && ctx.Err() == nil:
-			last = err
-		}
-		return err
-	}, wait)
-	switch {
-	case err == nil:
-		return prior, nil
-	case errors.Is(err, ErrFull), errors.Is(err, ErrTooLarge):
-		return nil, fmt.Errorf("queue: publish: %w", err)
-	case ctx.Err() != nil && last != nil:
+	waiting := q.waits.begin(writesTo(StreamJobs), began, last)
+	if err = pause(ctx, wait.NextBackOff()); err == nil {
+		err = backoff.Retry(func() (err error) {
+			prior, err = attempt()
+			switch {
+			case isLasting(err):
+				return backoff.Permanent(err)
+			case err != nil && ctx.Err() == nil:
+				last = err
+				waiting.failed(err)
+			}
+			return err
+		}, wait)
+	}
+	waiting.end(err == nil)
+	if err != nil && ctx.Err() != nil {
 		err = last
 	}
-	return nil, fmt.Errorf("queue: publish: %w: %v", ErrUnavailable, redact(err))
+	return prior, err
+}
+
+// isLasting reports whether an error of a publish is for its caller to deal with.
+func isLasting(err error) bool {
+	return isFull(err) || errors.Is(err, ErrTooLarge) || errors.Is(err, nats.ErrConnectionClosed)
 }
 
 // publishOnce tries once to store a job. An id may be known by a job or, once that is settled, by its record. What comes
@@ -150,7 +183,7 @@ func (q *Queue) findFingerprint(ctx context.Context, stream jetstream.Stream, su
 		return nil, nil
 	}
 	if err != nil {
-		return nil, q.missing(fmt.Errorf("look up an id: %w", unanswered(ctx, err)))
+		return nil, about{readsOf(stream.CachedInfo().Config.Name), q.missing(fmt.Errorf("look up an id: %w", unanswered(ctx, err)))}
 	}
 	found := parseFingerprint(msg.Header.Get(headerFingerprint))
 	if strings.HasPrefix(msg.Subject, recordSubjects) {
@@ -160,5 +193,5 @@ func (q *Queue) findFingerprint(ctx context.Context, stream jetstream.Stream, su
 }
 
 func isFull(err error) bool {
-	return hasCode(err, errCodeStoreFailed, errCodeInsufficientResources, errCodeStorageExceeded)
+	return errors.Is(err, ErrFull) || hasCode(err, errCodeStoreFailed, errCodeInsufficientResources, errCodeStorageExceeded)
 }

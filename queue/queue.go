@@ -61,8 +61,13 @@ type Config struct {
 	// Log gets what happens to the connection. Default: nothing is logged.
 	Log *zap.Logger
 
-	lease  time.Duration // Lease, less in tests
-	worker string        // another in tests, where one process stands for several
+	// Dialed, if set, is called with the Queue before Open waits for the server, by who wants to know meanwhile what is waited for:
+	// until Open has returned, [Queue.Awaited] is all that may be called.
+	Dialed func(*Queue)
+
+	lease               time.Duration // Lease, less in tests
+	waitTold, waitAgain time.Duration // the constants of these names, less in tests
+	worker              string        // another in tests, where one process stands for several
 }
 
 func (c *Config) setDefaults() error {
@@ -86,6 +91,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.lease == 0 {
 		c.lease = Lease
+	}
+	if c.waitTold == 0 {
+		c.waitTold, c.waitAgain = waitTold, waitAgain
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -128,6 +136,7 @@ type Queue struct {
 	inHand               *inHand
 	clock                *clock
 	reach                reach
+	waits                *waits
 
 	repairer *repairer
 	refusals refusals
@@ -194,6 +203,9 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
+	if cfg.Dialed != nil {
+		cfg.Dialed(q)
+	}
 	err = q.await(ctx, q.ensure)
 	go q.accepting.run()
 	go q.recording.run()
@@ -215,6 +227,7 @@ func dial(cfg Config) (*Queue, error) {
 	}
 	q := &Queue{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), making: make(chan struct{}, maxMaking)}
 	q.connection.Store(newConnection())
+	q.waits = newWaits(q)
 	q.reach.since = time.Now()
 	q.accepting, q.recording = newWriter(q, StreamJobs), newWriter(q, StreamRecords)
 	q.lanes, q.shares, q.inHand = newLanes(q), newShares(q), newInHand(cfg.lease)
@@ -268,20 +281,25 @@ func (q *Queue) options() []nats.Option {
 		nats.ClosedHandler(func(*nats.Conn) { close(q.closed) }),
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			q.reach.note(true)
+			q.connected()
 			q.log.Info("connected to NATS", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			q.reach.note(true)
+			q.connected()
 			q.clock.nudge() // it may be another server
 			q.log.Info("connected to NATS again", zap.String("event", "connected"), zap.String("address", q.server(nc)))
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			q.connection.Swap(newConnection()).lost()
 			q.reach.note(false)
+			q.waits.up.Store(false)
 			if err != nil { // nil when we closed it
+				q.waits.note(theConnection, time.Now(), nats.ErrDisconnected)
 				q.log.Warn("connection to NATS lost, reconnecting", zap.String("event", "disconnected"), zap.Error(redact(err)))
 			}
 		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { q.waits.note(theConnection, time.Now(), err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if q.refusals.heard(err) { // who waits for it tells
 				return
@@ -309,14 +327,14 @@ func (q *Queue) await(ctx context.Context, ready func(context.Context) error) er
 		backoff.WithMaxInterval(2*time.Second),
 		backoff.WithMaxElapsedTime(0),
 	), ctx)
-	var said time.Time
+	waiting := retrier{waits: q.waits, since: time.Now()}
 	var last error // what stood in the way when ctx ended
 	err := backoff.RetryNotify(func() error {
 		if q.nc.IsClosed() {
 			return backoff.Permanent(fmt.Errorf("NATS refused the connection: %w", redact(q.nc.LastError())))
 		}
 		if !q.nc.IsConnected() {
-			return cause(q.nc.LastError(), errors.New("no NATS server answers"))
+			return errNoServer
 		}
 		if q.cfg.Replicas == 0 && !q.cfg.Existing {
 			q.cfg.Replicas = 1
@@ -336,23 +354,22 @@ func (q *Queue) await(ctx context.Context, ready func(context.Context) error) er
 		}
 		return err
 	}, wait, func(err error, _ time.Duration) {
-		last = err
-		if time.Since(said) > 5*time.Second {
-			said = time.Now()
-			q.log.Warn("waiting for NATS", zap.String("event", "waiting"), zap.String("address", q.address()), zap.Error(redact(err)))
+		if ctx.Err() == nil {
+			last = err
+			waiting.failed(err)
 		}
 	})
-	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("waiting for NATS: %w, after %w", ctx.Err(), redact(cause(last, err)))
+	waiting.end(err == nil)
+	if err != nil && ctx.Err() != nil && last != nil {
+		return fmt.Errorf("waiting for NATS: %w, after %w", ctx.Err(), redact(last))
 	}
 	return err
 }
 
-func cause(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
+// connected takes in that there is a connection.
+func (q *Queue) connected() {
+	q.waits.up.Store(true)
+	q.waits.note(theConnection, time.Now(), nil)
 }
 
 // server names the server that nc is connected to.
@@ -361,14 +378,6 @@ func (q *Queue) server(nc *nats.Conn) string {
 		return "in-process"
 	}
 	return nc.ConnectedUrlRedacted()
-}
-
-// address names the servers that were asked for, without a password.
-func (q *Queue) address() string {
-	if q.cfg.InProcess != nil {
-		return "in-process"
-	}
-	return redactText(q.cfg.URL)
 }
 
 // Connected reports whether the server is there at this moment.
@@ -394,6 +403,7 @@ func (q *Queue) Close() {
 		}
 		q.nc.Close()
 		<-q.closed
+		q.waits.close()
 		q.connection.Load().lost()
 	})
 }

@@ -160,16 +160,17 @@ func readRecord(msg *jetstream.RawStreamMsg) *record {
 // the condition of its write.
 func (q *Queue) findRecord(ctx context.Context, subject string) (*record, error) {
 	var found *record
-	err := retry(ctx, func(ctx context.Context) error {
+	err := q.retry(ctx, readsOf(StreamRecords), func(ctx context.Context) error {
 		msg, err := q.records.GetLastMsgForSubject(ctx, subject)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			found = nil
 			return nil
 		}
-		if err == nil {
-			found = readRecord(msg)
+		if err != nil {
+			return unanswered(ctx, err)
 		}
-		return err
+		found = readRecord(msg)
+		return nil
 	})
 	return found, err
 }

@@ -115,7 +115,7 @@ func (q *Queue) keepRepaired() {
 		return false
 	}
 	next := func() time.Duration {
-		if q.broken() != nil { // somebody else may have made it meanwhile
+		if q.broken() != nil || q.waits.count.Load() > 0 { // somebody else may have made it meanwhile
 			return repairPause
 		}
 		return time.Duration(float64(repairEvery) * (0.8 + 0.4*rand.Float64()))
@@ -130,13 +130,15 @@ func (q *Queue) keepRepaired() {
 	}
 }
 
-// repair makes sure of the layout. An error that time mends is nobody's concern here: what needs the stream asks again.
+// repair makes sure of the layout. An error that time mends is said to be waited for: who needs the stream may be idle.
 func (q *Queue) repair() {
 	r := q.repairer
 	ctx, cancel := context.WithTimeout(r.ctx, 2*apiTimeout)
 	defer cancel()
 	defer context.AfterFunc(q.connection.Load().ctx, cancel)()
+	began := time.Now()
 	found, err := q.ensureLayout(ctx)
+	r.look(q, found, began, err)
 	if errors.As(err, new(newerError)) {
 		// An upgrade is under way, and who runs it looks after the streams. What a newer version adds is in nobody's way: this
 		// process goes on until it is replaced.
@@ -160,6 +162,18 @@ func (q *Queue) repair() {
 			q.log.Error("a stream that is needed cannot be used", zap.String("event", "streams_broken"), zap.Error(redact(err)))
 		}
 		r.failed = err
+	}
+}
+
+// look says which streams are not there, have no leader, or are there again.
+func (r *repairer) look(q *Queue, found map[string]jetstream.Stream, began time.Time, err error) {
+	switch {
+	case errors.Is(err, context.Canceled): // the connection was lost, or this process ends
+	case err != nil && !errors.As(err, new(*ConfigError)): // that is said as streams_broken
+		q.waits.note(awaited{}, began, err)
+	}
+	for name, stream := range found {
+		q.waits.note(readsOf(name), began, led(stream.CachedInfo().Cluster))
 	}
 }
 

@@ -50,6 +50,7 @@ type shares struct {
 	pages    map[string]int64   // bytes likewise; nil while they do not matter
 	jobBytes float64            // of one job, a moving average
 	filling  bool               // the log said so
+	full     bool               // Ready said so
 }
 
 func newShares(q *Queue) *shares {

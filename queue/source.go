@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/zap"
 )
 
 const (
@@ -50,6 +50,7 @@ type Source struct {
 
 	// These belong to Next.
 	consumer jetstream.Consumer // nil: to be made
+	waiting  retrier
 
 	stop chan struct{} // closed by Stop
 
@@ -65,7 +66,8 @@ type Source struct {
 // puts back what it still returns, and takes a new one, or a job may be handed out twice. It makes the consumer on the
 // first Next.
 func (q *Queue) Source(page string, lane Lane, buffer int) *Source {
-	return &Source{q: q, page: page, lane: lane, max: max(buffer, 1), heartbeat: pullHeartbeat, stop: make(chan struct{})}
+	return &Source{q: q, page: page, lane: lane, max: max(buffer, 1), heartbeat: pullHeartbeat, stop: make(chan struct{}),
+		waiting: retrier{waits: q.waits, what: consumerOf(page, lane)}}
 }
 
 // ErrStopped is what [Source.Next] returns when it will return no job any more.
@@ -80,11 +82,14 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 		backoff.WithMaxInterval(2*time.Second),
 		backoff.WithMaxElapsedTime(0),
 	)
+	defer s.waiting.end(false)
 	for {
+		began := time.Now()
 		batch, err := s.current(ctx)
 		if err == nil {
+			began = time.Time{} // what follows may take long and go well
 			var msg jetstream.Msg
-			if msg, err = batch.Next(); err == nil {
+			if msg, err = s.take(batch); err == nil {
 				var d *Delivery
 				if d, err = s.q.delivery(ctx, s.page, s.lane, msg); d != nil {
 					return d, nil
@@ -98,9 +103,12 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 			continue
 		case errors.Is(err, ErrStopped):
 			return nil, err
-		case s.q.missing(err) != nil && s.q.Connected() && s.q.broken() == nil: // else others tell of it
-			s.q.log.Warn("no jobs to be had, trying again", zap.String("event", "consumer_lost"),
-				zap.String("page", s.page), zap.String("lane", string(s.lane)), zap.Error(redact(err)))
+		}
+		if s.waiting.since.IsZero() {
+			s.waiting.since = began
+		}
+		if ctx.Err() == nil {
+			s.waiting.failed(s.q.missing(err))
 		}
 		select {
 		case <-s.stop:
@@ -108,6 +116,24 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 		case <-time.After(wait.NextBackOff()):
 		}
 	}
+}
+
+// take returns the next message of a batch. A consumer that was waited for is there when it gives one, or is silent for a
+// while: what cannot be fetched from is mostly known at once.
+func (s *Source) take(batch jetstream.MessagesContext) (msg jetstream.Msg, err error) {
+	if s.waiting.since.IsZero() {
+		msg, err = batch.Next()
+	} else if msg, err = batch.Next(jetstream.NextMaxWait(s.q.waits.after)); errors.Is(err, nats.ErrTimeout) {
+		s.waiting.end(true)
+		msg, err = batch.Next()
+	}
+	switch {
+	case err == nil:
+		s.waiting.end(true)
+	case errors.Is(err, nats.ErrNoResponders):
+		err = fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
+	return msg, err
 }
 
 // current returns the batch that is under way, or asks for one.
@@ -153,7 +179,13 @@ func (s *Source) ask(ctx context.Context) (jetstream.MessagesContext, error) {
 		defer func() { <-s.q.making }()
 		ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
-		consumer, err := s.make(ctx)
+		// NATS does not answer a request that it does not allow.
+		request := "$JS.API.CONSUMER.CREATE." + StreamJobs + "." + consumerName(s.page, s.lane) + "." + jobSubject(s.page, s.lane, "*")
+		var consumer jetstream.Consumer
+		err := s.q.refusals.during(ctx, request, func(ctx context.Context) (err error) {
+			consumer, err = s.make(ctx)
+			return err
+		})
 		if err != nil {
 			return nil, fmt.Errorf("consumer: %w", err)
 		}

@@ -22,7 +22,7 @@ func (w *Worker) report(ctx context.Context) {
 		// One question for all pages: most of them may be idle.
 		waiting, err := w.cfg.Queue.Waiting(ctx)
 		if err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && w.cfg.Queue.Awaited() == nil { // else the queue tells of it
 				w.cfg.Log.Warn("backlog not known", zap.String("event", "stats_error"), zap.Error(err))
 			}
 			continue
@@ -67,7 +67,7 @@ func (p *page) stats(ctx context.Context, since time.Duration, pending bool) {
 	}
 	backlog, err := p.w.cfg.Queue.Backlog(ctx, p.ID)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && p.w.cfg.Queue.Awaited() == nil {
 			p.log.Warn("backlog not known", zap.String("event", "stats_error"), zap.Error(err))
 		}
 		return

@@ -419,8 +419,10 @@ func TestDeployNATSUsers(t *testing.T) {
 
 	wrong := ingress("ingress:wrong")
 	early := ingress("ingress:pingress")
-	if reason, _ := early.log.await(t, "waiting")["error"].(string); !strings.Contains(reason, "BRAZIER_JOBS: it is not there") || !strings.Contains(reason, "brazier setup") {
-		t.Errorf("a door that may not make streams says %q", reason)
+	said := early.log.await(t, "waiting")
+	if said["what"] != "stream BRAZIER_JOBS" || !strings.Contains(said["reason"].(string), "it is not there, and this user may not make it") ||
+		!strings.Contains(said["remedy"].(string), "brazier setup") {
+		t.Errorf("a door that may not make streams says %v", said)
 	}
 	early.end()
 
