@@ -66,6 +66,10 @@ type Server struct {
 	life atomic.Pointer[life] // nil while JetStream is not running
 	full atomic.Bool          // what HasRoom said last
 
+	// These belong to keep.
+	restartSaid   string
+	restartSaidAt time.Time
+
 	closeOnce sync.Once
 	stop      chan struct{} // closed by Close
 	done      chan struct{} // closed when keep has returned

@@ -168,12 +168,19 @@ func (s *Server) end() {
 	}
 }
 
+// restartSaidEvery is how often it is logged that the server does not start, for the same reason.
+const restartSaidEvery = time.Minute
+
 func (s *Server) restart() {
 	l, err := begin(s.cfg)
 	if err != nil {
-		s.cfg.Log.Error("queue does not start yet, trying again", zap.String("event", "queue_restart"), zap.Error(err))
+		if text := err.Error(); text != s.restartSaid || time.Since(s.restartSaidAt) >= restartSaidEvery {
+			s.restartSaid, s.restartSaidAt = text, time.Now()
+			s.cfg.Log.Error("queue does not start yet, trying again", zap.String("event", "queue_restart"), zap.Error(err))
+		}
 		return
 	}
+	s.restartSaid = ""
 	s.life.Store(l)
 	s.cfg.Log.Info("queue runs again", append(s.space().fields(), zap.String("event", "queue_started"))...)
 }
