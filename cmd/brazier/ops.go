@@ -14,7 +14,7 @@ import (
 )
 
 // ops answers the questions of orchestrators, Prometheus and engineers, on a listener of its own: /healthz, is the process
-// alive; /readyz, is the role open and does its queue take messages; /metrics; and /debug/pprof/ if asked for. It opens
+// alive; /readyz, is the role open and can it do its work; /metrics; and /debug/pprof/ if asked for. It opens
 // first and closes last, so that it can say "not yet" and "not any more".
 func (h *house) ops(f opsFlags) part {
 	if f.OpsListen == "off" {
@@ -70,11 +70,20 @@ const readyTimeout = 2 * time.Second
 
 // ready says what is missing for the role to do its work, nil if nothing is.
 func (h *house) ready(ctx context.Context) error {
-	jobs := h.serving.Load()
-	if jobs == nil {
+	if h.serving.Load() == nil {
+		if opening := h.opening.Load(); opening != nil {
+			if err := opening.Awaited(); err != nil {
+				return fmt.Errorf("not open: %w", err)
+			}
+		}
 		return errors.New("not open: starting or stopping")
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	return jobs.Ready(ctx)
+	for _, ready := range h.readiness {
+		if err := ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

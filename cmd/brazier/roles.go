@@ -107,6 +107,9 @@ type house struct {
 	inFlight func() int                 // messages in the worker's hands
 	onPages  []func([]pageConfig) error // who is told of other pages
 
+	readiness []func(context.Context) error // what each part needs to do its work
+
+	opening atomic.Pointer[queue.Queue] // set once it begins to connect
 	serving atomic.Pointer[queue.Queue] // set while everything is open
 }
 
@@ -159,7 +162,11 @@ func (h *house) queue() part {
 		name: "queue",
 		open: func(ctx context.Context) (err error) {
 			h.queueConfig.Log = component(h.log, "queue")
+			h.queueConfig.Dialed = h.opening.Store
 			h.jobs, err = queue.Open(ctx, h.queueConfig)
+			if errors.As(err, new(*queue.ConfigError)) {
+				err = usageError{err}
+			}
 			return err
 		},
 		close: func() error { h.jobs.Close(); return nil },
@@ -186,6 +193,7 @@ func (h *house) door(f doorFlags) part {
 				return errors.Join(fmt.Errorf("metrics of the door: %w", err), door.Close())
 			}
 			h.doorAt = door.Addr().String()
+			h.readiness = append(h.readiness, h.jobs.Ready)
 			h.onPages = append(h.onPages, func(pages []pageConfig) error { return door.SetPages(doorPages(pages)) })
 			return nil
 		},
@@ -232,6 +240,7 @@ func (h *house) worker(f *graphFlags) part {
 				return fmt.Errorf("metrics of the worker: %w", err)
 			}
 			h.inFlight = w.InFlight
+			h.readiness = append(h.readiness, h.jobs.ReadyToWork)
 			h.onPages = append(h.onPages, func(pages []pageConfig) error {
 				sent, worked := workerPages(pages)
 				if err := handler.SetPages(sent); err != nil {
