@@ -132,7 +132,7 @@ func TestKeyWindowIsTheRoles(t *testing.T) {
 		if err := errors.Join(d.Begin(t.Context()), d.Done(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		stream, err := js.Stream(t.Context(), queue.StreamJobs)
+		stream, err := js.Stream(t.Context(), queue.StreamRecords)
 		if err != nil {
 			t.Fatal(err)
 		}
