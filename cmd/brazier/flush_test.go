@@ -16,11 +16,12 @@ import (
 )
 
 // traceFlushes is off by default: it takes Linux, strace, and leave to trace a process.
-var traceFlushes = flag.Bool("flush", false, "run brazier serve under strace too, and check that each 202 had its flush before it")
+var traceFlushes = flag.Bool("flush", false, "run brazier serve under strace too, and check that what it promises was flushed before")
 
-// TestFlush shows that power loss stands on the flush. With -flush it traces the system calls of a real brazier serve
-// under load, and looks for each 202 at what had been flushed when it was written; with --sync interval the same has to
-// find answers without a flush, or it would not see one. Without -flush it reads recorded traces.
+// TestFlush checks that a power cut breaks no promise. With -flush it traces the system calls of a real brazier serve under
+// load, and looks at each answer 202, each request to Facebook and each message logged as delivered for what had been
+// flushed before. With --sync interval the same has to find all three without their flush, or it would not see one. Without
+// -flush it reads recorded traces.
 func TestFlush(t *testing.T) {
 	t.Run("recorded", testRecordedTraces)
 	if !*traceFlushes {
@@ -32,14 +33,22 @@ func TestFlush(t *testing.T) {
 			t.Logf("--sync %s: %v", sync, got)
 			some := strings.Join(problems[:min(len(problems), 20)], "\n")
 			switch {
-			case got.blocks < 2:
-				t.Errorf("the stream has %d block: it was not seen how it begins another", got.blocks)
+			case got.jobs.blocks < 2:
+				t.Errorf("the stream of jobs has %d block: it was not seen how it begins another", got.jobs.blocks)
+			case got.calls == got.delivered:
+				t.Error("no message was sent twice: it was not seen how one is begun again")
 			case got.lost > 0:
 				t.Errorf("answered without having been written:\n%s", some)
-			case sync == "interval" && got.early == 0:
-				t.Error("no answer before its flush: the trace shows less than it should")
-			case sync == "always" && (got.early > 0 || got.unstaged > 0 || got.unclaimed > 0):
+			case sync == "interval" && (got.early == 0 || got.unbegun == 0 || got.unrecorded == 0):
+				t.Error("no answer, no request or no delivery before its flush: the trace shows less than it should")
+			case sync == "always" && len(problems) > 0:
 				t.Errorf("not flushed:\n%s", some)
+			}
+			// Batches are made only where each message is flushed.
+			for of, stored := range map[string]streamFigures{"jobs": got.jobs, "records": got.records} {
+				if stored.single == 0 || sync == "always" && stored.batched == 0 {
+					t.Errorf("%s: %v: it was not seen how they are stored both ways", of, stored)
+				}
 			}
 		})
 	}
@@ -47,13 +56,18 @@ func TestFlush(t *testing.T) {
 
 // traceServe takes messages through a role that is traced, and returns what the trace says.
 func traceServe(t *testing.T, sync string) (flushFigures, []string) {
-	page := newTestPage("1029384756", "acme")
-	page.extra = "    rate: 300\n"
-	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page.id, Token: page.token, AppSecret: page.secret, HighVolume: sandbox.Off}}})
+	pages, config := make([]testPage, 8), sandbox.Config{} // one page sends too slowly for batches of records
+	for i := range pages {
+		pages[i] = newTestPage(fmt.Sprintf("%d", 1029384756+i), fmt.Sprintf("acme-%d", i))
+		pages[i].extra = "    rate: 300\n"
+		config.Pages = append(config.Pages, sandbox.Page{ID: pages[i].id, Token: pages[i].token, AppSecret: pages[i].secret, HighVolume: sandbox.Off})
+	}
+	fb, err := sandbox.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = fb.Close() })
+	fb.Script(sandbox.Fault{Every: 100, Times: 10, Status: http.StatusInternalServerError, Code: 2})
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
@@ -62,18 +76,36 @@ func traceServe(t *testing.T, sync string) (flushFigures, []string) {
 	p := startCommand(t, exec.Command("strace", "-D", "-f", "--seccomp-bpf", "-y", "-s", "1000000", "-o", trace,
 		"-e", "trace=write,pwrite64,fsync,fdatasync,openat", "-e", "signal=none",
 		filepath.Join(bin, "brazier"), "serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--data="+t.TempDir(), "--sync="+sync,
-		"--pages="+writePages(t, page), "--graph-url="+fb.URL(), "--log-format=json",
+		"--pages="+writePages(t, pages...), "--graph-url="+fb.URL(), "--log-format=json",
 		"--max-queue=8388608")) // makes its blocks so small that one does not hold it all
-	posts := newPoster(t, p.log.await(t, "started")["address"].(string), page)
-	posts.text = strings.Repeat("x", 1900)
+	posts := make([]*poster, len(pages))
+	for i, page := range pages {
+		posts[i] = newPoster(t, p.log.await(t, "started")["address"].(string), page)
+		posts[i].text = strings.Repeat("x", 1900)
+	}
 	answered := postForTrace(t, posts)
-	eventually(t, "every accepted message is delivered", func() bool { return fb.Summary().Accepted >= len(posts.accepted()) })
-	posts.client.CloseIdleConnections()
+	accepted := 0
+	for _, p := range posts {
+		accepted += len(p.accepted())
+		p.client.CloseIdleConnections()
+	}
+	eventually(t, "every accepted message is delivered", func() bool { return fb.Summary().Accepted >= accepted })
 	if code := p.terminate(); code != exitOK {
 		t.Errorf("exit code %d:\n%s", code, p.log.tail())
 	}
 
-	ended := regexp.MustCompile(fmt.Sprintf(`\n%d +\+\+\+ exited`, p.cmd.Process.Pid))
+	ft := readTrace(t, trace, p.cmd.Process.Pid)
+	if got := ft.figures; got.accepted != answered || got.calls != len(fb.Calls()) || got.delivered != accepted {
+		t.Errorf("the trace has %d answers 202, %d requests to Facebook and %d messages delivered, instead of %d, %d and %d",
+			got.accepted, got.calls, got.delivered, answered, len(fb.Calls()), accepted)
+	}
+	return ft.figures, ft.problems
+}
+
+// readTrace reads the trace of a process once strace has written everything.
+func readTrace(t *testing.T, trace string, pid int) *flushTrace {
+	t.Helper()
+	ended := regexp.MustCompile(fmt.Sprintf(`\n%d +\+\+\+ exited`, pid))
 	eventually(t, "strace has written everything", func() bool { return ended.MatchString(tailOf(t, trace)) })
 	f, err := os.Open(trace)
 	if err != nil {
@@ -84,29 +116,32 @@ func traceServe(t *testing.T, sync string) (flushFigures, []string) {
 	if err := ft.read(f); err != nil {
 		t.Fatal(err)
 	}
-	if ft.figures.accepted != answered {
-		t.Errorf("the trace has %d answers 202, the client got %d", ft.figures.accepted, answered)
-	}
-	return ft.figures, ft.problems
+	return ft
 }
 
 // postForTrace posts one by one and over many connections, with keys and without, and some twice at the same time. It
 // returns how many answers were 202.
-func postForTrace(t *testing.T, posts *poster) (answered int) {
+func postForTrace(t *testing.T, posts []*poster) (answered int) {
 	var mu sync.Mutex
 	post := func(n int) {
-		if a := posts.postNumber(n); a.status != http.StatusAccepted {
+		if a := posts[n%len(posts)].postNumber(n); a.status != http.StatusAccepted {
 			t.Errorf("answer %d %s, error %v", a.status, a.body, a.err)
 		}
 		mu.Lock()
 		answered++
 		mu.Unlock()
 	}
+	setKeyed := func(keyed bool) {
+		for _, p := range posts {
+			p.keyed = keyed
+		}
+	}
 	for n := range 200 {
-		posts.keyed = n < 100
+		setKeyed(n < 100)
 		post(n)
 	}
-	for _, posts.keyed = range []bool{true, false} {
+	for _, keyed := range []bool{true, false} {
+		setKeyed(keyed)
 		numbers := make(chan int)
 		var senders sync.WaitGroup
 		for range 32 {
@@ -118,11 +153,11 @@ func postForTrace(t *testing.T, posts *poster) (answered int) {
 		}
 		for i := range 1000 {
 			n := 1000 + i
-			if !posts.keyed {
+			if !keyed {
 				n += 1000
 			}
 			numbers <- n
-			if posts.keyed && n%10 == 0 {
+			if keyed && n%10 == 0 {
 				numbers <- n
 			}
 		}

@@ -2,55 +2,70 @@ package main
 
 import (
 	"bufio"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 )
 
-// flushTrace follows what a role wrote and flushed, in a trace of strace's (-f -y, strings whole), and finds promises that
-// went out before the flush they stand on.
+// flushTrace follows what brazier serve wrote and flushed, in a trace of strace's (-f -y, strings whole), and finds each
+// answer, request and log line that went out before the flush that has to come first.
 //
-// A message has to survive in the block files of the stream BRAZIER_JOBS: as two messages there, the job and the record of
-// its id. nats-server 2.15.2 first stages a batch in a store of its own under batches/, flushes that, writes the messages
-// to the stream's block, flushes that, removes the staged copy, and answers. A power cut between the first write to the
-// block and its flush leaves a part of the batch there, and it is the staged copy that completes it when the server
-// starts (jetstream.go, "partial batch write"). So three things are asked for:
+// A job is one message of the stream BRAZIER_JOBS, what became of it one of BRAZIER_RECORDS, each replacing the last (see
+// queue/doc.go). Both have to be in the block files of their stream to survive a power cut. Four things are demanded:
 //
-//   - the staged copy is flushed before the first of it goes to the stream's block;
-//   - both messages are flushed in the stream's block before the door begins to write its 202, or the block has been
-//     written anew with them: to another file, opened with O_SYNC, renamed, and its directory flushed (filestore.go,
-//     writeAtomicallyWithTemp), which is how the server throws out what was removed;
-//   - a job's claim is flushed before the job is logged as delivered, and so is its removal from the stream. The second
-//     is counted and not demanded: while the server commits a batch it puts off every flush of the stream to the batch's
-//     end (stream.go, coalesceSync), and confirms a removal that falls into those milliseconds before it is flushed.
-//     After a power cut just then the job comes back, and the claim tells that it is in doubt.
+//   - A job's message is flushed in a block of BRAZIER_JOBS before the HTTP server begins to write its 202. Or that block
+//     was written anew with the message: to another file, opened with O_SYNC, renamed, and its directory flushed
+//     (filestore.go, writeAtomicallyWithTemp), which is how the server throws out what was removed.
+//   - The record that a job is begun is flushed in a block of BRAZIER_RECORDS, likewise, before the body of the request to
+//     Facebook is written. After the record that the job waits, the next request needs another begun record. Otherwise a
+//     power cut would leave a job that was sent and is not in doubt.
+//   - The record that a job is done is flushed there before the job is logged as delivered.
+//   - The staged copy of a batch is flushed as a whole before the first message of the batch goes to a block of the stream.
+//     nats-server 2.15.2 stages an atomic batch in a store of its own under batches/, flushes that, writes the messages to
+//     the stream's block, flushes that, removes the staged copy, and answers. A power cut between the first write to the
+//     block and its flush leaves a part of the batch there, and it is the staged copy that completes it when the server
+//     starts (jetstream.go, "partial batch write"). A message by itself has no staged copy.
+//
+// That a job's removal from BRAZIER_JOBS is flushed is counted and not demanded: after a power cut the job comes back, its
+// record says that it is done, and it is removed again without being sent.
 //
 // The directory is not asked for: the server does not flush it for a new block, and ext4, XFS and btrfs write the name of
 // a new file when they flush the file.
 //
 // A flush counts for what was written before it began, once it has returned. A thread's system calls stand in the trace
-// in the order in which they happened, and across threads a call is seen before what it causes.
+// in the order in which they happened, and across threads a call is seen before what it causes. The request to Facebook is
+// told by its recipient, so each job in a trace has to be for a person of its own.
 type flushTrace struct {
 	unflushed map[string][]*bool // by file: what was written and not flushed yet
 	flushing  map[string]flush   // by thread: begun and not finished
-	writing   map[string]string  // by thread: the beginning of a write's line
+	writing   map[string]string  // by thread: the file and the data of a write that has begun
 	rewritten map[string][]*bool // by directory: what is in a block that was written anew and renamed there
 
-	jobs     map[string]*tracedJob // by id
-	claimed  map[string]*bool      // by id: whether its claim is flushed
-	deleted  map[uint64]*bool      // by sequence: whether its removal is flushed
-	figures  flushFigures
-	problems []string
+	jobs       map[string]*tracedJob   // by id
+	recipients map[string]*tracedJob   // by PSID
+	batches    map[string]*tracedBatch // by the id of the batch
+	removals   []*bool                 // from BRAZIER_JOBS, of markers too: whether flushed
+	figures    flushFigures
+	problems   []string
 }
 
+// tracedJob says of a job's message and records whether they are flushed; nil: not even written. begun is that of the
+// attempt under way.
 type tracedJob struct {
-	staged, stored, recorded *bool // flushed? nil: not even written
-	sequence                 uint64
+	stored, begun, done *bool
+}
+
+// tracedBatch is the staged copy of a batch.
+type tracedBatch struct {
+	staged []*bool // what it was written by, and whether that is flushed
+	whole  bool    // its last message was written
+}
+
+func (b *tracedBatch) flushed() bool {
+	return b != nil && b.whole && !slices.ContainsFunc(b.staged, func(mark *bool) bool { return !*mark })
 }
 
 // flush is one that is under way, for what had been written to its file when it began.
@@ -60,33 +75,48 @@ type flush struct {
 }
 
 type flushFigures struct {
-	accepted, delivered     int // answers 202; delivered lines
-	blocks, flushes         int // of the stream
-	early, lost             int // answered before the flush; answered and never written
-	unstaged                int // stored before the staged copy's flush
-	unclaimed, settledEarly int // delivered before the flush of the claim, of the removal
+	accepted, calls, delivered int // answers 202; requests to Facebook; delivered lines
+	jobs, records              streamFigures
+	early, lost                int // answered before the flush; answered and never written
+	unstaged                   int // stored before the staged copy's flush
+	unbegun                    int // sent before the flush of the record that it is begun
+	unrecorded                 int // delivered before the flush of the record that it is done
+	removed                    int // removals from BRAZIER_JOBS that were flushed by the end
+}
+
+// streamFigures counts a stream's blocks, the flushes of them, and the messages that were stored by themselves and in
+// batches.
+type streamFigures struct{ blocks, flushes, single, batched int }
+
+func (f streamFigures) String() string {
+	return fmt.Sprintf("%d by themselves and %d in batches, %d blocks, %d flushes", f.single, f.batched, f.blocks, f.flushes)
 }
 
 func (f flushFigures) String() string {
-	return fmt.Sprintf("%d answers 202 on %d flushes of %d blocks: %d before their flush, %d never written, %d stored before their staged copy was flushed; %d delivered: %d before their claim was flushed, %d before their removal was",
-		f.accepted, f.flushes, f.blocks, f.early, f.lost, f.unstaged, f.delivered, f.unclaimed, f.settledEarly)
+	return fmt.Sprintf("jobs: %v; records: %v; %d stored before their staged copy was flushed; "+
+		"%d answers 202: %d before the job was flushed, %d without it; %d requests to Facebook: %d before the begun record was flushed; "+
+		"%d delivered: %d before the done record was flushed; %d removals flushed",
+		f.jobs, f.records, f.unstaged, f.accepted, f.early, f.lost, f.calls, f.unbegun, f.delivered, f.unrecorded, f.removed)
 }
 
 func newFlushTrace() *flushTrace {
 	return &flushTrace{unflushed: map[string][]*bool{}, flushing: map[string]flush{}, writing: map[string]string{}, rewritten: map[string][]*bool{},
-		jobs: map[string]*tracedJob{}, claimed: map[string]*bool{}, deleted: map[uint64]*bool{}}
+		jobs: map[string]*tracedJob{}, recipients: map[string]*tracedJob{}, batches: map[string]*tracedBatch{}}
 }
 
 var (
-	traceLine = regexp.MustCompile(`^(\d+) +(?:(\w+)\((\d+)<([^>]*)>|<\.\.\. (\w+) resumed>)(.*)$`)
+	traceLine   = regexp.MustCompile(`^(\d+) +(?:(\w+)\((\d+)<([^>]*)>|<\.\.\. (\w+) resumed>)(.*)$`)
+	traceResult = regexp.MustCompile(`\) += (-?\d+)[^"]*$`)
 	// A block that is written anew: the open with O_SYNC tells its directory and its number.
-	rewrittenBlock = regexp.MustCompile(`^\d+ +openat\([^"]*"([^"]*/BRAZIER_JOBS/msgs)/(\d+)\.new", [A-Z_|]*O_SYNC`)
-	traceResult    = regexp.MustCompile(`\) += (-?\d+)[^"]*$`)
+	rewrittenBlock = regexp.MustCompile(`^\d+ +openat\([^"]*"([^"]*/BRAZIER_(?:JOBS|RECORDS)/msgs)/(\d+)\.new", [A-Z_|]*O_SYNC`)
+	blockFile      = regexp.MustCompile(`/BRAZIER_(JOBS|RECORDS)/(batches/[^/]+/)?msgs/\d+\.blk$`)
 	acceptedBody   = regexp.MustCompile(`^HTTP/1\.1 202 (?s:.*)"id":"([0-9A-V]+)","status":"([a-z]+)"`)
+	calledBody     = regexp.MustCompile(`^(?:POST (?s:.*)\r\n\r\n)?\{"recipient":\{"id":"(\d+)"\}`)
 	deliveredLog   = regexp.MustCompile(`"id":"([0-9A-V]+)".*"event":"delivered"`)
-	storedJob      = regexp.MustCompile(`\r\nBrazier-Id: ([0-9A-V]+)\r\n`)
-	storedClaim    = regexp.MustCompile(`"j":\[([^\]]*)\]`)
-	storedKey      = regexp.MustCompile(`^brazier\.keys\.\d+\.([0-9A-V]+)$`)
+	storedSubject  = regexp.MustCompile(`^brazier\.(?:jobs|records)\.\d+\.[a-z]+\.([0-9A-V]+)$`)
+	storedBatch    = regexp.MustCompile(`\r\nNats-Batch-Id: (\S+)\r\n`)
+	storedBody     = regexp.MustCompile(`^\{"recipient":\{"id":"(\d+)"\}`)
+	storedState    = regexp.MustCompile(`^\{"state":"([a-z]+)"`)
 )
 
 // read takes a whole trace.
@@ -95,6 +125,11 @@ func (ft *flushTrace) read(trace io.Reader) error {
 	for {
 		line, err := lines.ReadString('\n')
 		if err == io.EOF {
+			for _, mark := range ft.removals {
+				if *mark {
+					ft.figures.removed++
+				}
+			}
 			return nil
 		}
 		if err != nil {
@@ -144,39 +179,44 @@ func (ft *flushTrace) flushed(thread, rest string) {
 	if r := traceResult.FindStringSubmatch(rest); r == nil || r[1] != "0" {
 		return
 	}
-	if blockOf(f.file) == jobsBlock {
-		ft.figures.flushes++
+	if stream, staged, ok := ft.blockOf(f.file); ok && !staged {
+		stream.flushes++
 	}
 	for _, mark := range f.marks {
 		*mark = true
 	}
-	ft.unflushed[f.file] = slices.DeleteFunc(slices.Clone(ft.unflushed[f.file]), func(mark *bool) bool { return *mark })
-}
-
-// The block files that matter.
-const (
-	jobsBlock   = "/BRAZIER_JOBS/msgs/"
-	claimsBlock = "/BRAZIER_CLAIMS/msgs/"
-	stagedBlock = "/BRAZIER_JOBS/batches/"
-)
-
-// blockOf returns which kind of block file it is, "" for any other file.
-func blockOf(file string) string {
-	for _, kind := range []string{jobsBlock, claimsBlock, stagedBlock} {
-		if strings.Contains(file, kind) && strings.HasSuffix(file, ".blk") {
-			return kind
+	for _, left := range []map[string][]*bool{ft.unflushed, ft.rewritten} {
+		if _, known := left[f.file]; known {
+			left[f.file] = slices.DeleteFunc(left[f.file], func(mark *bool) bool { return *mark })
 		}
 	}
-	return ""
 }
 
-// promise judges a write at its beginning: an answer, or lines of log.
+// blockOf returns of which stream a block file is, and whether it is one of the staged copy of a batch.
+func (ft *flushTrace) blockOf(file string) (of *streamFigures, staged, ok bool) {
+	m := blockFile.FindStringSubmatch(file)
+	if m == nil {
+		return nil, false, false
+	}
+	of = &ft.figures.jobs
+	if m[1] == "RECORDS" {
+		of = &ft.figures.records
+	}
+	return of, m[2] != "", true
+}
+
+// promise judges a write at its beginning: an answer, a request to Facebook, or lines of log.
 func (ft *flushTrace) promise(file, data string) {
-	if m := acceptedBody.FindStringSubmatch(data); m != nil && strings.HasPrefix(file, "socket:") {
-		ft.answered(m[1], m[2])
+	if _, _, ok := ft.blockOf(file); ok {
 		return
 	}
-	if blockOf(file) != "" {
+	if strings.HasPrefix(file, "socket:") {
+		if m := acceptedBody.FindStringSubmatch(data); m != nil {
+			ft.answered(m[1], m[2])
+		}
+		if m := calledBody.FindStringSubmatch(data); m != nil {
+			ft.called(m[1])
+		}
 		return
 	}
 	for line := range strings.Lines(data) {
@@ -188,29 +228,39 @@ func (ft *flushTrace) promise(file, data string) {
 
 func (ft *flushTrace) answered(id, status string) {
 	ft.figures.accepted++
-	switch job := ft.jobs[id]; {
-	case job == nil || job.stored == nil || job.recorded == nil:
+	switch stored := ft.job(id).stored; {
+	case stored == nil:
 		ft.figures.lost++
 		ft.problem("202 %s for %s, which was not written", status, id)
-	case !*job.stored || !*job.recorded:
+	case !*stored:
 		ft.figures.early++
 		ft.problem("202 %s for %s before its flush", status, id)
 	}
 }
 
+func (ft *flushTrace) called(psid string) {
+	ft.figures.calls++
+	if job := ft.recipients[psid]; job == nil || !isFlushed(job.begun) {
+		ft.figures.unbegun++
+		ft.problem("the message to %s was sent before the flush of the record that it is begun", psid)
+	}
+}
+
 func (ft *flushTrace) delivered(id string) {
 	ft.figures.delivered++
-	var sequence uint64
-	if job := ft.jobs[id]; job != nil {
-		sequence = job.sequence
+	if !isFlushed(ft.job(id).done) {
+		ft.figures.unrecorded++
+		ft.problem("%s delivered before the flush of the record that it is done", id)
 	}
-	if claim := ft.claimed[id]; claim == nil || !*claim {
-		ft.figures.unclaimed++
-		ft.problem("%s delivered before its claim was flushed", id)
+}
+
+func isFlushed(mark *bool) bool { return mark != nil && *mark }
+
+func (ft *flushTrace) job(id string) *tracedJob {
+	if ft.jobs[id] == nil {
+		ft.jobs[id] = &tracedJob{}
 	}
-	if removal := ft.deleted[sequence]; removal == nil || !*removal {
-		ft.figures.settledEarly++ // see above; no problem
-	}
+	return ft.jobs[id]
 }
 
 func (ft *flushTrace) problem(format string, args ...any) {
@@ -221,187 +271,83 @@ func (ft *flushTrace) problem(format string, args ...any) {
 func (ft *flushTrace) written(thread, rest string) {
 	file, data, _ := strings.Cut(ft.writing[thread], "\x00")
 	delete(ft.writing, thread)
-	kind := blockOf(file)
-	if kind == "" {
+	stream, staged, ok := ft.blockOf(file)
+	if !ok {
 		return
 	}
 	if r := traceResult.FindStringSubmatch(rest); r == nil || r[1] != strconv.Itoa(len(data)) {
 		ft.problem("a write of %d bytes ended with %q", len(data), rest)
 		return
 	}
-	if _, known := ft.unflushed[file]; !known && kind == jobsBlock {
-		ft.figures.blocks++
+	if _, known := ft.unflushed[file]; !known && !staged {
+		stream.blocks++
 	}
-	flushed := new(bool)
-	ft.unflushed[file] = append(ft.unflushed[file], flushed)
+	mark := new(bool)
+	ft.unflushed[file] = append(ft.unflushed[file], mark)
 	for _, rec := range records(data) {
-		switch kind {
-		case claimsBlock:
-			for _, claim := range storedClaim.FindAllStringSubmatch(rec.body, -1) {
-				for id := range strings.SplitSeq(claim[1], ",") {
-					ft.claimed[strings.Trim(id, `"`)] = flushed
-				}
-			}
-		default:
-			ft.stored(kind, rec, flushed)
+		switch {
+		case staged:
+			ft.staged(rec, mark)
+		case rec.removal && stream == &ft.figures.jobs:
+			ft.removals = append(ft.removals, mark)
+		case !rec.removal:
+			ft.stored(stream, rec, mark)
 		}
 	}
 }
 
-// stored notes a message of the stream, or the staged copy of one.
-func (ft *flushTrace) stored(kind string, rec blockRecord, flushed *bool) {
-	if rec.removal && kind == jobsBlock {
-		ft.deleted[rec.sequence] = flushed
-		return
-	}
-	isJob := true
-	m := storedJob.FindStringSubmatch(rec.header)
+// staged notes a message of the staged copy of a batch.
+func (ft *flushTrace) staged(rec blockRecord, mark *bool) {
+	m := storedBatch.FindStringSubmatch(rec.header)
 	if m == nil {
-		isJob = false
-		if m = storedKey.FindStringSubmatch(rec.subject); m == nil {
-			return
-		}
-	}
-	job := ft.jobs[m[1]]
-	if job == nil {
-		job = &tracedJob{}
-		ft.jobs[m[1]] = job
-	}
-	if kind == stagedBlock {
-		job.staged = flushed
 		return
 	}
-	if job.staged == nil || !*job.staged {
-		ft.figures.unstaged++
-		ft.problem("%s was stored before its staged copy was flushed", m[1])
+	batch := ft.batches[m[1]]
+	if batch == nil {
+		batch = &tracedBatch{}
+		ft.batches[m[1]] = batch
 	}
-	if isJob {
-		job.stored, job.sequence = flushed, rec.sequence
-	} else {
-		job.recorded = flushed
-	}
+	batch.staged = append(batch.staged, mark)
+	batch.whole = batch.whole || strings.Contains(rec.header, "\r\nNats-Batch-Commit: ")
 }
 
-// blockRecord is one record of a block file.
-type blockRecord struct {
-	sequence              uint64
-	removal               bool
-	subject, header, body string
-}
-
-// records reads what filestore.go (writeMsgRecordLocked) writes: length with a bit for a header, sequence with a bit for
-// a removal, time, subject with its length, header with its length if there is one, body, checksum.
-func records(data string) (found []blockRecord) {
-	const hasHeader, isRemoval = 1 << 31, 1 << 62
-	for b := []byte(data); len(b) >= 30; {
-		word := binary.LittleEndian.Uint32(b)
-		size := int(word &^ hasHeader)
-		if size < 30 || size > len(b) {
-			return found
-		}
-		rec := blockRecord{sequence: binary.LittleEndian.Uint64(b[4:])}
-		rec.removal = rec.sequence&isRemoval != 0
-		rec.sequence &^= isRemoval
-		after := 22 + int(binary.LittleEndian.Uint16(b[20:]))
-		rec.subject = string(b[22:after])
-		if word&hasHeader != 0 {
-			after += 4
-			end := after + int(binary.LittleEndian.Uint32(b[after-4:]))
-			rec.header, after = string(b[after:end]), end
-		}
-		rec.body = string(b[after : size-8])
-		found = append(found, rec)
-		b = b[size:]
+// stored notes a message of a stream. The marker of a lane is neither a job nor a record: no promise depends on it.
+func (ft *flushTrace) stored(stream *streamFigures, rec blockRecord, mark *bool) {
+	m := storedSubject.FindStringSubmatch(rec.subject)
+	if m == nil {
+		return
 	}
-	return found
-}
-
-// unquoted returns the string among a call's arguments, as C writes it.
-func unquoted(args string) string {
-	_, s, ok := strings.Cut(args, `"`)
-	if !ok {
-		return ""
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; c {
-		case '"':
-			return b.String()
-		case '\\':
-			i++
-			if s[i] < '0' || s[i] > '7' {
-				b.WriteByte(unescaped(s[i]))
-				continue
-			}
-			n := s[i] - '0'
-			for range 2 {
-				if s[i+1] < '0' || s[i+1] > '7' {
-					break
-				}
-				i++
-				n = n<<3 | (s[i] - '0')
-			}
-			b.WriteByte(n)
-		default:
-			b.WriteByte(c)
+	stream.single++
+	if of := storedBatch.FindStringSubmatch(rec.header); of != nil {
+		stream.single--
+		stream.batched++
+		if !ft.batches[of[1]].flushed() {
+			ft.figures.unstaged++
+			ft.problem("%s was stored before the staged copy of its batch was flushed", rec.subject)
 		}
 	}
-	return b.String()
-}
-
-func unescaped(c byte) byte {
-	const names, bytes = `abtnvfr`, "\a\b\t\n\v\f\r"
-	if i := strings.IndexByte(names, c); i >= 0 {
-		return bytes[i]
-	}
-	return c
-}
-
-// testRecordedTraces reads the trace of two messages that were posted, stored and delivered, and then the same with a
-// line changed, left out or moved, as a server would leave it that breaks a promise.
-func testRecordedTraces(t *testing.T) {
-	recorded := strings.Split(strings.TrimSpace(read(t, "testdata/flush/always.strace")), "\n")
-	without := func(n int) []string { return slices.Delete(slices.Clone(recorded), n-1, n) }
-	moved := func(from, to int) []string { return slices.Insert(without(from), to-1, recorded[from-1]) }
-	changed := func(n int, old, new string) []string {
-		lines := slices.Clone(recorded)
-		lines[n-1] = strings.Replace(lines[n-1], old, new, 1)
-		return lines
-	}
-	kept := flushFigures{accepted: 2, blocks: 1, flushes: 4, delivered: 2}
-	with := func(change func(*flushFigures)) flushFigures { f := kept; change(&f); return f }
-	late := func(f *flushFigures) { f.early, f.flushes = 1, 3 }
-	// What the lines are: 3-6 and 14-17 store the two messages and answer, 7-10 and 18-19 claim them, 20-22 and 23-25
-	// settle them.
-	for _, tt := range []struct {
-		name  string
-		lines []string
-		want  flushFigures
-	}{
-		{"as recorded", recorded, kept},
-		{"not flushed until the next one's flush", without(5), with(late)},
-		{"flushed after the answer", moved(16, 17), with(func(f *flushFigures) { f.early = 1 })},
-		{"flush failed", changed(16, "= 0", "= -1 EIO (Input/output error)"), with(late)},
-		{"flush not finished", changed(16, ") = 0", " <unfinished ...>"), with(late)},
-		{"another file flushed", changed(16, "msgs/1.blk", "msgs/2.blk"), with(func(f *flushFigures) { f.early = 1 })},
-		{"job written while the flush runs", slices.Concat(recorded[:14], changed(16, ") = 0", " <unfinished ...>")[15:16],
-			changed(15, "30230", "30231")[14:15], []string{"30230 <... fsync resumed>) = 0"}, recorded[16:]),
-			with(func(f *flushFigures) { f.early = 1 })},
-		{"job only staged", without(15), with(func(f *flushFigures) { f.lost, f.settledEarly = 1, 1 })},
-		{"id not stored", without(14), with(func(f *flushFigures) { f.lost = 1 })},
-		{"staged copy not flushed", without(2), with(func(f *flushFigures) { f.unstaged = 2 })},
-		{"not staged", without(1), with(func(f *flushFigures) { f.unstaged = 2 })},
-		{"claim not flushed", without(19), with(func(f *flushFigures) { f.unclaimed = 1 })},
-		{"not claimed", without(18), with(func(f *flushFigures) { f.unclaimed = 1 })},
-		{"removal not flushed", without(21), with(func(f *flushFigures) { f.settledEarly, f.flushes = 1, 3 })},
-		{"removal not written", without(23), with(func(f *flushFigures) { f.settledEarly = 1 })},
-	} {
-		ft := newFlushTrace()
-		if err := ft.read(strings.NewReader(strings.Join(tt.lines, "\n") + "\n")); err != nil {
-			t.Fatal(err)
+	job := ft.job(m[1])
+	if stream == &ft.figures.jobs {
+		job.stored = mark
+		if to := storedBody.FindStringSubmatch(rec.body); to != nil {
+			ft.recipients[to[1]] = job
 		}
-		if ft.figures != tt.want {
-			t.Errorf("%s: %v\nwant %v\n%s", tt.name, ft.figures, tt.want, strings.Join(ft.problems, "\n"))
+		return
+	}
+	var state string
+	if is := storedState.FindStringSubmatch(rec.body); is != nil {
+		state = is[1]
+	}
+	switch state {
+	case "begun":
+		if !isFlushed(job.begun) { // else it is a renewal
+			job.begun = mark
 		}
+	case "waiting":
+		job.begun = nil
+	case "done":
+		job.begun, job.done = nil, mark
+	default:
+		ft.problem("the record of %s says %.40q", m[1], rec.body)
 	}
 }
