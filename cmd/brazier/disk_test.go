@@ -36,15 +36,18 @@ func testDiskFull(t *testing.T) {
 	p := startProcess(t, "brazier", args...)
 	posts := newPoster(t, p.log.await(t, "started")["address"].(string), page)
 
-	t.Log("nearly full: new messages are refused, and the others delivered")
+	t.Log("nearly full: new messages are refused, and the others delivered and settled")
 	posts.until(8, func(doorAnswer) bool { return len(posts.accepted()) >= 500 })
 	disk.fill(t, 16<<20)
 	full := posts.until(1, func(a doorAnswer) bool { return a.status == http.StatusServiceUnavailable })
 	if after, err := strconv.Atoi(full.after); err != nil || after < 1 {
 		t.Errorf("Retry-After is %q, the answer %s", full.after, full.body)
 	}
-	eventually(t, "what was accepted is delivered", func() bool { return fb.Summary().Accepted >= len(posts.accepted()) })
-	if len(p.log.events("queue_stopped"))+len(p.log.events("in_doubt")) > 0 {
+	if sent := len(p.log.events("delivered")); sent >= len(posts.accepted()) {
+		t.Errorf("all %d messages were delivered before the disk was nearly full", sent)
+	}
+	eventually(t, "what was accepted is delivered, and recorded as done", func() bool { return len(p.log.events("delivered")) >= len(posts.accepted()) })
+	if len(p.log.events("queue_stopped"))+len(p.log.events("in_doubt"))+len(p.log.events("unsettled")) > 0 {
 		t.Errorf("the server met a full disk although there was room:\n%s", p.log.tail())
 	}
 	disk.free(t)
