@@ -211,8 +211,8 @@ func TestPageFileReload(t *testing.T) {
 	fb := newFacebook(t, acme, nordwind)
 	pages, both := writePages(t, acme), writePages(t, acme, nordwind)
 	data := t.TempDir()
-	r := startRole(t, "serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--data="+data, "--pages="+pages, "--graph-url="+fb.URL(), "--log-format=json")
-	address := r.log.await(t, "started")["address"].(string)
+	r := startRole(t, "serve", "--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", "--data="+data, "--pages="+pages, "--graph-url="+fb.URL(), "--log-format=json")
+	address, ops := r.log.await(t, "started")["address"].(string), "http://"+r.log.await(t, "ops")["address"].(string)
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
 	answered := func(page testPage, body string) int {
@@ -249,6 +249,10 @@ func TestPageFileReload(t *testing.T) {
 	if got.code != exitOK {
 		t.Fatal(got.err)
 	}
+	eventually(t, "the worker knows that the page is held", func() bool {
+		_, metrics := get(t, ops+"/metrics")
+		return strings.Contains(metrics, `brazier_page_held{page="nordwind"} 1`)
+	})
 	if got := accepted(nordwind, "2004000000000003"); got != http.StatusAccepted {
 		t.Fatalf("a held page's key is answered %d", got)
 	}
