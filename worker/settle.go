@@ -133,19 +133,26 @@ func jobFields(job *queue.Delivery) []zapcore.Field {
 	return []zapcore.Field{zap.String("id", job.ID), zap.String("lane", string(job.Lane))}
 }
 
-// tracking are the fields by which people find a message in Braze.
-func tracking(job *queue.Delivery) []zapcore.Field {
-	return []zapcore.Field{
+// TrackingFields are what a log line about the end of a message, or about a message in doubt, says of where it comes from:
+// by the first three people find it in Braze. Where log has debug lines, the server's numbers of this delivery follow: by
+// them engineers find it in what NATS says.
+func TrackingFields(log *zap.Logger, job *queue.Delivery) []zapcore.Field {
+	fields := []zapcore.Field{
 		zap.String("campaign", job.Tracking.Campaign),
 		zap.String("dispatch", job.Tracking.Dispatch),
 		zap.String("user", job.Tracking.User),
 	}
+	if log.Core().Enabled(zap.DebugLevel) {
+		fields = append(fields, zap.Uint64("stream_seq", job.StreamSeq), zap.Uint64("consumer_seq", job.ConsumerSeq),
+			zap.Uint64("deliveries", job.Deliveries))
+	}
+	return fields
 }
 
 func (p *page) logDelivered(job *queue.Delivery, attempt int, v Verdict) {
 	fields := append(jobFields(job), zap.String("event", "delivered"), zap.Int("attempt", attempt), zap.String("mid", v.MessageID),
 		zap.Int64("send_ms", v.Took.Milliseconds()), p.age(job), zap.String("recipient", job.Recipient))
-	fields = append(fields, tracking(job)...)
+	fields = append(fields, TrackingFields(p.log, job)...)
 	if v.Class != "" { // delivered although Facebook answered with an error
 		fields = append(fields, zap.String("class", string(v.Class)), zap.Int("code", v.Code), zap.Int("subcode", v.Subcode))
 	}
@@ -162,7 +169,7 @@ func (p *page) logDead(job *queue.Delivery, why queue.Reason) {
 	fields := append(jobFields(job), zap.String("event", "dead"), zap.Int("attempts", why.Attempts),
 		zap.String("class", why.Class), zap.Int("code", why.Code), zap.Int("subcode", why.Subcode),
 		zap.String("trace_id", why.TraceID), p.age(job), zap.String("reason", why.Text))
-	p.log.Warn("message is dead", append(fields, tracking(job)...)...)
+	p.log.Warn("message is dead", append(fields, TrackingFields(p.log, job)...)...)
 }
 
 func (p *page) age(job *queue.Delivery) zapcore.Field {

@@ -147,9 +147,22 @@ func TestVerdicts(t *testing.T) {
 		f := newFixture(t)
 		ids := f.publish(acme, queue.Bulk, 1)
 		f.start(func(context.Context, *queue.Delivery) worker.Verdict { return delivered }, worker.Config{})
-		has(t, f.await("delivered", 1), "id page lane attempt mid send_ms age_ms campaign dispatch user recipient",
+		line := f.await("delivered", 1)
+		has(t, line, "id page lane attempt mid send_ms age_ms campaign dispatch user recipient",
 			map[string]any{"id": ids[0], "page": "acme", "lane": "bulk", "attempt": 1, "mid": "m_1", "campaign": "c", "recipient": "…0001"})
+		if _, ok := line["stream_seq"]; ok {
+			t.Errorf("the server's numbers stand in a line at info level: %v", line)
+		}
 		f.isEmpty(acme)
+	})
+	t.Run("delivered, at debug level", func(t *testing.T) {
+		t.Parallel()
+		f := newFixture(t)
+		core, logs := observer.New(zapcore.DebugLevel)
+		f.logs, f.log = logs, zap.New(core)
+		f.publish(acme, queue.Bulk, 1)
+		f.start(func(context.Context, *queue.Delivery) worker.Verdict { return delivered }, worker.Config{})
+		has(t, f.await("delivered", 1), "stream_seq", map[string]any{"consumer_seq": 1, "deliveries": 1})
 	})
 	t.Run("dead", func(t *testing.T) {
 		t.Parallel()

@@ -154,6 +154,8 @@ func (h *Handler) failed(ctx context.Context, page Page, job *queue.Delivery, er
 }
 
 func (h *Handler) inDoubt(page Page, job *queue.Delivery, cause string) {
-	h.log.Warn("message may have been sent", zap.String("event", "in_doubt"), zap.String("id", job.ID), zap.String("page", page.Name),
-		zap.Int("attempt", job.Attempts+1), zap.String("cause", cause), zap.String("action", string(page.InDoubt)))
+	fields := []zap.Field{zap.String("event", "in_doubt"), zap.String("id", job.ID), zap.String("page", page.Name),
+		zap.String("lane", string(job.Lane)), zap.Int("attempt", job.Attempts+1), zap.String("cause", cause),
+		zap.String("action", string(page.InDoubt))}
+	h.log.Warn("message may have been sent", append(fields, worker.TrackingFields(h.log, job)...)...)
 }

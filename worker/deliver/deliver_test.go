@@ -67,7 +67,8 @@ func newFixtureWith(t *testing.T, cfg deliver.Config, inDoubt deliver.InDoubt, c
 }
 
 func job(psid string) *queue.Delivery {
-	return &queue.Delivery{Job: queue.Job{ID: "JOB1", Page: page, Lane: queue.Bulk, Recipient: "…" + psid[len(psid)-4:],
+	return &queue.Delivery{StreamSeq: 7, ConsumerSeq: 8, Deliveries: 2, Job: queue.Job{ID: "JOB1", Page: page, Lane: queue.Bulk,
+		Recipient: "…" + psid[len(psid)-4:], Tracking: queue.Tracking{Campaign: "c", Dispatch: "d", User: "u"},
 		Body: fmt.Appendf(nil, `{"recipient":{"id":%q},"messaging_type":"UPDATE","message":{"text":%q}}`, psid, text)}}
 }
 
@@ -177,6 +178,12 @@ func TestInDoubt(t *testing.T) {
 				t.Fatalf("%d in_doubt lines", len(lines))
 			}
 			line := lines[0].ContextMap()
+			for key, want := range map[string]any{"lane": "bulk", "campaign": "c", "dispatch": "d", "user": "u",
+				"stream_seq": uint64(7), "consumer_seq": uint64(8), "deliveries": uint64(2)} {
+				if line[key] != want {
+					t.Errorf("in_doubt line: %s is %v, want %v", key, line[key], want)
+				}
+			}
 			if line["id"] != "JOB1" || line["page"] != "acme" || line["action"] != string(tt.policy) || line["attempt"] != int64(1) || line["cause"] == "" {
 				t.Errorf("in_doubt line: %v", line)
 			}
