@@ -124,9 +124,11 @@ func (m *member) kill() {
 }
 
 // terminate asks the process to end and returns its exit code.
-func (m *member) terminate() int {
+func (m *member) terminate() int { return m.end(syscall.SIGTERM) }
+
+func (m *member) end(by os.Signal) int {
 	m.expects.Store(true)
-	_ = m.cmd.Process.Signal(syscall.SIGTERM)
+	_ = m.cmd.Process.Signal(by)
 	<-m.ended
 	return m.cmd.ProcessState.ExitCode()
 }
@@ -137,12 +139,8 @@ func (m *member) signal(s os.Signal) { _ = m.cmd.Process.Signal(s) }
 type logLine struct {
 	at             time.Time
 	process, event string
+	mid            string // Facebook's id of what was delivered
 	text           string
-}
-
-// final reports whether the line ends the delivery that it speaks of.
-func (l logLine) final() bool {
-	return l.event == "delivered" || l.event == "retry" || l.event == "dead"
 }
 
 // journal is what all processes of a run have logged, in all their lives.
@@ -157,8 +155,8 @@ func newJournal() *journal { return &journal{byID: map[string][]logLine{}, event
 
 func (j *journal) note(process, text string) (event string) {
 	var l struct {
-		TS        time.Time
-		Event, ID string
+		TS             time.Time
+		Event, ID, MID string
 	}
 	if json.Unmarshal([]byte(text), &l) != nil || l.Event == "" {
 		return "" // a NATS server's, or half a line of a process that was killed
@@ -167,7 +165,7 @@ func (j *journal) note(process, text string) (event string) {
 	defer j.mu.Unlock()
 	j.events[l.Event]++
 	if l.ID != "" {
-		j.byID[l.ID] = append(j.byID[l.ID], logLine{l.TS, process, l.Event, text})
+		j.byID[l.ID] = append(j.byID[l.ID], logLine{l.TS, process, l.Event, l.MID, text})
 	}
 	return l.Event
 }

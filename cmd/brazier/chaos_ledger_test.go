@@ -12,13 +12,26 @@ import (
 
 // fault is something that was done to the fleet.
 type fault struct {
-	kind string // what was done, and the kind of process it was done to
-	kill bool
-	// aside says that no delivery passes through what it hit: nothing is in doubt because of it.
-	aside    bool
+	kind     string // what was done, and the kind of process it was done to
+	hits     hit
+	nats     bool // it lasts until every consumer has a leader again
 	from, to time.Time
-	inFlight int // deliveries that were under way, each counted at the first fault that met it
+	inFlight int // deliveries that were under way, each counted at the first fault of its sort that met it
 }
+
+// hit is what a fault can do to deliveries.
+type hit int
+
+const (
+	// hitNothing: no delivery passes through what it hit.
+	hitNothing hit = iota
+	// hitTime: deliveries take longer, since NATS is away, or a worker ends in good order. Each ends with its worker, who
+	// knows what became of it, so nothing is in doubt.
+	hitTime
+	// hitCalls: nobody may know whether Facebook took a message, since its worker was killed, or its connection cut. No
+	// other fault explains that a message is delivered twice.
+	hitCalls
+)
 
 // account is all that is known of one message.
 type account struct {
@@ -35,16 +48,19 @@ type ledger struct {
 }
 
 // openLedger makes the ledger as things stand now. The messages must have their answers already.
-func openLedger(messages []*posted, j *journal, facebook *sandbox.Sandbox, faults []fault) *ledger {
-	l := &ledger{faults: slices.Clone(faults)}
-	calls := map[string][]sandbox.Call{}
-	for _, c := range facebook.Calls() {
-		calls[c.Recipient] = append(calls[c.Recipient], c)
+func (c *chaos) openLedger() *ledger {
+	l := &ledger{}
+	for _, f := range c.faults {
+		l.faults = append(l.faults, *f)
 	}
-	for _, m := range messages {
+	calls := map[string][]sandbox.Call{}
+	for _, call := range c.facebook.Calls() {
+		calls[call.Recipient] = append(calls[call.Recipient], call)
+	}
+	for _, m := range c.load.messages {
 		a := account{posted: m, calls: calls[m.psid]}
 		if m.id != "" {
-			a.lines = j.about(m.id)
+			a.lines = c.fleet.journal.about(m.id)
 		}
 		l.accounts = append(l.accounts, a)
 	}
@@ -68,10 +84,23 @@ func (a *account) logged(event string) bool {
 // its worker can be killed after the settlement and before it has logged it.
 func (a *account) missing() bool { return a.id != "" && a.delivered() == 0 && !a.logged("dead") }
 
+// settled is when a worker wrote that a delivery is settled; zero if none did. Workers write it once NATS has confirmed it.
+func (a *account) settled(c sandbox.Call) time.Time {
+	for _, l := range a.lines {
+		if l.event == "delivered" && l.mid == c.MessageID {
+			return l.at
+		}
+	}
+	return time.Time{}
+}
+
 // closed is when a worker wrote what came of a call; zero if none did.
 func (a *account) closed(c sandbox.Call) time.Time {
+	if at := a.settled(c); c.Accepted && !at.IsZero() {
+		return at
+	}
 	for _, l := range a.lines {
-		if l.final() && l.at.After(c.At) {
+		if (l.event == "retry" || l.event == "dead") && l.at.After(c.At) {
 			return l.at
 		}
 	}
@@ -82,7 +111,7 @@ func (a *account) closed(c sandbox.Call) time.Time {
 // that says what came of it is missing or younger. late is how long after it a call may arrive that was sent before.
 func (a *account) underWay(c sandbox.Call, f fault, late time.Duration) bool {
 	closed := a.closed(c)
-	return !f.aside && c.At.Before(f.to.Add(late)) && (closed.IsZero() || closed.After(f.from))
+	return c.At.Before(f.to.Add(late)) && (closed.IsZero() || closed.After(f.from))
 }
 
 // open reports whether a call was made of which no worker has written what came of it.
@@ -100,13 +129,14 @@ type figures struct {
 	longestWait                     time.Duration // of a request that was answered 202
 	longestUntil                    time.Duration // from a message's first request to its 202
 
-	duplicates      int // messages delivered more than once
-	notInDoubt      int // of these: never logged in doubt
-	notUnderWay     int // of these: settled when nothing was done to the fleet
-	inFlightAtKills int
-	inFlightElse    int              // at cuts, pauses and orderly restarts
-	times           map[string]int   // how often each thing was done
-	inFlight        map[string][]int // and what was in flight, each time
+	inDoubt       int              // messages logged in doubt
+	duplicates    int              // messages delivered more than once
+	notInDoubt    int              // of these: never logged in doubt
+	unexplained   int              // of these: no fault cut off the call, nor the worker that made it
+	inFlightCalls int              // at faults that cut off calls or workers
+	inFlightElse  int              // at other faults of NATS and of workers
+	times         map[string]int   // how often each thing was done
+	inFlight      map[string][]int // and what was in flight, each time
 
 	repeated, answeredOtherwise, sentAgain int // of the keys posted again after a restart
 
@@ -135,7 +165,10 @@ func (l *ledger) sum(mode string) *figures {
 			f.show("lost", l, a)
 		}
 		for _, c := range a.calls {
-			l.meet(a, c, 0)
+			l.meet(a, c)
+		}
+		if a.logged("in_doubt") {
+			f.inDoubt++
 		}
 		if times > 1 {
 			f.twice(l, a)
@@ -143,12 +176,12 @@ func (l *ledger) sum(mode string) *figures {
 	}
 	for _, done := range l.faults {
 		f.times[done.kind]++
-		switch {
-		case done.aside:
+		switch done.hits {
+		case hitNothing:
 			continue
-		case done.kill:
-			f.inFlightAtKills += done.inFlight
-		default:
+		case hitCalls:
+			f.inFlightCalls += done.inFlight
+		case hitTime:
 			f.inFlightElse += done.inFlight
 		}
 		f.inFlight[done.kind] = append(f.inFlight[done.kind], done.inFlight)
@@ -177,13 +210,15 @@ func (f *figures) door(l *ledger, a *account) {
 	}
 }
 
-// meet counts a call at the first fault that found it under way, and reports whether there was one.
-func (l *ledger) meet(a *account, c sandbox.Call, late time.Duration) bool {
-	i := slices.IndexFunc(l.faults, func(f fault) bool { return a.underWay(c, f, late) })
-	if i >= 0 {
+// meet counts a call at the first fault of each sort that found it under way.
+func (l *ledger) meet(a *account, c sandbox.Call) {
+	for _, sort := range []hit{hitTime, hitCalls} {
+		i := slices.IndexFunc(l.faults, func(f fault) bool { return f.hits == sort && a.underWay(c, f, 0) })
+		if i < 0 {
+			continue
+		}
 		l.faults[i].inFlight++
 	}
-	return i >= 0
 }
 
 // arrival is how long what a process has sent may take to be read by the sandbox, when the process or its connection is
@@ -197,17 +232,35 @@ func (f *figures) twice(l *ledger, a *account) {
 		f.notInDoubt++
 		f.show("delivered twice and never in doubt", l, a)
 	}
-	// Each delivery but the last must have been under way when something was done to it. Else it was settled, and its
-	// settlement was forgotten.
 	delivered := slices.DeleteFunc(slices.Clone(a.calls), func(c sandbox.Call) bool { return !c.Accepted })
-	for _, c := range delivered[:len(delivered)-1] {
-		met := slices.ContainsFunc(l.faults, func(done fault) bool { return a.underWay(c, done, 0) })
-		if !met && !l.meet(a, c, arrival) {
-			f.notUnderWay++
+	for i, c := range delivered[:len(delivered)-1] {
+		switch next := delivered[i+1]; {
+		case !a.settled(c).IsZero():
+			f.unexplained++
 			f.show("sent again although it was settled", l, a)
+			return
+		case !l.cutOff(a, c, next):
+			f.unexplained++
+			f.show("sent again although neither its worker nor its call was cut off", l, a)
 			return
 		}
 	}
+}
+
+// cutOff reports whether a fault cut off a call or the worker that made it, before the next call for the message. Which
+// worker made a call is not known, but one that lives writes what came of it.
+func (l *ledger) cutOff(a *account, c, next sandbox.Call) bool {
+	cuts := func(f fault, late time.Duration) bool {
+		return f.hits == hitCalls && f.from.Before(next.At) && a.underWay(c, f, late)
+	}
+	if slices.ContainsFunc(l.faults, func(f fault) bool { return cuts(f, 0) }) {
+		return true
+	}
+	if i := slices.IndexFunc(l.faults, func(f fault) bool { return cuts(f, arrival) }); i >= 0 {
+		l.faults[i].inFlight++
+		return true
+	}
+	return false
 }
 
 // maxEvidence bounds how many messages are told in full, for each thing that can be wrong with one.

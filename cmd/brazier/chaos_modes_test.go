@@ -5,9 +5,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
-	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/queue/embedded"
 )
 
@@ -33,27 +30,7 @@ func (a *allInOne) storm(c *chaos) {
 	a.await(c.t)
 }
 
-// idle waits for what is handed out again a lease after the last kill: nobody but the process itself can look into its
-// queue.
-func (a *allInOne) idle(c *chaos) bool {
-	return time.Since(c.faults[len(c.faults)-1].to) > queue.Lease+time.Second
-}
-
-// letters stops the process, reads its directory, and starts it again.
-func (a *allInOne) letters(c *chaos) map[string]bool {
-	a.terminate()
-	srv, err := embedded.Start(embedded.Config{Dir: a.data})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	ids := deadLetters(c.t, "", nats.InProcessServer(srv))
-	if err := srv.Close(); err != nil {
-		c.t.Fatal(err)
-	}
-	a.start(c.t)
-	a.await(c.t)
-	return ids
-}
+func (a *allInOne) natsURL() (string, error) { return embedded.Address(a.data) }
 
 // roles is a NATS server, two doors and two workers. Each of them has wires of its own.
 type roles struct {
@@ -96,8 +73,8 @@ func (r *roles) storm(c *chaos) {
 			func() { c.kill(pick(c, r.workers), "worker", 0) },
 			func() { c.kill(r.nats.member, "nats-server", c.between(0, 500*time.Millisecond)) },
 			func() { r.pause(c) },
-			func() { c.do(fault{kind: "cut to nats-server"}, pick(c, r.toNATS).cut) },
-			func() { c.do(fault{kind: "cut to Facebook"}, pick(c, r.toGraph).cut) },
+			func() { c.do(fault{kind: "cut to nats-server", hits: hitTime, nats: true}, pick(c, r.toNATS).cut) },
+			func() { c.do(fault{kind: "cut to Facebook", hits: hitCalls}, pick(c, r.toGraph).cut) },
 		)
 	}
 	c.rnd.Shuffle(len(deeds), func(i, j int) { deeds[i], deeds[j] = deeds[j], deeds[i] })
@@ -113,63 +90,82 @@ func (r *roles) storm(c *chaos) {
 
 // pause keeps the server from running for a while. Its connections stay open.
 func (r *roles) pause(c *chaos) {
-	c.do(fault{kind: "pause of nats-server"}, func() {
+	c.do(fault{kind: "pause of nats-server", hits: hitTime, nats: true}, func() {
 		r.nats.signal(syscall.SIGSTOP)
 		c.pass(c.between(time.Second, lasting(1500*time.Millisecond, 3*time.Second)))
 		r.nats.signal(syscall.SIGCONT)
 	})
 }
 
-func (r *roles) idle(*chaos) bool { return idle([]*natsServer{r.nats}) }
-
-func (r *roles) letters(c *chaos) map[string]bool { return deadLetters(c.t, r.nats.address) }
+func (r *roles) natsURL() (string, error) { return r.nats.address, nil }
 
 // cluster is three NATS servers, two doors and two workers.
-type cluster struct{ servers []*natsServer }
+type cluster struct {
+	servers        []*natsServer
+	doors, workers []*member
+}
 
 func (k *cluster) raise(c *chaos) {
 	k.servers = c.addNATS(3)
+	url, _ := k.natsURL()
+	for range 2 {
+		k.doors = append(k.doors, c.addDoor(url))
+		k.workers = append(k.workers, c.addWorker(url, c.facebook.URL()))
+	}
+}
+
+// storm kills doors, workers and whoever leads the stream of jobs, again and again, and then restarts each server in good
+// order.
+func (k *cluster) storm(c *chaos) {
+	var deeds []func()
+	for range times(1) {
+		deeds = append(deeds,
+			func() { c.kill(pick(c, k.doors), "ingress", 0) },
+			func() { c.kill(pick(c, k.workers), "worker", 0) },
+			func() { k.killLeader(c) },
+		)
+	}
+	c.rnd.Shuffle(len(deeds), func(i, j int) { deeds[i], deeds[j] = deeds[j], deeds[i] })
+	for _, deed := range deeds {
+		c.pass(c.between(500*time.Millisecond, 4*time.Second))
+		deed()
+	}
+	for _, s := range k.servers {
+		c.awaitHealthy(k.servers)
+		c.do(fault{kind: "restart of nats-server", hits: hitTime, nats: true}, func() { s.terminate() })
+		s.start(c.t)
+	}
+	c.awaitHealthy(k.servers)
+	for _, m := range c.fleet.members {
+		m.await(c.t)
+	}
+}
+
+// killLeader kills the server that leads the stream of jobs, once there is one and it has taken a message.
+func (k *cluster) killLeader(c *chaos) {
+	leader := c.leader()
+	c.load.awaitAccepted(c.t)
+	for _, s := range k.servers {
+		if s.name == leader {
+			c.kill(s.member, "leader", c.between(0, time.Second))
+		}
+	}
+}
+
+func (k *cluster) natsURL() (string, error) {
 	var urls []string
 	for _, s := range k.servers {
 		urls = append(urls, "nats://"+s.address)
 	}
-	for range 2 {
-		c.addDoor(strings.Join(urls, ","))
-		c.addWorker(strings.Join(urls, ","), c.facebook.URL())
-	}
+	return strings.Join(urls, ","), nil
 }
 
-// storm kills whoever leads the stream of jobs, again and again, and then restarts each server in good order. All tests
-// have time for one kill only: what is in flight then may come back a lease later.
-func (k *cluster) storm(c *chaos) {
-	for range times(1) {
-		c.pass(c.between(lasting(500*time.Millisecond, 2*time.Second), lasting(2*time.Second, 5*time.Second)))
-		c.kill(leader(c.t, k.servers).member, "leader", c.between(0, time.Second))
-		leader(c.t, k.servers)
-		c.load.awaitAccepted(c.t)
+// awaitHealthy returns when every server has caught up with all it holds.
+func (c *chaos) awaitHealthy(servers []*natsServer) {
+	c.t.Helper()
+	for _, s := range servers {
+		eventually(c.t, s.name+" has caught up", s.healthy)
 	}
-	if !long() {
-		return
-	}
-	for _, s := range k.servers {
-		eventually(c.t, "all servers have caught up", k.healthy)
-		c.do(fault{kind: "restart of nats-server"}, func() { s.terminate() })
-		s.start(c.t)
-	}
-	eventually(c.t, "all servers have caught up", k.healthy)
 }
-
-func (k *cluster) healthy() bool {
-	for _, s := range k.servers {
-		if !s.healthy() {
-			return false
-		}
-	}
-	return true
-}
-
-func (k *cluster) idle(*chaos) bool { return idle(k.servers) }
-
-func (k *cluster) letters(c *chaos) map[string]bool { return deadLetters(c.t, k.servers[0].address) }
 
 func pick[T any](c *chaos, from []T) T { return from[c.rnd.IntN(len(from))] }

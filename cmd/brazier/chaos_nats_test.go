@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,8 +21,8 @@ import (
 type natsServer struct {
 	*member
 	address string
-	monitor string // URL
-	client  *http.Client
+	monitor string // its address
+	probes  *http.Client
 }
 
 // addNATS adds servers to the fleet: one, or several that make a cluster.
@@ -30,10 +31,8 @@ func (c *chaos) addNATS(many int) (servers []*natsServer) {
 	for range many {
 		routes = append(routes, stableAddress(c.t))
 	}
-	client := &http.Client{}
-	c.t.Cleanup(client.CloseIdleConnections)
 	for i := range many {
-		s := &natsServer{address: stableAddress(c.t), monitor: stableAddress(c.t), client: client}
+		s := &natsServer{address: stableAddress(c.t), monitor: stableAddress(c.t), probes: c.probes}
 		sync := "100ms" // as brazier serve with --sync interval
 		if *chaosSync == "always" {
 			sync = "always"
@@ -58,47 +57,11 @@ func (c *chaos) addNATS(many int) (servers []*natsServer) {
 	return servers
 }
 
-// jobs is what one server knows of the stream of jobs.
-type jobs struct {
-	Name    string
-	Cluster struct{ Leader string }
-	// Consumers are those of the page's lanes, which hold all that is not settled.
-	Consumers []struct {
-		Name          string
-		NumAckPending int `json:"num_ack_pending"`
-		NumPending    int `json:"num_pending"`
-		Cluster       struct{ Leader string }
-	} `json:"consumer_detail"`
-}
-
-// jobs asks a server for the stream of jobs. ok is false where the server is down or has none.
-func (s *natsServer) jobs() (found jobs, ok bool) {
-	var info struct {
-		Accounts []struct {
-			Streams []jobs `json:"stream_detail"`
-		} `json:"account_details"`
-	}
-	resp, err := s.client.Get("http://" + s.monitor + "/jsz?consumers=true")
-	if err != nil {
-		return jobs{}, false
-	}
-	defer resp.Body.Close()
-	if json.NewDecoder(resp.Body).Decode(&info) != nil {
-		return jobs{}, false
-	}
-	for _, account := range info.Accounts {
-		for _, stream := range account.Streams {
-			if stream.Name == queue.StreamJobs {
-				return stream, true
-			}
-		}
-	}
-	return jobs{}, false
-}
-
 // healthy reports whether the server has caught up with all it holds.
-func (s *natsServer) healthy() bool {
-	resp, err := s.client.Get("http://" + s.monitor + "/healthz")
+func (s *natsServer) healthy() bool { return answersOK(s.probes, "http://"+s.monitor+"/healthz") }
+
+func answersOK(client *http.Client, url string) bool {
+	resp, err := client.Get(url)
 	if err != nil {
 		return false
 	}
@@ -106,77 +69,136 @@ func (s *natsServer) healthy() bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// leader returns the server that says of itself that it leads the stream of jobs. The others may still name a dead one.
-func leader(t *testing.T, servers []*natsServer) (leads *natsServer) {
-	t.Helper()
-	eventually(t, "the stream of jobs has a leader", func() bool {
-		for _, s := range servers {
-			if stream, ok := s.jobs(); ok && stream.Cluster.Leader == s.name {
-				leads = s
-			}
-		}
-		return leads != nil
-	})
-	return leads
-}
-
-// idle reports whether no consumer has anything left, each asked where it is led.
-func idle(servers []*natsServer) bool {
-	asked := map[string]bool{} // by consumer: whether its leader was
-	for _, s := range servers {
-		stream, ok := s.jobs()
-		if !ok {
-			return false
-		}
-		for _, consumer := range stream.Consumers {
-			if led := consumer.Cluster.Leader; led != "" && led != s.name {
-				if !asked[consumer.Name] {
-					asked[consumer.Name] = false
-				}
-				continue
-			}
-			if consumer.NumPending+consumer.NumAckPending > 0 {
-				return false
-			}
-			asked[consumer.Name] = true
-		}
-	}
-	for _, itself := range asked {
-		if !itself {
-			return false
-		}
-	}
-	return len(asked) > 0
-}
-
-// deadLetters reads the ids of all dead letters.
-func deadLetters(t *testing.T, address string, options ...nats.Option) map[string]bool {
-	t.Helper()
-	closed := make(chan struct{})
-	nc, err := nats.Connect(address, append(options, nats.ClosedHandler(func(*nats.Conn) { close(closed) }))...)
+// jetStream calls ask with a connection to the mode's NATS servers. Whatever goes wrong within apiTimeout is its error.
+func (c *chaos) jetStream(ask func(ctx context.Context, js jetstream.JetStream) error) error {
+	const apiTimeout = 5 * time.Second
+	url, err := c.mode.natsURL()
 	if err != nil {
-		t.Fatal(err)
+		return err
+	}
+	closed := make(chan struct{})
+	nc, err := nats.Connect(url, nats.Timeout(time.Second), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	if err != nil {
+		return err
 	}
 	defer func() { nc.Close(); <-closed }()
 	js, err := jetstream.New(nc)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	stream, err := js.Stream(t.Context(), queue.StreamDead)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ids := map[string]bool{}
-	state := stream.CachedInfo().State
-	for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
-		msg, err := stream.GetMsg(t.Context(), seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
+	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	defer cancel()
+	return ask(ctx, js)
+}
+
+// leader returns the name of the server that leads the stream of jobs, once one does.
+func (c *chaos) leader() (name string) {
+	c.t.Helper()
+	eventually(c.t, "the stream of jobs has a leader", func() bool {
+		err := c.jetStream(func(ctx context.Context, js jetstream.JetStream) error {
+			stream, err := js.Stream(ctx, queue.StreamJobs) // its leader answers
+			if err == nil {
+				name = stream.CachedInfo().Cluster.Leader
+			}
+			return err
+		})
+		return err == nil && name != ""
+	})
+	return name
+}
+
+// led returns an error unless the streams of jobs and of records, and each consumer of the jobs, has a leader. A single
+// server leads what it has.
+func led(ctx context.Context, js jetstream.JetStream) error {
+	leads := func(what string, cluster *jetstream.ClusterInfo) error {
+		if cluster != nil && cluster.Leader == "" {
+			return fmt.Errorf("%s has no leader", what)
 		}
+		return nil
+	}
+	var stream jetstream.Stream
+	for _, name := range []string{queue.StreamRecords, queue.StreamJobs} {
+		var err error
+		if stream, err = js.Stream(ctx, name); err != nil { // its leader answers
+			return fmt.Errorf("stream %s: %w", name, err)
+		}
+		if err := leads("stream "+name, stream.CachedInfo().Cluster); err != nil {
+			return err
+		}
+	}
+	var names []string
+	list := stream.ConsumerNames(ctx)
+	for name := range list.Name() {
+		names = append(names, name)
+	}
+	if err := list.Err(); err != nil {
+		return err
+	}
+	for _, name := range names {
+		consumer, err := stream.Consumer(ctx, name) // its leader answers
 		if err != nil {
-			t.Fatal(err)
+			return fmt.Errorf("consumer %s: %w", name, err)
 		}
-		ids[msg.Header.Get("Brazier-Id")] = true
+		if err := leads("consumer "+name, consumer.CachedInfo().Cluster); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitLed returns when all that [led] asks for has a leader.
+func (c *chaos) awaitLed() error {
+	const bound = time.Minute // six elections in a row
+	deadline := time.Now().Add(bound)
+	poll := time.NewTicker(100 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		err := c.jetStream(led)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		<-poll.C
+	}
+}
+
+// idle reports whether no job is left in the stream. The stream's leader answers, not a replica that lags.
+func (c *chaos) idle() bool {
+	const errCodeNoMessage = 10037
+	var answer struct{ Error *jetstream.APIError }
+	err := c.jetStream(func(ctx context.Context, js jetstream.JetStream) error {
+		msg, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+queue.StreamJobs, []byte(`{"seq":1,"next_by_subj":"brazier.jobs.>"}`))
+		if err == nil {
+			err = json.Unmarshal(msg.Data, &answer)
+		}
+		return err
+	})
+	return err == nil && answer.Error != nil && answer.Error.ErrorCode == errCodeNoMessage
+}
+
+// letters reads the ids of all dead letters.
+func (c *chaos) letters() map[string]bool {
+	c.t.Helper()
+	ids := map[string]bool{}
+	err := c.jetStream(func(ctx context.Context, js jetstream.JetStream) error {
+		stream, err := js.Stream(ctx, queue.StreamDead)
+		if err != nil {
+			return err
+		}
+		state := stream.CachedInfo().State
+		for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
+			msg, err := stream.GetMsg(c.t.Context(), seq)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			ids[msg.Header.Get("Brazier-Id")] = true
+		}
+		return nil
+	})
+	if err != nil {
+		c.t.Fatal(err)
 	}
 	return ids
 }
