@@ -32,6 +32,7 @@ type member struct {
 	journal       *journal
 	*life         // the present one, or the last; nil before the first
 	announcesSelf bool
+	held          bool // until release starts it
 }
 
 // life is a process from its start to its end.
@@ -61,14 +62,32 @@ func (f *fleet) add(t *testing.T, kind, program string, args ...string) *member 
 	return m
 }
 
-// start starts every member, and returns when the roles among them have started.
+// start starts every member that is not held, and returns when the roles among them have started.
 func (f *fleet) start(t *testing.T) {
 	t.Helper()
+	f.startIf(t, func(m *member) bool { return !m.held })
+}
+
+// release starts those that were held, as start does.
+func (f *fleet) release(t *testing.T) {
+	t.Helper()
+	f.startIf(t, func(m *member) bool { return m.held })
 	for _, m := range f.members {
-		m.start(t)
+		m.held = false
+	}
+}
+
+func (f *fleet) startIf(t *testing.T, which func(*member) bool) {
+	t.Helper()
+	for _, m := range f.members {
+		if which(m) {
+			m.start(t)
+		}
 	}
 	for _, m := range f.members {
-		m.await(t)
+		if which(m) {
+			m.await(t)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
@@ -17,6 +18,7 @@ type fault struct {
 	nats     bool // it lasts until every consumer has a leader again
 	from, to time.Time
 	inFlight int // deliveries that were under way, each counted at the first fault of its sort that met it
+	aged     int // of these, of messages that were accepted more than a lease before
 }
 
 // hit is what a fault can do to deliveries.
@@ -135,6 +137,7 @@ type figures struct {
 	unexplained   int              // of these: no fault cut off the call, nor the worker that made it
 	inFlightCalls int              // at faults that cut off calls or workers
 	inFlightElse  int              // at other faults of NATS and of workers
+	aged          int              // of both, older than a lease
 	times         map[string]int   // how often each thing was done
 	inFlight      map[string][]int // and what was in flight, each time
 
@@ -184,6 +187,7 @@ func (l *ledger) sum(mode string) *figures {
 		case hitTime:
 			f.inFlightElse += done.inFlight
 		}
+		f.aged += done.aged
 		f.inFlight[done.kind] = append(f.inFlight[done.kind], done.inFlight)
 	}
 	return f
@@ -218,7 +222,16 @@ func (l *ledger) meet(a *account, c sandbox.Call) {
 			continue
 		}
 		l.faults[i].inFlight++
+		if l.faults[i].from.Sub(a.accepted()) > queue.Lease {
+			l.faults[i].aged++
+		}
 	}
+}
+
+// accepted is when the message was answered 202.
+func (a *account) accepted() time.Time {
+	last := a.answers[len(a.answers)-1]
+	return last.at.Add(last.took)
 }
 
 // arrival is how long what a process has sent may take to be read by the sandbox, when the process or its connection is

@@ -75,6 +75,25 @@ func (l *load) run(ctx context.Context, perSecond int) {
 	})
 }
 
+// backlog posts so many messages as fast as they are answered, and returns when they are.
+func (l *load) backlog(ctx context.Context, messages int) {
+	var posting sync.WaitGroup
+	numbers := make(chan struct{})
+	for range 16 {
+		posting.Go(func() {
+			for range numbers {
+				m, n := l.next(true)
+				l.post(ctx, m, n)
+			}
+		})
+	}
+	for range messages {
+		numbers <- struct{}{}
+	}
+	close(numbers)
+	posting.Wait()
+}
+
 // end stops the load and returns when every message has its answer, or was given up when ctx ended.
 func (l *load) end() {
 	close(l.stop)

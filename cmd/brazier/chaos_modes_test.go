@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -19,7 +21,26 @@ func (a *allInOne) raise(c *chaos) {
 	c.doors = append(c.doors, door)
 	a.data = c.t.TempDir()
 	a.member = c.fleet.add(c.t, "serve", "brazier", "serve", "--listen="+door, "--ops-listen=off", "--data="+a.data,
-		"--sync="+*chaosSync, "--pages="+c.pageFile, "--graph-url="+c.facebook.URL(), "--log-level=debug")
+		"--sync="+*chaosSync, "--pages="+c.pageFile, "--graph-url="+c.facebook.URL(), "--slow-start=0s", "--log-level=debug")
+}
+
+// hold holds the pages, in the short form too: the other mode that runs beside this one then waits for leases anyway.
+func (a *allInOne) hold(c *chaos) bool {
+	a.pagesCommand(c, "hold")
+	return true
+}
+
+func (a *allInOne) release(c *chaos) { a.pagesCommand(c, "resume") }
+
+// pagesCommand has an operator's command change every page.
+func (a *allInOne) pagesCommand(c *chaos, command string) {
+	c.t.Helper()
+	for _, page := range c.pages {
+		cmd := exec.Command(filepath.Join(bin, "brazier"), "pages", command, page.name, "--data="+a.data, "--pages="+c.pageFile)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			c.t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
+		}
+	}
 }
 
 func (a *allInOne) storm(c *chaos) {
@@ -53,6 +74,12 @@ func (r *roles) raise(c *chaos) {
 	}
 }
 
+// hold holds the workers, in the long form alone. The short form has no time for it: what a leader makes of messages that
+// are older than a lease, the tests of package queue ask on a cluster with a short lease.
+func (r *roles) hold(*chaos) bool { return long() }
+
+func (r *roles) release(c *chaos) { c.fleet.release(c.t) }
+
 func (c *chaos) addDoor(natsURL string) *member {
 	door := stableAddress(c.t)
 	c.doors = append(c.doors, door)
@@ -60,9 +87,12 @@ func (c *chaos) addDoor(natsURL string) *member {
 		"--max-queue=1000000000", "--pages="+c.pageFile, "--log-level=debug")
 }
 
+// addWorker adds a worker, which in the long form is held until [fleet.release].
 func (c *chaos) addWorker(natsURL, graphURL string) *member {
-	return c.fleet.add(c.t, "worker", "brazier", "worker", "--ops-listen=off", "--nats-url="+natsURL, "--graph-url="+graphURL,
+	m := c.fleet.add(c.t, "worker", "brazier", "worker", "--ops-listen=off", "--nats-url="+natsURL, "--graph-url="+graphURL,
 		"--max-queue=1000000000", "--pages="+c.pageFile, "--log-level=debug")
+	m.held = long()
+	return m
 }
 
 func (r *roles) storm(c *chaos) {
@@ -113,6 +143,10 @@ func (k *cluster) raise(c *chaos) {
 		k.workers = append(k.workers, c.addWorker(url, c.facebook.URL()))
 	}
 }
+
+func (k *cluster) hold(*chaos) bool { return true }
+
+func (k *cluster) release(c *chaos) { c.fleet.release(c.t) }
 
 // storm kills doors, workers and whoever leads the stream of jobs, again and again, and then restarts each server in good
 // order.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
@@ -44,21 +46,24 @@ func TestChaos(t *testing.T) {
 	var r report
 	var running sync.WaitGroup // not t.Parallel: they wait most of the time, and would wait for a processor each
 	for i, run := range []struct {
-		name  string
-		mode  mode
-		must  promises
+		name string
+		mode mode
+		must promises
+		// spare is the pages' rate as a multiple of the load. The less there is of it, the longer the backlog lasts: so much
+		// that it outlasts the faults, by how much of the time they leave for deliveries.
+		spare float64
 		short bool // part of all tests
 	}{
-		{"serve", &allInOne{}, promises{}, true},
-		{"roles", &roles{}, promises{}, true},
-		{"cluster", &cluster{}, promises{wait: true}, false},
+		{"serve", &allInOne{}, promises{}, 5. / 3, true},
+		{"roles", &roles{}, promises{}, 4. / 3, true},
+		{"cluster", &cluster{}, promises{wait: true}, 5. / 3, false},
 	} {
 		if !long() && !run.short {
 			continue
 		}
 		running.Go(func() {
 			t.Run(run.name, func(t *testing.T) {
-				f := newChaos(t, rand.New(rand.NewPCG(seed, uint64(i))), run.mode).run(run.name)
+				f := newChaos(t, rand.New(rand.NewPCG(seed, uint64(i))), run.mode, run.spare).run(run.name)
 				r.add(f)
 				f.judge(t, run.must)
 			})
@@ -72,6 +77,10 @@ func TestChaos(t *testing.T) {
 type mode interface {
 	// raise adds the members of the fleet, and names the doors.
 	raise(c *chaos)
+	// hold keeps messages from being delivered, once the fleet has started, and reports whether it does. release lets them
+	// be delivered.
+	hold(c *chaos) bool
+	release(c *chaos)
 	// storm does what is done, and returns when all is up again.
 	storm(c *chaos)
 	// natsURL is where the NATS servers are now.
@@ -94,13 +103,17 @@ type chaos struct {
 	lasting  sync.WaitGroup // faults of NATS that last: their ends belong to goroutines of their own until it is done
 }
 
-func newChaos(t *testing.T, rnd *rand.Rand, m mode) *chaos {
+func newChaos(t *testing.T, rnd *rand.Rand, m mode, spare float64) *chaos {
 	c := &chaos{t: t, rnd: rnd, mode: m, probes: &http.Client{}, fleet: &fleet{journal: newJournal()}}
 	t.Cleanup(c.probes.CloseIdleConnections)
 	t.Cleanup(c.lasting.Wait)
+	rate := 100.
+	if long() {
+		rate = spare * float64(*chaosRate) / 2
+	}
 	var cfg sandbox.Config
 	for _, p := range []testPage{newTestPage("1029384756", "acme"), newTestPage("5647382910", "nordwind")} {
-		p.extra = "    rate: 300\n"
+		p.extra = fmt.Sprintf("    rate: %.0f\n", rate)
 		c.pages = append(c.pages, p)
 		cfg.Pages = append(cfg.Pages, sandbox.Page{ID: p.id, Token: p.token, AppSecret: p.secret, Rate: sandbox.Off, HighVolume: sandbox.Off})
 	}
@@ -125,7 +138,7 @@ func (c *chaos) run(name string) *figures {
 	c.load = newLoad(c.pages, c.doors...)
 	ctx, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
-	c.load.run(ctx, *chaosRate)
+	c.age(ctx)
 	c.mode.storm(c)
 	c.lasting.Wait()
 	last := time.AfterFunc(patience, giveUp)
@@ -145,6 +158,23 @@ func (c *chaos) run(name string) *figures {
 	f.again(c, l)
 	c.t.Logf("log lines by event: %v", c.fleet.journal.events)
 	return f
+}
+
+// age makes a backlog, lets it become older than a lease, and starts the load behind it: NATS files a delivery under the
+// time at which its message was stored, so that a new leader believes the lease of an old message to be over.
+func (c *chaos) age(ctx context.Context) {
+	if !c.mode.hold(c) {
+		c.load.run(ctx, *chaosRate)
+		return
+	}
+	seconds := 10
+	if long() {
+		seconds = 120 // it has to outlast the faults: see the modes' spare rates
+	}
+	c.load.backlog(ctx, seconds**chaosRate)
+	c.pass(queue.Lease + time.Second)
+	c.load.run(ctx, *chaosRate)
+	c.mode.release(c)
 }
 
 // settle waits until something became of every message that was accepted and nothing waits in the queue any more. It
