@@ -128,6 +128,8 @@ type figures struct {
 	accepted, delivered, dead, lost int
 	refused, unanswered             int           // refused for good, and given up without an answer
 	busy                            int           // answers of 503
+	notTaken                        int           // answers of any other status but 202
+	failovers                       int           // connections refused or lost before an answer, and the other ingress asked
 	longestWait                     time.Duration // of a request that was answered 202
 	longestUntil                    time.Duration // from a message's first request to its 202
 
@@ -196,8 +198,13 @@ func (l *ledger) sum(mode string) *figures {
 // door adds up what the door said of a message.
 func (f *figures) door(l *ledger, a *account) {
 	for _, ans := range a.answers {
-		if ans.status == http.StatusServiceUnavailable {
+		switch {
+		case ans.status == http.StatusServiceUnavailable:
 			f.busy++
+		case ans.status != 0 && ans.status != http.StatusAccepted:
+			f.notTaken++
+		case ans.failedOver:
+			f.failovers++
 		}
 	}
 	last := a.answers[len(a.answers)-1]

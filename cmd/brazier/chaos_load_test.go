@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +21,9 @@ type load struct {
 	doors  []string
 	pages  []testPage
 	client *http.Client
+	// balanced: it asks the next ingress at once where a connection is refused or lost before an answer, as a load
+	// balancer does.
+	balanced bool
 
 	stop    chan struct{} // closed to end the posting of new messages
 	posting sync.WaitGroup
@@ -46,6 +51,9 @@ type answered struct {
 	text   string // of the answer, or of the error
 	id     string // of a 202
 	state  string // of a 202: queued or duplicate
+
+	broken     bool // the connection was refused, or lost before an answer
+	failedOver bool // broken, and the next ingress was asked at once
 }
 
 func newLoad(pages []testPage, doors ...string) *load {
@@ -140,6 +148,11 @@ func (l *load) post(ctx context.Context, m *posted, n int) {
 	)
 	_ = backoff.Retry(func() error {
 		a := l.ask(m, l.doors[(n+len(m.answers))%len(l.doors)])
+		for others := len(l.doors) - 1; l.balanced && a.status == 0 && a.broken && others > 0; others-- {
+			a.failedOver = true
+			m.answers = append(m.answers, a)
+			a = l.ask(m, l.doors[(n+len(m.answers))%len(l.doors)])
+		}
 		m.answers = append(m.answers, a)
 		switch {
 		case a.status == http.StatusAccepted:
@@ -162,6 +175,7 @@ func (l *load) ask(m *posted, door string) answered {
 	a.took, a.status, a.text = time.Since(a.at), status, text
 	if err != nil { // also where an answer was cut off: nothing that Braze could rely on
 		a.status, a.text = 0, err.Error()
+		a.broken = errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
 	}
 	if a.status == http.StatusAccepted {
 		var got struct{ ID, Status string }

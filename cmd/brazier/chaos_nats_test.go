@@ -46,6 +46,8 @@ func (c *chaos) addNATS(many int) (servers []*natsServer) {
 				fmt.Fprintf(&config, "%q, ", "nats-route://"+route)
 			}
 			config.WriteString("] }\n")
+			// The defaults of the Helm chart of NATS.
+			config.WriteString("lame_duck_duration: 30s\nlame_duck_grace_period: 10s\n")
 		}
 		path := filepath.Join(c.t.TempDir(), "nats.conf")
 		if err := os.WriteFile(path, []byte(config.String()), 0o600); err != nil {

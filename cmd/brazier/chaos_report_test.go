@@ -52,6 +52,7 @@ func (r *report) String() string {
 	row("refused by the door (503)", func(f *figures) any { return f.busy })
 	row("longest wait of an accepted request", func(f *figures) any { return f.longestWait.Round(time.Millisecond) })
 	row("longest until accepted, all requests of a message", func(f *figures) any { return f.longestUntil.Round(time.Millisecond) })
+	row("connections refused or lost, and the other ingress asked", func(f *figures) any { return f.failovers })
 	row("refused for good, or never answered", func(f *figures) any { return f.refused + f.unanswered })
 	row("posted again after a restart of everything", func(f *figures) any { return f.repeated })
 	row("  and not answered as the duplicate it is", func(f *figures) any { return f.answeredOtherwise })
@@ -77,7 +78,8 @@ func (r *report) String() string {
 
 // promises are what a mode asks beyond what all do.
 type promises struct {
-	wait bool // no request is refused: it waits until the queue is there
+	wait    bool // no request is refused: it waits until the queue is there
+	orderly bool // nothing fails: no request is refused, nothing is in doubt, and nothing arrives twice
 }
 
 // complaint is something that must not happen, and how often it did.
@@ -100,6 +102,10 @@ func (f *figures) judge(t *testing.T, must promises) {
 	}
 	if must.wait {
 		wrong = append(wrong, complaint{"requests refused with 503, which ought to have waited", f.busy})
+	}
+	if must.orderly {
+		wrong = append(wrong, complaint{"answers other than 202", f.busy + f.notTaken}, complaint{"messages in doubt", f.inDoubt},
+			complaint{"messages delivered twice", f.duplicates})
 	}
 	for _, c := range wrong {
 		if c.times > 0 {

@@ -22,7 +22,7 @@ var (
 	chaosSync  = flag.String("chaos.sync", "interval", "when the queue flushes to the disk in TestChaos: interval or always")
 )
 
-// TestChaos kills, pauses and cuts off real processes under load, and compares what the ingress accepted with
+// TestChaos kills, pauses, cuts off and restarts real processes under load, and compares what the ingress accepted with
 // what Facebook got. A message that was accepted is delivered, or dead with its reason. It is delivered twice only if its
 // worker was killed or its connection to Facebook cut, and then it is logged in doubt. It prints the figures.
 //
@@ -31,6 +31,7 @@ var (
 //	go test ./cmd/brazier -run Chaos/serve   -v -chaos.kills 50 -chaos.sync always -timeout 60m
 //	go test ./cmd/brazier -run Chaos/roles   -v -chaos.kills 50 -chaos.sync always -timeout 60m
 //	go test ./cmd/brazier -run Chaos/cluster -v -chaos.kills 50 -chaos.sync always -timeout 60m
+//	go test ./cmd/brazier -run Chaos/rolling -v -chaos.kills 50 -chaos.sync always -timeout 60m
 //
 // deploy/README.md has the figures. The seed decides what is done, to whom and when. What is under way at that moment is
 // not in its power.
@@ -57,6 +58,7 @@ func TestChaos(t *testing.T) {
 		{"serve", &allInOne{}, promises{}, 5. / 3, true},
 		{"roles", &roles{}, promises{}, 4. / 3, true},
 		{"cluster", &cluster{}, promises{wait: true}, 5. / 3, false},
+		{"rolling", &rolling{}, promises{wait: true, orderly: true}, 1.1, false},
 	} {
 		if !long() && !run.short {
 			continue
@@ -136,6 +138,7 @@ func (c *chaos) run(name string) *figures {
 	c.mode.raise(c)
 	c.fleet.start(c.t)
 	c.load = newLoad(c.pages, c.doors...)
+	_, c.load.balanced = c.mode.(*rolling)
 	ctx, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
 	c.age(ctx)
