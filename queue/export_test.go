@@ -74,3 +74,6 @@ func (c Config) WithWaits(told, again time.Duration) Config {
 	c.waitTold, c.waitAgain = told, again
 	return c
 }
+
+// Busy reports whether many jobs are being stored.
+func (q *Queue) Busy() bool { return q.accepting.isBusy() }

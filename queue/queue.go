@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 // Config is what a process tells its queue. The zero value works against a NATS server on this machine.
@@ -131,6 +132,7 @@ type Queue struct {
 
 	making               chan struct{} // one element per consumer that is being made
 	accepting, recording *writer       // of jobs and of records
+	yielding             *rate.Limiter
 	lanes                *lanes
 	shares               *shares
 	inHand               *inHand
@@ -193,6 +195,7 @@ func dial(cfg Config) (*Queue, error) {
 	q.connection.Store(newConnection())
 	q.waits = newWaits(q)
 	q.reach.since = time.Now()
+	q.yielding = newYielding()
 	q.accepting, q.recording = newWriter(q, StreamJobs), newWriter(q, StreamRecords)
 	q.lanes, q.shares, q.inHand = newLanes(q), newShares(q), newInHand(cfg.lease)
 	q.clock, q.repairer = newClock(q), newRepairer()

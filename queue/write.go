@@ -84,8 +84,9 @@ type writer struct {
 	done   chan struct{}
 
 	mu       sync.Mutex
-	plain    int  // messages on their way by themselves
-	batching bool // a batch is on its way or being made
+	plain    int       // messages on their way by themselves
+	batching bool      // a batch is on its way or being made
+	busy     time.Time // when many messages were last on their way
 }
 
 func newWriter(q *Queue, stream string) *writer {
@@ -129,6 +130,9 @@ func (w *writer) alone(msg *write) bool {
 		return false
 	}
 	w.plain++
+	if w.plain >= manyWrites {
+		w.busy = time.Now()
+	}
 	return true
 }
 
@@ -238,6 +242,11 @@ func split(waiting []*waiter) (batch, rest []*waiter) {
 func (w *writer) send(batch []*waiter) {
 	for len(batch) >= minBatch {
 		last, err := w.commit(batch)
+		if len(batch) >= manyWrites {
+			w.mu.Lock()
+			w.busy = time.Now()
+			w.mu.Unlock()
+		}
 		switch {
 		case err == nil:
 			first := last - uint64(len(batch)-1)

@@ -339,6 +339,9 @@ func (p *page) pour(ctx context.Context, ph phases, source *queue.Source, lane q
 			left = append(left, job)
 			continue
 		}
+		if lane != queue.Urgent {
+			p.w.cfg.Queue.Yield(ctx)
+		}
 		patience.Reset(p.patience)
 		select {
 		case out <- job:
