@@ -128,12 +128,12 @@ func (d *Delivery) Begin(ctx context.Context) error {
 // write replaces the job's record, and asks until the server answers or ctx ends. d.mu is held.
 func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) error {
 	r.Fingerprint, r.Write = d.fingerprint, NewID()[:12]
-	var seq uint64
+	var known uint64 // the record that is to be replaced
 	if d.record != nil {
-		seq = d.record.seq
+		known = d.record.seq
 	}
 	subject := d.recordSubject()
-	message := r.message(subject, seq, keep)
+	message := r.message(subject, known, keep)
 	return d.q.insist(ctx, writesTo(StreamRecords), func() (err error) {
 		r.seq, err = d.q.recording.write(ctx, message)
 		if isTaken(err) {
@@ -141,16 +141,19 @@ func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) erro
 			switch {
 			case failed != nil:
 				return failed
-			case found == nil && seq != 0: // it was ours, and has gone by its time to live, or with its stream
-				seq, message = 0, r.message(subject, 0, keep)
+			case found == nil: // ours has gone by its time to live or with its stream, or a write is under way, or the replica lags
+				message = r.message(subject, 0, keep)
 				return errTaken
-			case found == nil, found.seq == seq: // a write is under way, perhaps an earlier try of ours without a leader, or the replica lags
+			case found.Write == r.Write: // an earlier try was stored, and its answer lost
+				r.seq, err = found.seq, nil
+			case found.seq <= known, d.begun && found.State == begun && found.Worker == d.q.worker:
+				// It is the one that is to be replaced, or one before it on a replica that lags, or a renewal whose answer was lost.
+				message = r.message(subject, max(found.seq, known), keep)
 				return errTaken
-			case found.Write != r.Write: // else an earlier try of ours was stored, and its answer lost
+			default:
 				d.taken = true
 				return backoff.Permanent(ErrTaken)
 			}
-			r.seq, err = found.seq, nil
 		}
 		if err == nil {
 			d.record = &r

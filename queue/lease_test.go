@@ -164,3 +164,35 @@ func TestConsumerSettings(t *testing.T) {
 		t.Errorf("the consumer is %+v", cfg)
 	}
 }
+
+// A renewal that was stored though its answer was lost is no other worker's. Nor is a record that has gone meanwhile.
+func TestSettleAfterLostRenewal(t *testing.T) {
+	t.Parallel()
+	q := openInside(t)
+	s := q.Source("1029384756", Bulk, 1)
+	defer s.Stop()
+	for name, meanwhile := range map[string]func(d *Delivery){
+		"renewed": func(d *Delivery) {
+			r := *d.record
+			r.Write = NewID()
+			if _, err := q.recording.write(t.Context(), r.message(d.recordSubject(), d.record.seq, time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"gone": func(d *Delivery) {
+			if err := q.records.DeleteMsg(t.Context(), d.record.seq); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		publishOne(t, q)
+		d := takeOne(t, s)
+		if err := d.Begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		meanwhile(d)
+		if err := d.Done(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
