@@ -64,4 +64,3 @@ func (a awaited) String() string {
 	}
 	return "NATS"
 }
-
