@@ -77,3 +77,10 @@ func (c Config) WithWaits(told, again time.Duration) Config {
 
 // Busy reports whether many jobs are being stored.
 func (q *Queue) Busy() bool { return q.accepting.isBusy() }
+
+// StayBusy makes it so for an hour.
+func (q *Queue) StayBusy() {
+	q.accepting.mu.Lock()
+	defer q.accepting.mu.Unlock()
+	q.accepting.busy = time.Now().Add(time.Hour)
+}
