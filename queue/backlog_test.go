@@ -14,7 +14,7 @@ func TestBacklog(t *testing.T) {
 	q, _ := fresh(t)
 	backlog := func(page string) queue.Backlog {
 		t.Helper()
-		b, err := q.Backlog(t.Context(), page)
+		b, err := q.Backlog(within(t, 2*patience), page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,7 +30,7 @@ func TestBacklog(t *testing.T) {
 	s, media := source(t, q, acme, queue.Bulk, 1), source(t, q, acme, queue.Media, 1)
 
 	inHand := next(t, s)
-	if err := next(t, media).Retry(t.Context(), 1, "transient", 0); err != nil {
+	if err := next(t, media).Retry(within(t, 2*patience), 1, "transient", 0); err != nil {
 		t.Fatal(err)
 	}
 	retried := next(t, media)
@@ -42,7 +42,7 @@ func TestBacklog(t *testing.T) {
 	equal(t, "backlog", b, queue.Backlog{Pending: 4, Retrying: 1, Oldest: oldest})
 
 	done(t, inHand)
-	if err := retried.Bury(t.Context(), queue.Reason{Class: "message"}); err != nil {
+	if err := retried.Bury(within(t, 2*patience), queue.Reason{Class: "message"}); err != nil {
 		t.Fatal(err)
 	}
 	b = backlog(acme)
@@ -61,7 +61,7 @@ func TestBacklogWithoutWorkers(t *testing.T) {
 	t.Parallel()
 	q, _ := fresh(t)
 	publish(t, q, job(acme, queue.Bulk), job(acme, queue.Urgent))
-	b, err := q.Backlog(t.Context(), acme)
+	b, err := q.Backlog(within(t, 2*patience), acme)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestTotals(t *testing.T) {
 	q, _ := fresh(t)
 	pending := func() map[string]uint64 {
 		t.Helper()
-		lanes, err := q.Waiting(t.Context())
+		lanes, err := q.Waiting(within(t, 2*patience))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func TestTotals(t *testing.T) {
 	}
 	totals := func() queue.Totals {
 		t.Helper()
-		all, err := q.Totals(t.Context())
+		all, err := q.Totals(within(t, 2*patience))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestTotals(t *testing.T) {
 	equal(t, "pending", pending(), map[string]uint64{acme: 3, nordwind: 1})
 
 	done(t, next(t, source(t, q, acme, queue.Bulk, 1)))
-	if err := next(t, source(t, q, nordwind, queue.Bulk, 1)).Bury(t.Context(), queue.Reason{Class: "message"}); err != nil {
+	if err := next(t, source(t, q, nordwind, queue.Bulk, 1)).Bury(within(t, 2*patience), queue.Reason{Class: "message"}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "two are gone", func() bool { return cmp.Equal(pending(), map[string]uint64{acme: 2}) })

@@ -165,15 +165,15 @@ func leave(t testing.TB, q *queue.Queue) *left {
 		if want == l.fetched {
 			continue
 		}
-		err := d.Begin(t.Context())
+		err := d.Begin(within(t, 2*patience))
 		switch want {
 		case l.retried:
 			l.due = time.Now().Add(retryDelay)
-			err = errors.Join(err, d.Retry(t.Context(), 2, "transient", retryDelay))
+			err = errors.Join(err, d.Retry(within(t, 2*patience), 2, "transient", retryDelay))
 		case l.done:
-			err = errors.Join(err, d.Done(t.Context()))
+			err = errors.Join(err, d.Done(within(t, 2*patience)))
 		case buried:
-			err = errors.Join(err, d.Bury(t.Context(), queue.Reason{Class: "recipient", Attempts: 1}))
+			err = errors.Join(err, d.Bury(within(t, 2*patience), queue.Reason{Class: "recipient", Attempts: 1}))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -181,7 +181,7 @@ func leave(t testing.TB, q *queue.Queue) *left {
 	}
 	l.hold.Hold(queue.PageState{Class: "token", Reason: "the token is invalid", Manual: true})
 	var err error
-	if l.hold, err = q.SetPageState(t.Context(), nordwind, l.hold); err != nil {
+	if l.hold, err = q.SetPageState(within(t, 2*patience), nordwind, l.hold); err != nil {
 		t.Fatal(err)
 	}
 	q.Close()
@@ -203,15 +203,15 @@ func (l *left) check(t *testing.T, q *queue.Queue) {
 	for _, j := range []*queue.Job{l.done, l.never[len(l.never)-1]} {
 		again := *j
 		again.Body = []byte(`{"text":"another"}`)
-		if stored, err := q.Publish(t.Context(), &again); err != nil || !stored.Duplicate || !stored.BodyDiffers {
+		if stored, err := q.Publish(within(t, 2*patience), &again); err != nil || !stored.Duplicate || !stored.BodyDiffers {
 			t.Errorf("key %q is published again: %+v, %v", j.Key, stored, err)
 		}
 		again.RecipientDigest = "another"
-		if _, err := q.Publish(t.Context(), &again); !errors.Is(err, queue.ErrKeyReused) {
+		if _, err := q.Publish(within(t, 2*patience), &again); !errors.Is(err, queue.ErrKeyReused) {
 			t.Errorf("key %q is published for another recipient: %v", j.Key, err)
 		}
 	}
-	if state, err := q.PageState(t.Context(), nordwind); err != nil || state != l.hold {
+	if state, err := q.PageState(within(t, 2*patience), nordwind); err != nil || state != l.hold {
 		t.Errorf("page is %+v, %v; want %+v", state, err, l.hold)
 	}
 
@@ -237,7 +237,7 @@ func (l *left) check(t *testing.T, q *queue.Queue) {
 		if d.Attempts != attempts || d.InDoubt != doubt {
 			t.Errorf("%s has attempts %d, in doubt %v %q; want %d, %v", d.ID, d.Attempts, d.InDoubt, d.Doubt, attempts, doubt)
 		}
-		if err := d.Begin(t.Context()); err != nil {
+		if err := d.Begin(within(t, 2*patience)); err != nil {
 			t.Error(err)
 		}
 		done(t, d)
@@ -253,7 +253,7 @@ func (l *left) check(t *testing.T, q *queue.Queue) {
 	for _, d := range rest(t, s) {
 		t.Errorf("%s came again", d.ID)
 	}
-	if b, err := q.Backlog(t.Context(), acme); err != nil || b.Dead != 1 {
+	if b, err := q.Backlog(within(t, 2*patience), acme); err != nil || b.Dead != 1 {
 		t.Errorf("backlog is %+v, %v; want one dead letter", b, err)
 	}
 }

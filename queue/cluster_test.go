@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
 // cluster is three NATS servers in this process.
@@ -28,10 +28,13 @@ type cluster struct {
 func newCluster(t testing.TB) *cluster {
 	t.Helper()
 	c := &cluster{t: t}
+	var ports []int
 	var routes []*url.URL
-	ports := freePorts(t, 6)
-	for i := range 3 {
-		routes = append(routes, &url.URL{Scheme: "nats-route", Host: fmt.Sprintf("127.0.0.1:%d", ports[3+i])})
+	for i := range 6 {
+		ports = append(ports, queuetest.FreePort(t))
+		if i >= 3 {
+			routes = append(routes, &url.URL{Scheme: "nats-route", Host: fmt.Sprintf("127.0.0.1:%d", ports[i])})
+		}
 	}
 	for i := range 3 {
 		c.options = append(c.options, &server.Options{
@@ -51,19 +54,6 @@ func newCluster(t testing.TB) *cluster {
 	return c
 }
 
-func freePorts(t testing.TB, n int) (ports []int) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
-}
-
 func (c *cluster) start(i int) {
 	c.t.Helper()
 	s, err := server.NewServer(c.options[i].Clone())
@@ -72,6 +62,9 @@ func (c *cluster) start(i int) {
 	}
 	s.Start()
 	c.servers[i] = s
+	if !s.ReadyForConnections(patience) {
+		c.t.Fatalf("%s does not listen on both its ports: %v, %v", c.options[i].ServerName, s.Addr(), s.ClusterAddr())
+	}
 }
 
 func (c *cluster) stop(i int) {
@@ -155,7 +148,7 @@ func TestLeaderChange(t *testing.T) {
 	publish(t, a, j)
 	aged(t, lease)
 	first := next(t, source(t, a, acme, queue.Bulk, 1))
-	if err := first.Begin(t.Context()); err != nil || first.InDoubt {
+	if err := first.Begin(within(t, 2*patience)); err != nil || first.InDoubt {
 		t.Fatalf("begin: %v, in doubt %v", err, first.InDoubt)
 	}
 	c.stepDown("CONSUMER.LEADER.STEPDOWN.BRAZIER_JOBS." + acme + "-bulk")
@@ -173,7 +166,7 @@ func TestLeaderChange(t *testing.T) {
 	}
 	done(t, first)
 	eventually(t, "nothing is pending", func() bool {
-		backlog, err := a.Backlog(t.Context(), acme)
+		backlog, err := a.Backlog(within(t, 2*patience), acme)
 		return err == nil && backlog.Pending == 0
 	})
 }
@@ -227,7 +220,8 @@ func (y *tally) work(ctx context.Context, t *testing.T, q *queue.Queue) {
 		permits <- struct{}{}
 		handling.Go(func() {
 			defer func() { <-permits }()
-			settle := context.Background()
+			settle, cancel := context.WithTimeout(context.Background(), 2*patience) // the test's own ends before they are settled
+			defer cancel()
 			if err := d.Begin(settle); err != nil {
 				if !errors.Is(err, queue.ErrTaken) {
 					t.Errorf("begin: %v", err)
@@ -269,7 +263,9 @@ func TestRollingRestart(t *testing.T) {
 	for _, q := range workers {
 		running.Go(func() { y.work(ctx, t, q) })
 		running.Go(func() {
-			for pace := time.NewTicker(20 * time.Millisecond); ctx.Err() == nil; <-pace.C {
+			pace := time.NewTicker(20 * time.Millisecond)
+			for n := 0; n < 200 && ctx.Err() == nil; n++ { // however long the restarts take
+				<-pace.C
 				if _, err := q.Publish(within(t, patience), job(acme, queue.Bulk)); err != nil {
 					t.Errorf("publish: %v", err)
 				}
@@ -290,7 +286,7 @@ func TestRollingRestart(t *testing.T) {
 		running.Go(func() { y.work(ctx, t, q) })
 	}
 	eventually(t, "all are settled", func() bool {
-		backlog, err := workers[0].Backlog(t.Context(), acme)
+		backlog, err := workers[0].Backlog(within(t, 2*patience), acme)
 		return err == nil && backlog.Pending == 0
 	})
 	stop()
@@ -319,7 +315,7 @@ func TestOneReplicaOnCluster(t *testing.T) {
 	publish(t, a, job(acme, queue.Bulk), job(acme, queue.Bulk), job(acme, queue.Bulk))
 	ours, theirs := source(t, a, acme, queue.Bulk, 1), source(t, b, acme, queue.Bulk, 1)
 	begun := next(t, ours)
-	if err := begun.Begin(t.Context()); err != nil {
+	if err := begun.Begin(within(t, 2*patience)); err != nil {
 		t.Fatal(err)
 	}
 	done(t, next(t, theirs))
@@ -333,7 +329,7 @@ func TestOneReplicaOnCluster(t *testing.T) {
 	done(t, last)
 	done(t, begun)
 	eventually(t, "nothing is pending", func() bool {
-		backlog, err := a.Backlog(t.Context(), acme)
+		backlog, err := a.Backlog(within(t, 2*patience), acme)
 		return err == nil && backlog.Pending == 0
 	})
 }
@@ -347,7 +343,7 @@ func TestSettleOverLostQuorum(t *testing.T) {
 	publish(t, q, job(acme, queue.Bulk), job(acme, queue.Bulk))
 	jobs := source(t, q, acme, queue.Bulk, 2)
 	begun, fresh := next(t, jobs), next(t, jobs)
-	if err := begun.Begin(t.Context()); err != nil {
+	if err := begun.Begin(within(t, 2*patience)); err != nil {
 		t.Fatal(err)
 	}
 	c.lead(queue.StreamRecords, 0)

@@ -29,16 +29,16 @@ func TestEmbeddedForgets(t *testing.T) {
 		took[d.ID] = d
 	}
 	for _, id := range []string{begun.ID, retried.ID} {
-		if err := took[id].Begin(t.Context()); err != nil {
+		if err := took[id].Begin(within(t, 2*patience)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const delay = 3 * time.Second
 	put := time.Now()
-	if err := took[retried.ID].Retry(t.Context(), 4, "transient", delay); err != nil {
+	if err := took[retried.ID].Retry(within(t, 2*patience), 4, "transient", delay); err != nil {
 		t.Fatal(err)
 	}
-	if err := took[released.ID].Release(t.Context()); err != nil {
+	if err := took[released.ID].Release(within(t, 2*patience)); err != nil {
 		t.Fatal(err)
 	}
 	q.Close()

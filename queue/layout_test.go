@@ -264,7 +264,7 @@ func TestOpenJudgesSchema(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range c.messages {
-				if _, err := js.Publish(t.Context(), "brazier.dead.1.window", []byte("{}")); err != nil {
+				if _, err := js.Publish(within(t, 2*patience), "brazier.dead.1.window", []byte("{}")); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -14,7 +14,7 @@ import (
 
 func openServer(t *testing.T) *embedded.Server {
 	t.Helper()
-	srv, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Sync: embedded.SyncInterval})
+	srv, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Sync: embedded.SyncInterval, FlushEvery: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 // letterQueue is a queue on a server of its own. It is not queuetest's: these tests store letters as the package does.
 func letterQueue(t *testing.T) *Queue {
 	t.Helper()
-	srv, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Sync: embedded.SyncInterval})
+	srv, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Sync: embedded.SyncInterval, FlushEvery: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestDiscard(t *testing.T) {
 
 // TestExisting looks into servers that hold no queue.
 func TestExisting(t *testing.T) {
-	srv, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Sync: embedded.SyncInterval})
+	srv, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Sync: embedded.SyncInterval, FlushEvery: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

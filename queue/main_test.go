@@ -68,8 +68,10 @@ func job(page string, lane queue.Lane) *queue.Job {
 
 func publish(t testing.TB, q *queue.Queue, jobs ...*queue.Job) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
 	for _, j := range jobs {
-		stored, err := q.Publish(t.Context(), j)
+		stored, err := q.Publish(ctx, j)
 		if err != nil {
 			t.Fatalf("publish %s: %v", j.ID, err)
 		}
@@ -92,7 +94,9 @@ func source(t testing.TB, q *queue.Queue, page string, lane queue.Lane, buffer i
 
 func next(t testing.TB, s *queue.Source) *queue.Delivery {
 	t.Helper()
-	d, err := s.Next(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	d, err := s.Next(ctx)
 	if err != nil {
 		t.Fatalf("next job: %v", err)
 	}
@@ -101,7 +105,9 @@ func next(t testing.TB, s *queue.Source) *queue.Delivery {
 
 func done(t testing.TB, d *queue.Delivery) {
 	t.Helper()
-	if err := d.Done(t.Context()); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	if err := d.Done(ctx); err != nil {
 		t.Fatalf("settle %s: %v", d.ID, err)
 	}
 }
@@ -111,7 +117,7 @@ func rest(t testing.TB, s *queue.Source) (left []*queue.Delivery) {
 	t.Helper()
 	s.Stop()
 	for {
-		d, err := s.Next(t.Context())
+		d, err := s.Next(within(t, 2*patience))
 		if errors.Is(err, queue.ErrStopped) {
 			return left
 		}
@@ -126,7 +132,7 @@ func rest(t testing.TB, s *queue.Source) (left []*queue.Delivery) {
 func isEmpty(t testing.TB, q *queue.Queue, page string) {
 	t.Helper()
 	eventually(t, "the queue of page "+page+" is empty", func() bool {
-		b, err := q.Backlog(t.Context(), page)
+		b, err := q.Backlog(within(t, 2*patience), page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +199,7 @@ func newMachine(t testing.TB) *machine {
 
 func (m *machine) start() {
 	m.t.Helper()
-	srv, err := embedded.Start(embedded.Config{Dir: m.dir, Sync: embedded.SyncInterval})
+	srv, err := embedded.Start(queuetest.Unflushed(m.dir))
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -249,7 +255,7 @@ func open(t testing.TB, cfg queue.Config) *queue.Queue {
 	if cfg.Log == nil {
 		cfg.Log = zaptest.NewLogger(t)
 	}
-	q, err := queue.Open(t.Context(), cfg)
+	q, err := queue.Open(within(t, 2*patience), cfg)
 	if err != nil {
 		t.Fatalf("open queue: %v", err)
 	}

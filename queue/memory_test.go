@@ -61,7 +61,7 @@ func TestPaceWithoutMemory(t *testing.T) {
 				t.Error(err)
 			}
 			publish(t, q, job(acme, queue.Bulk))
-			if err := next(t, source(t, q, acme, queue.Bulk, 1)).Bury(t.Context(), queue.Reason{Class: "window", Attempts: 1}); err != nil {
+			if err := next(t, source(t, q, acme, queue.Bulk, 1)).Bury(within(t, 2*patience), queue.Reason{Class: "window", Attempts: 1}); err != nil {
 				t.Error(err)
 			}
 			for _, err := range q.Letters(within(t, patience), queue.LetterFilter{}, false) {

@@ -2,7 +2,6 @@ package queue_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
 // natsServer starts a NATS server in this process with more lines of configuration, and stops it when the test ends. Each
@@ -57,12 +58,7 @@ func natsCluster(t testing.TB, config string) []*server.Server {
 	t.Helper()
 	var routes []string
 	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		routes = append(routes, l.Addr().String())
-		l.Close()
+		routes = append(routes, fmt.Sprintf("127.0.0.1:%d", queuetest.FreePort(t)))
 	}
 	var servers []*server.Server
 	for i, route := range routes {

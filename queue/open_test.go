@@ -65,7 +65,7 @@ func TestOpenRefusesConfig(t *testing.T) {
 		"MaxBytes":   {MaxBytes: 1000},
 		"DeadMaxAge": {DeadMaxAge: time.Second},
 	} {
-		if _, err := queue.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), field) {
+		if _, err := queue.Open(within(t, 2*patience), cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}

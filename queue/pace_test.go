@@ -20,7 +20,7 @@ const moment = time.Second
 
 func reserve(t testing.TB, p *queue.Pace, rate float64, n int) queue.Slots {
 	t.Helper()
-	slots, err := p.Reserve(t.Context(), rate, n)
+	slots, err := p.Reserve(within(t, 2*patience), rate, n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestPaceShared(t *testing.T) {
 				workers.Go(func() {
 					p := q.Pace(acme, "text")
 					for got := 0; got < share; {
-						s, err := p.Reserve(t.Context(), float64(c.rate), share-got)
+						s, err := p.Reserve(within(t, 2*patience), float64(c.rate), share-got)
 						if err != nil {
 							t.Error(err)
 							return
@@ -120,7 +120,7 @@ func TestPaceLease(t *testing.T) {
 	srv := queuetest.Server(t, "")
 	q, other := queuetest.On(t, srv), queuetest.On(t, srv)
 	p := q.Pace(acme, "text")
-	if err := p.Prepare(t.Context()); err != nil {
+	if err := p.Prepare(within(t, 2*patience)); err != nil {
 		t.Fatal(err)
 	}
 	// On a busy machine an answer may come when some of its slots are over, and those are dropped.
@@ -177,18 +177,18 @@ func TestPaceRefuses(t *testing.T) {
 	q, _ := fresh(t)
 	p := q.Pace(acme, "text")
 	for _, rate := range []float64{0, -1, math.NaN(), math.Inf(1)} {
-		if _, err := p.Reserve(t.Context(), rate, 1); err == nil {
+		if _, err := p.Reserve(within(t, 2*patience), rate, 1); err == nil {
 			t.Errorf("rate %v is taken", rate)
 		}
 	}
-	if _, err := p.Reserve(t.Context(), 40, 0); err == nil {
+	if _, err := p.Reserve(within(t, 2*patience), 40, 0); err == nil {
 		t.Error("0 slots are taken")
 	}
 	q.Close()
-	if _, err := p.Reserve(t.Context(), 40, 1); err == nil {
+	if _, err := p.Reserve(within(t, 2*patience), 40, 1); err == nil {
 		t.Error("a closed queue hands out slots")
 	}
-	if err := q.Pace(acme, "media").Prepare(t.Context()); err == nil {
+	if err := q.Pace(acme, "media").Prepare(within(t, 2*patience)); err == nil {
 		t.Error("a closed queue prepares a pace")
 	}
 }
@@ -209,7 +209,7 @@ func TestPaceOverRestart(t *testing.T) {
 		for i, p := range paces {
 			workers.Go(func() {
 				for range rounds {
-					s, err := p.Reserve(t.Context(), 300, 10)
+					s, err := p.Reserve(within(t, 2*patience), 300, 10)
 					if err != nil {
 						t.Error(err)
 						return

@@ -95,6 +95,7 @@ func (q *Queue) SetPageState(ctx context.Context, page string, s PageState) (Pag
 	var asked, changed bool
 	var revision uint64
 	err = q.retry(ctx, writesTo(streamOf(BucketPages)), func(ctx context.Context) (err error) {
+		changed = false
 		if s.revision == 0 {
 			revision, err = q.pages.Create(ctx, page, value) // also where there was one, and a person removed it
 		} else {

@@ -19,7 +19,7 @@ var (
 
 func setPage(t testing.TB, q *queue.Queue, page string, s queue.PageState) queue.PageState {
 	t.Helper()
-	set, err := q.SetPageState(t.Context(), page, s)
+	set, err := q.SetPageState(within(t, 2*patience), page, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,28 +30,28 @@ func setPage(t testing.TB, q *queue.Queue, page string, s queue.PageState) queue
 func TestPageState(t *testing.T) {
 	t.Parallel()
 	q, srv := fresh(t)
-	none, err := q.PageState(t.Context(), acme)
+	none, err := q.PageState(within(t, 2*patience), acme)
 	if err != nil || none.Held || none.Revision() != 0 {
 		t.Fatalf("a page that nothing is known of: %+v, %v", none, err)
 	}
 	first := setPage(t, q, acme, held)
-	if _, err := q.SetPageState(t.Context(), acme, none); !errors.Is(err, queue.ErrChanged) {
+	if _, err := q.SetPageState(within(t, 2*patience), acme, none); !errors.Is(err, queue.ErrChanged) {
 		t.Errorf("set by one who knows of nothing: %v", err)
 	}
 	probing := first
 	probing.Prober, probing.ProbeUntil = "worker-1", at.Add(time.Minute)
 	second := setPage(t, q, acme, probing)
-	if _, err := q.SetPageState(t.Context(), acme, first); !errors.Is(err, queue.ErrChanged) {
+	if _, err := q.SetPageState(within(t, 2*patience), acme, first); !errors.Is(err, queue.ErrChanged) {
 		t.Errorf("set by one who was slower: %v", err)
 	}
-	got, err := q.PageState(t.Context(), acme)
+	got, err := q.PageState(within(t, 2*patience), acme)
 	if err != nil || got.Revision() != second.Revision() || got.Revision() == first.Revision() {
 		t.Errorf("revisions %d, %d, then %d; %v", first.Revision(), second.Revision(), got.Revision(), err)
 	}
 	equal(t, "state", got, probing, anyState)
 
 	setPage(t, q, nordwind, queue.PageState{Resumed: at})
-	all, err := q.PageStates(t.Context())
+	all, err := q.PageStates(within(t, 2*patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,20 +64,20 @@ func TestPageState(t *testing.T) {
 	if _, err := kv.PutString(t.Context(), acme, `{"held":true,"class":"page","invented_later":{"a":1}}`); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = q.PageState(t.Context(), acme); err != nil {
+	if got, err = q.PageState(within(t, 2*patience), acme); err != nil {
 		t.Errorf("a record of a newer version: %v", err)
 	}
 	equal(t, "record of a newer version", got, queue.PageState{Held: true, Class: "page"}, anyState)
 	if _, err := kv.PutString(t.Context(), acme, `broken`); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = q.PageState(t.Context(), acme); err == nil || got.Revision() == 0 {
+	if got, err = q.PageState(within(t, 2*patience), acme); err == nil || got.Revision() == 0 {
 		t.Errorf("a broken record: %+v, error %v", got, err)
 	}
 	if err := kv.Delete(t.Context(), acme); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = q.PageState(t.Context(), acme); err != nil || got.Revision() != 0 {
+	if got, err = q.PageState(within(t, 2*patience), acme); err != nil || got.Revision() != 0 {
 		t.Errorf("a record that a person removed: %+v, error %v", got, err)
 	}
 	setPage(t, q, acme, got)

@@ -65,7 +65,7 @@ func TestForeignJob(t *testing.T) {
 	js := raw(t, srv)
 	for name, id := range map[string]string{"plain": "by-hand", "with an id that Publish refuses": "order17/ü"} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := js.Publish(t.Context(), "brazier.jobs."+acme+".bulk."+id, []byte("{}")); err != nil {
+			if _, err := js.Publish(within(t, 2*patience), "brazier.jobs."+acme+".bulk."+id, []byte("{}")); err != nil {
 				t.Fatal(err)
 			}
 			s := source(t, q, acme, queue.Bulk, 1)
@@ -101,7 +101,7 @@ func TestJobRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := job(acme, queue.Bulk)
 			change(j)
-			if _, err := q.Publish(t.Context(), j); err == nil || errors.Is(err, queue.ErrUnavailable) {
+			if _, err := q.Publish(within(t, 2*patience), j); err == nil || errors.Is(err, queue.ErrUnavailable) {
 				t.Errorf("publish: %v", err)
 			}
 		})
@@ -146,7 +146,7 @@ func TestDuplicates(t *testing.T) {
 	publish(t, q, keyed(acme, "a"), keyed(acme, "b"), keyed(nordwind, "a"))
 
 	again := func(may bool) {
-		if stored, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !stored.Duplicate && !may {
+		if stored, err := q.Publish(within(t, 2*patience), keyed(acme, "a")); err != nil || !stored.Duplicate && !may {
 			t.Errorf("the same key again: %+v, %v", stored, err)
 		}
 	}
@@ -163,7 +163,7 @@ func TestDuplicates(t *testing.T) {
 	}
 	done(t, first)
 	posting.Wait()
-	if stored, err := q.Publish(t.Context(), keyed(acme, "a")); err != nil || !stored.Duplicate {
+	if stored, err := q.Publish(within(t, 2*patience), keyed(acme, "a")); err != nil || !stored.Duplicate {
 		t.Errorf("the key of a settled job: %+v, %v", stored, err)
 	}
 	second := next(t, s)
@@ -202,7 +202,7 @@ func TestFull(t *testing.T) {
 	for {
 		j := job(acme, queue.Bulk)
 		j.Body = body
-		_, err := q.Publish(t.Context(), j)
+		_, err := q.Publish(within(t, 2*patience), j)
 		if errors.Is(err, queue.ErrFull) {
 			break
 		}
@@ -225,7 +225,7 @@ func TestFull(t *testing.T) {
 	after := job(acme, queue.Bulk)
 	after.Body = body
 	eventually(t, "there is room again", func() bool {
-		_, err := q.Publish(t.Context(), after)
+		_, err := q.Publish(within(t, 2*patience), after)
 		return err == nil
 	})
 	for _, want := range append(stored[1:], after.ID) {
@@ -243,7 +243,7 @@ func TestTooLarge(t *testing.T) {
 	q, _ := fresh(t)
 	j := job(acme, queue.Bulk)
 	j.Body = make([]byte, 9<<20)
-	if _, err := q.Publish(t.Context(), j); !errors.Is(err, queue.ErrTooLarge) {
+	if _, err := q.Publish(within(t, 2*patience), j); !errors.Is(err, queue.ErrTooLarge) {
 		t.Errorf("publish of 9 MiB: %v", err)
 	}
 	publish(t, q, job(acme, queue.Bulk)) // the connection is still well
@@ -361,7 +361,7 @@ func TestLargeBesideSmall(t *testing.T) {
 		together.Go(func() {
 			j := job(acme, queue.Bulk)
 			var want error
-			switch i % 16 {
+			switch i % 32 {
 			case 0:
 				j.Body = make([]byte, limit-100) // its headers do not fit
 				j.Tracking = queue.Tracking{Campaign: long, Canvas: long, Dispatch: long, Message: long, User: long, ExternalID: long}

@@ -35,7 +35,7 @@ func TestStreamsAreMadeAgain(t *testing.T) {
 		queue.StreamDead: func(t *testing.T, q *queue.Queue) {
 			publish(t, q, job(acme, queue.Bulk))
 			d := next(t, source(t, q, acme, queue.Bulk, 1))
-			if err := d.Bury(t.Context(), queue.Reason{Class: "window", Attempts: 1}); err != nil {
+			if err := d.Bury(within(t, 2*patience), queue.Reason{Class: "window", Attempts: 1}); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -65,7 +65,7 @@ func TestStreamsAreMadeAgain(t *testing.T) {
 			drop(t, js, stream)
 			use(t, q)
 			eventually(t, "its lane is known", func() bool {
-				lanes, err := q.Lanes(t.Context())
+				lanes, err := q.Lanes(within(t, 2*patience))
 				return err == nil && (len(lanes) == 1 || stream != queue.StreamJobs)
 			})
 			eventually(t, "the queue is ready", func() bool { return q.Ready(t.Context()) == nil })
@@ -91,7 +91,7 @@ func TestSourceOutlivesItsStream(t *testing.T) {
 	done(t, next(t, s))
 	got := make(chan *queue.Delivery, 1)
 	go func() {
-		d, err := s.Next(t.Context())
+		d, err := s.Next(within(t, 2*patience))
 		if err != nil {
 			t.Error(err)
 		}
@@ -277,12 +277,12 @@ func TestInHandOfAnotherStream(t *testing.T) {
 		t.Fatalf("no job has the sequence %d or %d", old[0].StreamSeq, old[1].StreamSeq)
 	}
 	for _, d := range old {
-		if err := d.Begin(t.Context()); err != nil {
+		if err := d.Begin(within(t, 2*patience)); err != nil {
 			t.Fatal(err)
 		}
 		done(t, d)
 	}
-	if b, err := q.Backlog(t.Context(), acme); err != nil || b.Pending != jobs {
+	if b, err := q.Backlog(within(t, 2*patience), acme); err != nil || b.Pending != jobs {
 		t.Errorf("backlog %+v, %v; want the new jobs", b, err)
 	}
 	for _, d := range after {

@@ -16,7 +16,7 @@ func TestServerRestart(t *testing.T) {
 	s := source(t, q, acme, queue.Bulk, 1)
 	stored, retried, held := job(acme, queue.Media), job(acme, queue.Bulk), job(acme, queue.Urgent)
 	publish(t, q, stored, retried, held)
-	if err := next(t, s).Retry(t.Context(), 3, "transient", 4*time.Second); err != nil {
+	if err := next(t, s).Retry(within(t, 2*patience), 3, "transient", 4*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	put := time.Now()
@@ -27,7 +27,7 @@ func TestServerRestart(t *testing.T) {
 	// The source that is there finds the new server by itself.
 	again := make(chan *queue.Delivery, 1)
 	go func() {
-		d, err := s.Next(t.Context())
+		d, err := s.Next(within(t, 2*patience))
 		if err != nil {
 			t.Error(err)
 		}
@@ -66,7 +66,7 @@ func TestRestartInHand(t *testing.T) {
 	publish(t, a, job(acme, queue.Bulk))
 	aged(t, lease)
 	first := next(t, source(t, a, acme, queue.Bulk, 1))
-	if err := first.Begin(t.Context()); err != nil {
+	if err := first.Begin(within(t, 2*patience)); err != nil {
 		t.Fatal(err)
 	}
 	theirs := source(t, b, acme, queue.Bulk, 1)

@@ -27,7 +27,7 @@ func TestRetry(t *testing.T) {
 	d := next(t, s)
 	for attempt, delay := range []time.Duration{300 * time.Millisecond, 0, time.Millisecond} {
 		put := time.Now()
-		if err := d.Retry(t.Context(), attempt+1, "transient", delay); err != nil {
+		if err := d.Retry(within(t, 2*patience), attempt+1, "transient", delay); err != nil {
 			t.Fatal(err)
 		}
 		d = next(t, s)
@@ -55,7 +55,7 @@ func TestRetryLetsOthersPass(t *testing.T) {
 	first, second := job(acme, queue.Bulk), job(acme, queue.Bulk)
 	publish(t, q, first, second)
 	d := next(t, s)
-	if err := d.Retry(t.Context(), 1, "transient", time.Second); err != nil {
+	if err := d.Retry(within(t, 2*patience), 1, "transient", time.Second); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{second.ID, first.ID} {
@@ -76,13 +76,13 @@ func TestRelease(t *testing.T) {
 	publish(t, q, j)
 	s := source(t, q, acme, queue.Bulk, 1)
 	d := next(t, s)
-	if err := d.Retry(t.Context(), 4, "transient", 0); err != nil {
+	if err := d.Retry(within(t, 2*patience), 4, "transient", 0); err != nil {
 		t.Fatal(err)
 	}
 	d = next(t, s)
 	for _, q := range []*queue.Queue{other, q, other} {
 		rest(t, s)
-		if err := d.Release(t.Context()); err != nil {
+		if err := d.Release(within(t, 2*patience)); err != nil {
 			t.Fatal(err)
 		}
 		released := time.Now()
@@ -114,7 +114,7 @@ func TestInDoubt(t *testing.T) {
 	// lose has a worker begin the job and end without a word. It returns what the next worker gets.
 	lose := func(d *queue.Delivery) *queue.Delivery {
 		t.Helper()
-		if err := d.Begin(t.Context()); err != nil {
+		if err := d.Begin(within(t, 2*patience)); err != nil {
 			t.Fatal(err)
 		}
 		last := workers[len(workers)-1]
@@ -134,17 +134,17 @@ func TestInDoubt(t *testing.T) {
 	s := source(t, q, acme, queue.Bulk, 1)
 	for _, begin := range []bool{false, true} {
 		if begin {
-			if err := d.Begin(t.Context()); err != nil {
+			if err := d.Begin(within(t, 2*patience)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := d.Release(t.Context()); err != nil {
+		if err := d.Release(within(t, 2*patience)); err != nil {
 			t.Fatal(err)
 		}
 		d = next(t, s)
 		want(d, true, 1, 1)
 	}
-	if err := d.Retry(t.Context(), 2, "in_doubt", 0); err != nil {
+	if err := d.Retry(within(t, 2*patience), 2, "in_doubt", 0); err != nil {
 		t.Fatal(err)
 	}
 	d = next(t, s)
@@ -192,13 +192,13 @@ func TestBeginOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	working := next(t, source(t, quick, acme, queue.Bulk, 1))
-	if err := working.Begin(t.Context()); err != nil || working.ID != buffered.ID {
+	if err := working.Begin(within(t, 2*patience)); err != nil || working.ID != buffered.ID {
 		t.Fatalf("begin %s: %v; want %s", working.ID, err, buffered.ID)
 	}
-	if err := buffered.Begin(t.Context()); !errors.Is(err, queue.ErrTaken) {
+	if err := buffered.Begin(within(t, 2*patience)); !errors.Is(err, queue.ErrTaken) {
 		t.Errorf("the other delivery begins with error %v", err)
 	}
-	if err := buffered.Release(t.Context()); err != nil {
+	if err := buffered.Release(within(t, 2*patience)); err != nil {
 		t.Fatal(err)
 	}
 	done(t, working)
@@ -223,7 +223,7 @@ func TestDelayWithoutNak(t *testing.T) {
 	put := time.Now()
 	js := raw(t, srv)
 	value := fmt.Sprintf(`{"state":"waiting","attempts":1,"not_before":%d}`, put.Add(delay).UnixMilli())
-	if _, err := js.Publish(t.Context(), "brazier.records."+acme+".bulk."+j.ID, []byte(value)); err != nil {
+	if _, err := js.Publish(within(t, 2*patience), "brazier.records."+acme+".bulk."+j.ID, []byte(value)); err != nil {
 		t.Fatal(err)
 	}
 	q.Close()
@@ -244,13 +244,13 @@ func TestUnreadableRecord(t *testing.T) {
 	j := job(acme, queue.Bulk)
 	publish(t, q, j)
 	d := next(t, s)
-	if _, err := raw(t, srv).Publish(t.Context(), "brazier.records."+acme+".bulk."+j.ID, []byte("by hand")); err != nil {
+	if _, err := raw(t, srv).Publish(within(t, 2*patience), "brazier.records."+acme+".bulk."+j.ID, []byte("by hand")); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Begin(t.Context()); !errors.Is(err, queue.ErrTaken) {
+	if err := d.Begin(within(t, 2*patience)); !errors.Is(err, queue.ErrTaken) {
 		t.Errorf("begin: %v", err)
 	}
-	if err := d.Release(t.Context()); err != nil {
+	if err := d.Release(within(t, 2*patience)); err != nil {
 		t.Fatal(err)
 	}
 	if d = next(t, s); d.ID != j.ID || !d.InDoubt {
@@ -273,7 +273,7 @@ func TestBury(t *testing.T) {
 		publish(t, q, j)
 		s := source(t, q, acme, j.Lane, 1)
 		before := time.Now()
-		if err := next(t, s).Bury(t.Context(), why); err != nil {
+		if err := next(t, s).Bury(within(t, 2*patience), why); err != nil {
 			t.Fatal(err)
 		}
 		msg := letters(t, js, acme)["brazier.dead."+acme+"."+why.Class+" "+j.ID]
@@ -317,7 +317,7 @@ func TestBury(t *testing.T) {
 		"Brazier-Class": {"expired"}, "Brazier-Attempts": {"0"},
 	})
 	isEmpty(t, q, acme)
-	if b, err := q.Backlog(t.Context(), acme); err != nil || b.Dead != 2 {
+	if b, err := q.Backlog(within(t, 2*patience), acme); err != nil || b.Dead != 2 {
 		t.Errorf("backlog %+v, %v; want 2 dead", b, err)
 	}
 }
@@ -336,7 +336,7 @@ func TestBuryTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The class may be another the second time: the first letter is the one that counts.
-	if err := d.Bury(t.Context(), queue.Reason{Class: "in_doubt", Attempts: 1}); err != nil {
+	if err := d.Bury(within(t, 2*patience), queue.Reason{Class: "in_doubt", Attempts: 1}); err != nil {
 		t.Fatal(err)
 	}
 	found := letters(t, js, acme)
@@ -406,10 +406,10 @@ func TestSettleOverOutage(t *testing.T) {
 				}
 				done(t, d)
 			} else {
-				go func() { _, _ = s.Next(t.Context()) }() // the server hands it out again, and its record ends that
+				go func() { _, _ = s.Next(within(t, 2*patience)) }() // the server hands it out again, and its record ends that
 			}
 			eventually(t, "the job is gone", func() bool {
-				b, err := q.Backlog(t.Context(), acme)
+				b, err := q.Backlog(within(t, 2*patience), acme)
 				return err == nil && b.Pending == 0
 			})
 		})

@@ -76,7 +76,7 @@ func TestSetupRefuses(t *testing.T) {
 	t.Parallel()
 	message := func(t *testing.T, js jetstream.JetStream, subject string) {
 		t.Helper()
-		if _, err := js.Publish(t.Context(), subject, []byte("{}")); err != nil {
+		if _, err := js.Publish(within(t, 2*patience), subject, []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -165,7 +165,7 @@ func TestSetupReplicas(t *testing.T) {
 			t.Errorf("%s has %d replicas", plan.Name, got)
 		}
 	}
-	if b, err := q.Backlog(t.Context(), acme); err != nil || b.Pending != 1 {
+	if b, err := q.Backlog(within(t, 2*patience), acme); err != nil || b.Pending != 1 {
 		t.Errorf("backlog %+v, %v", b, err)
 	}
 	cfg.Replicas = 5

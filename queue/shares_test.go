@@ -33,7 +33,7 @@ func TestShares(t *testing.T) {
 		n := 0
 		for range 3 {
 			eventually(t, "the page has its share", func() bool {
-				_, err := q.Publish(t.Context(), large(page))
+				_, err := q.Publish(within(t, 2*patience), large(page))
 				switch {
 				case err == nil:
 					n++
@@ -58,7 +58,7 @@ func TestShares(t *testing.T) {
 	eventually(t, "the log says that it fills", func() bool { return lines.FilterField(zap.String("event", "queue_filling")).Len() > 0 })
 
 	s := source(t, q, acme, queue.Bulk, 16)
-	b, err := q.Backlog(t.Context(), acme)
+	b, err := q.Backlog(within(t, 2*patience), acme)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestShares(t *testing.T) {
 		done(t, next(t, s))
 	}
 	eventually(t, "there is room again", func() bool {
-		_, err := q.Publish(t.Context(), large(acme))
+		_, err := q.Publish(within(t, 2*patience), large(acme))
 		return err == nil
 	})
 }

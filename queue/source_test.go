@@ -47,7 +47,7 @@ func TestStop(t *testing.T) {
 	}
 	equal(t, "jobs of the stopped source", got, want[:4])
 	s.Stop() // once more is well
-	if _, err := s.Next(t.Context()); !errors.Is(err, queue.ErrStopped) {
+	if _, err := s.Next(within(t, 2*patience)); !errors.Is(err, queue.ErrStopped) {
 		t.Errorf("next of an empty stopped source: %v", err)
 	}
 	// The fifth was left for others.
@@ -67,7 +67,7 @@ func TestStopWhileWaiting(t *testing.T) {
 				s.Stop()
 			}
 			go func() {
-				_, err := s.Next(t.Context())
+				_, err := s.Next(within(t, 2*patience))
 				ended <- err
 			}()
 			s.Stop()
@@ -158,14 +158,14 @@ func TestSharedLane(t *testing.T) {
 		sources = append(sources, s)
 		taking.Go(func() {
 			for {
-				d, err := s.Next(t.Context())
+				d, err := s.Next(within(t, 2*patience))
 				if err != nil {
 					return
 				}
 				if d.InDoubt {
 					t.Errorf("%s is in doubt: %s", d.ID, d.Doubt)
 				}
-				if err := d.Done(t.Context()); err != nil {
+				if err := d.Done(within(t, 2*patience)); err != nil {
 					t.Error(err)
 				}
 				got <- d.ID
@@ -269,7 +269,7 @@ func TestSourceOfClosedQueue(t *testing.T) {
 	if err := <-ended; !errors.Is(err, queue.ErrStopped) {
 		t.Errorf("a source that waits: %v", err)
 	}
-	if _, err := later.Next(t.Context()); !errors.Is(err, queue.ErrStopped) {
+	if _, err := later.Next(within(t, 2*patience)); !errors.Is(err, queue.ErrStopped) {
 		t.Errorf("a source that begins: %v", err)
 	}
 	select {
@@ -294,7 +294,7 @@ func TestLeaseRunsOut(t *testing.T) {
 	publish(t, q, begun, fetched)
 	for range 2 {
 		if d := next(t, theirs); d.ID == begun.ID {
-			if err := d.Begin(t.Context()); err != nil {
+			if err := d.Begin(within(t, 2*patience)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
 // soon and repeated stand for the 5 s and the minute after which waits are logged.
@@ -131,7 +132,7 @@ func startServer(t testing.TB, opts *server.Options) *server.Server {
 // JetStream is not enabled: Open waits and says what to do, and opens once the server is another.
 func TestWaitsForJetStream(t *testing.T) {
 	t.Parallel()
-	opts := &server.Options{Host: "127.0.0.1", Port: freePorts(t, 1)[0], NoSigs: true, NoLog: true, StoreDir: t.TempDir()}
+	opts := &server.Options{Host: "127.0.0.1", Port: queuetest.FreePort(t), NoSigs: true, NoLog: true, StoreDir: t.TempDir()}
 	s := startServer(t, opts.Clone())
 	w, opened := openWatched(t, queue.Config{URL: s.ClientURL()})
 	line := w.waitsFor("JetStream", "JetStream is not enabled on this server", "-js")
@@ -222,7 +223,7 @@ func TestWaitsForLeader(t *testing.T) {
 	jobs := source(t, worker.Queue, acme, queue.Bulk, 1)
 	publish(t, door.Queue, job(acme, queue.Bulk))
 	held := next(t, jobs)
-	if err := held.Begin(t.Context()); err != nil {
+	if err := held.Begin(within(t, 2*patience)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "ready", func() bool { return door.Ready(t.Context()) == nil && worker.ReadyToWork(t.Context()) == nil })
@@ -268,7 +269,19 @@ func TestWaitsForLeader(t *testing.T) {
 	c.start(1)
 	c.start(2)
 	running.Wait()
-	eventually(t, "both are ready", func() bool { return door.Ready(t.Context()) == nil && worker.ReadyToWork(t.Context()) == nil })
+	var last error
+	defer func() {
+		if t.Failed() {
+			t.Logf("not ready: %v", last)
+		}
+	}()
+	eventually(t, "both are ready", func() bool {
+		err := errors.Join(door.Ready(t.Context()), worker.ReadyToWork(t.Context()))
+		if err != nil {
+			last = err
+		}
+		return err == nil
+	})
 	door.goesOn("stream BRAZIER_JOBS")
 	for _, what := range []string{"stream BRAZIER_JOBS", "bucket BRAZIER_PACE", "bucket BRAZIER_PAGES"} {
 		worker.goesOn(what)
@@ -301,7 +314,7 @@ func TestWaitsForConsumers(t *testing.T) {
 	for _, lane := range queue.Lanes() {
 		jobs := source(t, w.Queue, acme, lane, 1)
 		waiting.Go(func() {
-			if _, err := jobs.Next(t.Context()); !errors.Is(err, queue.ErrStopped) {
+			if _, err := jobs.Next(within(t, 2*patience)); !errors.Is(err, queue.ErrStopped) {
 				t.Errorf("next: %v", err)
 			}
 		})
@@ -380,18 +393,21 @@ func TestReadyWithoutRoom(t *testing.T) {
 	if err := w.Ready(t.Context()); err != nil {
 		t.Errorf("ready: %v", err)
 	}
+	if err := w.Pace(acme, "text").Prepare(within(t, patience)); err != nil { // as every worker does
+		t.Fatal(err)
+	}
 	w.SetShares(map[string]float64{acme: 1})
 	var err error
 	for err == nil {
 		large := job(acme, queue.Bulk)
 		large.Body = []byte(strings.Repeat("x", 10_000))
-		_, err = w.Publish(t.Context(), large)
+		_, err = w.Publish(within(t, 2*patience), large)
 	}
 	if !errors.Is(err, queue.ErrFull) {
 		t.Fatalf("publish: %v", err)
 	}
 	eventually(t, "the full queue is not ready", func() bool {
-		_, _ = w.Publish(t.Context(), job(acme, queue.Bulk))
+		_, _ = w.Publish(within(t, 2*patience), job(acme, queue.Bulk))
 		err := w.Ready(t.Context())
 		return err != nil && strings.Contains(err.Error(), "full")
 	})

@@ -24,7 +24,7 @@ func TestYield(t *testing.T) {
 		for range callers {
 			yielding.Go(func() {
 				for range calls {
-					q.Yield(t.Context())
+					q.Yield(within(t, 2*patience))
 				}
 			})
 		}
@@ -47,7 +47,7 @@ func TestBusy(t *testing.T) {
 		var publishing sync.WaitGroup
 		for range 128 {
 			publishing.Go(func() {
-				if _, err := q.Publish(t.Context(), job(acme, queue.Bulk)); err != nil {
+				if _, err := q.Publish(within(t, 2*patience), job(acme, queue.Bulk)); err != nil {
 					t.Error(err)
 				}
 			})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/queue/embedded"
+	"github.com/brazier-relay/brazier/queue/queuetest"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
@@ -228,7 +229,7 @@ func TestDeadLetters(t *testing.T) {
 // TestDeadLettersByURL reaches a queue by --nats-url, with a password in it.
 func TestDeadLettersByURL(t *testing.T) {
 	dir := t.TempDir()
-	srv, err := embedded.Start(embedded.Config{Dir: dir, Sync: embedded.SyncInterval})
+	srv, err := embedded.Start(queuetest.Unflushed(dir))
 	if err != nil {
 		t.Fatal(err)
 	}

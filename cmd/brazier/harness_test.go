@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
 // bin holds the real binaries that the process tests start: brazier, and nats-server of the version in go.mod.
@@ -224,13 +225,8 @@ func keepsSecrets(t *testing.T, written string, secrets ...string) {
 	}
 }
 
-// freeAddress is a loopback address that nobody listens on at this moment.
+// freeAddress is a loopback address that nobody listens on. A server can be stopped and started on it.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", queuetest.FreePort(t))
 }

@@ -36,18 +36,17 @@ type Sync string
 const (
 	// SyncAlways flushes before each acknowledgement: an accepted message outlives a power cut.
 	SyncAlways Sync = "always"
-	// SyncInterval flushes every [FlushInterval]: an accepted message outlives a crash of the process, and a power cut
+	// SyncInterval flushes every [Config].FlushEvery: an accepted message outlives a crash of the process, and a power cut
 	// loses at most the last interval.
 	SyncInterval Sync = "interval"
 )
-
-// FlushInterval is the interval of [SyncInterval].
-const FlushInterval = 100 * time.Millisecond
 
 // Config says where the server keeps its files. Dir is required.
 type Config struct {
 	Dir  string
 	Sync Sync // default SyncAlways
+	// FlushEvery is the interval of SyncInterval. Default 100 ms.
+	FlushEvery time.Duration
 	// MinFree is how much of the disk stays free of new messages, in bytes: see [Server.HasRoom]. Default a tenth of the
 	// disk, at least 32 MiB and at most 1 GiB.
 	MinFree int64
@@ -95,6 +94,9 @@ func Start(cfg Config) (*Server, error) {
 	}
 	if cfg.Sync != SyncAlways && cfg.Sync != SyncInterval {
 		return nil, fmt.Errorf("embedded: Sync is %q, not always or interval", cfg.Sync)
+	}
+	if cfg.FlushEvery == 0 {
+		cfg.FlushEvery = 100 * time.Millisecond
 	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()

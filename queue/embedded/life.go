@@ -56,7 +56,7 @@ func begin(cfg Config) (*life, error) {
 		StoreDir:                   cfg.Dir,
 		JetStreamMaxStore:          cfg.MaxStore,
 		SyncAlways:                 cfg.Sync == SyncAlways,
-		SyncInterval:               FlushInterval,
+		SyncInterval:               cfg.FlushEvery,
 		MaxPayload:                 8 << 20,
 		NoSigs:                     true,
 	}
