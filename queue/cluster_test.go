@@ -60,12 +60,24 @@ func (c *cluster) start(i int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	said := &lastWords{}
+	s.SetLoggerV2(said, false, false, false)
 	s.Start()
 	c.servers[i] = s
 	if !s.ReadyForConnections(patience) {
-		c.t.Fatalf("%s does not listen on both its ports: %v, %v", c.options[i].ServerName, s.Addr(), s.ClusterAddr())
+		c.t.Fatalf("%s does not start: %v", c.options[i].ServerName, said.fatal.Load())
 	}
 }
+
+// lastWords keeps why a server does not start, which as a process it would exit with.
+type lastWords struct{ fatal atomic.Value }
+
+func (l *lastWords) Fatalf(format string, v ...any) { l.fatal.Store(fmt.Sprintf(format, v...)) }
+func (*lastWords) Noticef(string, ...any)           {}
+func (*lastWords) Warnf(string, ...any)             {}
+func (*lastWords) Errorf(string, ...any)            {}
+func (*lastWords) Debugf(string, ...any)            {}
+func (*lastWords) Tracef(string, ...any)            {}
 
 func (c *cluster) stop(i int) {
 	if s := c.servers[i]; s != nil {

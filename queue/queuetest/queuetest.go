@@ -7,7 +7,6 @@ package queuetest
 import (
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -62,40 +61,52 @@ func On(t testing.TB, srv *embedded.Server) *queue.Queue {
 }
 
 // Ports that FreePort gives: below all that operating systems choose for outgoing connections, where a server that is started
-// again on its port may find it taken. Test binaries that run at a time have consecutive process ids, and each has ports of its own.
+// again on its port may find it taken. Each test binary has ports of its own, and shows so by holding the first of them.
 const (
-	firstPort = 20000
-	ownPorts  = 120
+	firstPort, lastPort = 20000, 32000
+	ownPorts            = 120
 )
 
-var inUse = struct {
+var own struct {
 	sync.Mutex
-	ports map[int]bool
-}{ports: map[int]bool{}}
+	claim net.Listener // on the port before the others
+	inUse map[int]bool
+}
 
 // FreePort returns a port of 127.0.0.1 that is the test's until it ends. A server can be stopped and started on it.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	inUse.Lock()
-	defer inUse.Unlock()
-	first := firstPort + os.Getpid()%100*ownPorts
-	for port := first; port < first+ownPorts; port++ {
-		if inUse.ports[port] {
+	own.Lock()
+	defer own.Unlock()
+	for at := firstPort; own.claim == nil && at < lastPort; at += ownPorts {
+		own.claim, _ = listen(at)
+		own.inUse = map[int]bool{}
+	}
+	if own.claim == nil {
+		t.Fatalf("ports %d to %d are all taken", firstPort, lastPort)
+	}
+	first := own.claim.Addr().(*net.TCPAddr).Port + 1
+	for port := first; port < first+ownPorts-1; port++ {
+		if own.inUse[port] {
 			continue
 		}
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+		if l, err := listen(port); err == nil {
 			_ = l.Close()
-			inUse.ports[port] = true
+			own.inUse[port] = true
 			t.Cleanup(func() {
-				inUse.Lock()
-				defer inUse.Unlock()
-				delete(inUse.ports, port)
+				own.Lock()
+				defer own.Unlock()
+				delete(own.inUse, port)
 			})
 			return port
 		}
 	}
-	t.Fatal("no port is free")
+	t.Fatalf("ports %d to %d are all taken", first, first+ownPorts-2)
 	return 0
+}
+
+func listen(port int) (net.Listener, error) {
+	return net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 }
 
 // StrayClock excepts one goroutine from the search for leaks: that of nats-server's own clock, which goes on when a stream
