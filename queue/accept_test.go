@@ -156,4 +156,31 @@ func TestPublishTogether(t *testing.T) {
 	if len(batches) > keys/2 {
 		t.Errorf("%d jobs took %d batches", keys, len(batches))
 	}
+
+	// All are settled, and come again together with others: those are known by their records.
+	jobs := source(t, q, acme, queue.Bulk, 100)
+	for range keys {
+		done(t, next(t, jobs))
+	}
+	isEmpty(t, q, acme)
+	var known atomic.Int64
+	for k := range 2 * keys {
+		together.Go(func() {
+			got, err := q.Publish(within(t, 2*patience), keyed(acme, fmt.Sprint(k), "ada"))
+			switch {
+			case errors.Is(err, queue.ErrKeyReused) && k < keys: // it was bela's
+				known.Add(1)
+			case err != nil:
+				t.Errorf("key %d again: %v", k, err)
+			case got.Duplicate != (k < keys):
+				t.Errorf("key %d again: %+v", k, got)
+			case got.Duplicate:
+				known.Add(1)
+			}
+		})
+	}
+	together.Wait()
+	if b, err := q.Backlog(within(t, 2*patience), acme); err != nil || known.Load() != keys || b.Pending != keys {
+		t.Errorf("%d were known, backlog %+v, error %v", known.Load(), b, err)
+	}
 }

@@ -72,6 +72,9 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 		return nil, fmt.Errorf("queue: publish: %w", err)
 	}
 	message := newWrite(job.message(mine, window), jobsWithID(job.Page, job.ID), 0)
+	if job.Key != "" || len(job.Deaths) > 0 { // only what names a job from outside, a key or a replay, can have been there before
+		message.record = recordsWithID(job.Page, job.ID)
+	}
 	if most := q.nc.MaxPayload(); most > 0 && int64(message.size()) > most {
 		return nil, fmt.Errorf("queue: publish: %w: %d bytes, the server takes %d", ErrTooLarge, message.size(), most)
 	}
@@ -150,14 +153,8 @@ func (q *Queue) publishOnce(ctx context.Context, job *Job, mine fingerprint, mes
 	if err := q.lanes.announce(ctx, PageLane{job.Page, job.Lane}); err != nil {
 		return nil, err
 	}
-	if prior, err = q.findPrior(ctx, job); prior == nil && err == nil {
-		_, err = q.accepting.write(ctx, message)
-		if isTaken(err) {
-			prior, err = q.findFingerprint(ctx, q.jobs, message.subject)
-			if prior == nil && err == nil { // it is about to be stored, or was settled in this moment
-				err = errTaken
-			}
-		}
+	if _, err = q.accepting.write(ctx, message); isTaken(err) {
+		prior, err = q.findPrior(ctx, message)
 	}
 	if prior != nil && prior.Nonce == mine.Nonce { // our own earlier try, whose answer was lost
 		prior = nil
@@ -165,13 +162,18 @@ func (q *Queue) publishOnce(ctx context.Context, job *Job, mine fingerprint, mes
 	return prior, err
 }
 
-// findPrior returns the fingerprint in the record of an id. Only what names a job from outside, a key or a replay, can have
-// been there before.
-func (q *Queue) findPrior(ctx context.Context, job *Job) (*fingerprint, error) {
-	if job.Key == "" && len(job.Deaths) == 0 {
-		return nil, nil
+// findPrior returns the fingerprint of the job that stood in the way of another.
+func (q *Queue) findPrior(ctx context.Context, message *write) (prior *fingerprint, err error) {
+	if message.record != "" {
+		prior, err = q.findFingerprint(ctx, q.records, message.record)
 	}
-	return q.findFingerprint(ctx, q.records, recordsWithID(job.Page, job.ID))
+	if prior == nil && err == nil {
+		prior, err = q.findFingerprint(ctx, q.jobs, message.subject)
+	}
+	if prior == nil && err == nil { // it is about to be stored, or was settled in this moment
+		err = errTaken
+	}
+	return prior, err
 }
 
 // findFingerprint returns that of the last job or record under a subject, nil if there is none.

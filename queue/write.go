@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,8 @@ import (
 // store of its own, about a millisecond, and pays from some ten messages up (measured on nats-server 2.15.2).
 //
 // A batch fails as a whole if the condition of one message does not hold. Then all conditions are looked up in one request,
-// the writes that fail are answered, and the others go again.
+// the writes that fail are answered, and the others go again. The records that must not be there are likewise looked up in
+// one request for a batch, before it goes.
 
 const (
 	// plainFlushed and plainOther are how many messages may be on their way by themselves before others wait for a batch:
@@ -50,6 +52,9 @@ type write struct {
 	msg     *nats.Msg
 	subject string
 	seq     uint64
+	// record, if not empty, is the subject of the records under which there must be none when the message is about to be
+	// stored. They are in another stream, of which the server takes no condition.
+	record string
 }
 
 func newWrite(msg *nats.Msg, subject string, seq uint64) *write {
@@ -102,6 +107,11 @@ func newWriter(q *Queue, stream string) *writer {
 func (w *writer) write(ctx context.Context, msg *write) (uint64, error) {
 	if w.alone(msg) {
 		defer w.leave()
+		if msg.record != "" {
+			if known, err := w.q.findFingerprint(ctx, w.q.records, msg.record); err != nil || known != nil {
+				return 0, cmp.Or(err, errTaken)
+			}
+		}
 		return w.publish(ctx, msg)
 	}
 	waiting := &waiter{msg, make(chan written, 1)}
@@ -240,6 +250,11 @@ func split(waiting []*waiter) (batch, rest []*waiter) {
 
 // send stores a batch and answers each of its writes.
 func (w *writer) send(batch []*waiter) {
+	batch, err := w.sortKnown(batch)
+	if err != nil {
+		reply(batch, written{err: err})
+		return
+	}
 	for len(batch) >= minBatch {
 		last, err := w.commit(batch)
 		if len(batch) >= manyWrites {
@@ -312,17 +327,40 @@ func (w *writer) commit(batch []*waiter) (last uint64, err error) {
 	return 0, w.q.missing(unanswered(ctx, err))
 }
 
+// sortKnown answers the writes whose id has a record and returns the others. After an error it has answered none.
+func (w *writer) sortKnown(batch []*waiter) (free []*waiter, err error) {
+	var records []string
+	for _, next := range batch {
+		if next.record != "" {
+			records = append(records, next.record)
+		}
+	}
+	if len(records) == 0 {
+		return batch, nil
+	}
+	found, err := w.q.lastSequences(StreamRecords, records)
+	if err != nil {
+		return batch, err
+	}
+	for _, next := range batch {
+		if next.record == "" || found[next.record] == 0 {
+			free = append(free, next)
+			continue
+		}
+		next.answer <- written{err: errTaken}
+	}
+	return free, nil
+}
+
 // sort answers the writes whose conditions do not hold and returns the others. After an error it has answered none.
 func (w *writer) sort(batch []*waiter) (free []*waiter, err error) {
-	ctx, cancel := w.q.answerable(context.Background())
-	defer cancel()
 	subjects := make([]string, len(batch))
 	for i, next := range batch {
 		subjects[i] = next.subject
 	}
-	found, err := w.lastSequences(ctx, subjects)
+	found, err := w.q.lastSequences(w.stream, subjects)
 	if err != nil {
-		return batch, fmt.Errorf("look up ids: %w", unanswered(ctx, err))
+		return batch, err
 	}
 	for _, next := range batch {
 		if found[next.subject] == next.seq {
@@ -335,25 +373,34 @@ func (w *writer) sort(batch []*waiter) (free []*waiter, err error) {
 }
 
 // lastSequences returns, in one request, the sequence of the last message under each subject that has one. A subject is
-// that of a record or what jobsWithID returns.
-func (w *writer) lastSequences(ctx context.Context, subjects []string) (map[string]uint64, error) {
+// that of a record, or what jobsWithID or recordsWithID returns.
+func (q *Queue) lastSequences(stream string, subjects []string) (map[string]uint64, error) {
+	ctx, cancel := q.answerable(context.Background())
+	defer cancel()
+	failed := func(err error) (map[string]uint64, error) {
+		return nil, about{readsOf(stream), q.missing(fmt.Errorf("look up ids: %w", unanswered(ctx, err)))}
+	}
 	found := make(map[string]uint64, len(subjects))
-	msgs, err := jetstreamext.GetLastMsgsFor(ctx, w.q.js, w.stream, subjects)
+	msgs, err := jetstreamext.GetLastMsgsFor(ctx, q.js, stream, subjects)
 	if err != nil {
-		return nil, err
+		return failed(err)
 	}
 	for msg, err := range msgs {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
+			return found, nil
 		}
 		if err != nil {
-			return nil, err
+			return failed(err)
 		}
 		found[msg.Subject] = msg.Sequence
 		if tokens := strings.Split(msg.Subject, "."); len(tokens) == 5 {
-			under := jobsWithID(tokens[2], tokens[4])
+			tokens[3] = "*"
+			under := strings.Join(tokens, ".")
 			found[under] = max(found[under], msg.Sequence)
 		}
+	}
+	if err := ctx.Err(); err != nil { // the answers end without a word when they do not come in time
+		return failed(err)
 	}
 	return found, nil
 }
