@@ -197,6 +197,7 @@ func dial(cfg Config) (*Queue, error) {
 	q.reach.since = time.Now()
 	q.yielding = newYielding()
 	q.accepting, q.recording = newWriter(q, StreamJobs), newWriter(q, StreamRecords)
+	q.recording.apart = q.recordsApart
 	q.lanes, q.shares, q.inHand = newLanes(q), newShares(q), newInHand(cfg.lease)
 	q.clock, q.repairer = newClock(q), newRepairer()
 	switch {

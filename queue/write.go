@@ -88,6 +88,10 @@ type writer struct {
 	stop   chan struct{}
 	done   chan struct{}
 
+	// apart returns how far apart batches are to begin at the moment, and all messages then go in batches. Nil: not at all.
+	apart func() time.Duration
+	last  time.Time // when a batch last began
+
 	mu       sync.Mutex
 	plain    int       // messages on their way by themselves
 	batching bool      // a batch is on its way or being made
@@ -136,7 +140,7 @@ func (w *writer) write(ctx context.Context, msg *write) (uint64, error) {
 func (w *writer) alone(msg *write) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if (w.batching || w.plain >= w.max) && msg.size() <= maxSharing {
+	if (w.batching || w.plain >= w.max || w.pause() > 0) && msg.size() <= maxSharing {
 		return false
 	}
 	w.plain++
@@ -186,11 +190,27 @@ func (w *writer) run() {
 		if len(left) == 0 && !w.await(&left) {
 			return
 		}
+		if wait := time.Until(w.last.Add(w.pause())); wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-w.stop:
+				return
+			}
+		}
+		w.last = time.Now()
 		left = w.fill(left)
 		batch, rest := split(left)
 		w.send(batch)
 		left = rest
 	}
+}
+
+// pause is how long after one batch the next one begins, at the least.
+func (w *writer) pause() time.Duration {
+	if w.apart == nil {
+		return 0
+	}
+	return w.apart()
 }
 
 // await waits for a message. It returns false when the writer is to stop.

@@ -19,6 +19,10 @@ const (
 	busyLasts = 100 * time.Millisecond
 	// yielding is how many jobs a second are handed out in any case: more than a dozen pages may send at their default rate.
 	yielding = 500
+	// recordsLate is how far apart batches of records are while the ingress is busy, so how long each of a job's two records may
+	// wait. A few at a time, they would keep the disk busy with flushes for which the ingress waits (measured: 130 flushes a second
+	// for those 500 jobs, and half of 8,333 requests a second answered after 460 ms rather than 20).
+	recordsLate = 50 * time.Millisecond
 )
 
 func newYielding() *rate.Limiter { return rate.NewLimiter(yielding, yielding/20) }
@@ -36,4 +40,12 @@ func (q *Queue) Yield(ctx context.Context) {
 	if q.cfg.Embedded && q.accepting.isBusy() {
 		_ = q.yielding.Wait(ctx) // an error says that ctx has ended
 	}
+}
+
+// recordsApart returns how far apart batches of records are to be now; 0: records go as they come.
+func (q *Queue) recordsApart() time.Duration {
+	if q.cfg.Embedded && q.cfg.Flushed && q.accepting.isBusy() {
+		return recordsLate
+	}
+	return 0
 }
