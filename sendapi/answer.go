@@ -22,14 +22,6 @@ type Receipt struct {
 	// makes no message.
 	MessageID string
 
-	// AttachmentID stands for the file of a message that was sent with
-	// is_reusable, and expires after 90 days.
-	AttachmentID string
-
-	// Version is the Graph API version that answered, from the header
-	// facebook-api-version. Empty where not told.
-	Version string
-
 	// Usage is from the headers of the answer.
 	Usage Usage
 }
@@ -40,9 +32,18 @@ func (r Receipt) String() string { return "message " + strconv.Quote(r.MessageID
 // GoString is String, so that %#v shows no PSID.
 func (r Receipt) GoString() string { return r.String() }
 
-// DecodeAnswer turns the answer to a POST of me/messages into a Receipt or an
-// *[Error], whose class is always one of [Classes]. It takes whatever arrives:
-// HTML, nothing, half an answer.
+// answer holds the fields of both kinds of answer. Raw, because none of them is
+// certain to have the type that it should have. Of a key that comes twice the
+// last counts.
+type answer struct {
+	RecipientID json.RawMessage `json:"recipient_id"`
+	MessageID   json.RawMessage `json:"message_id"`
+	Error       json.RawMessage `json:"error"`
+}
+
+// decodeAnswer turns the answer to a POST of me/messages into a Receipt or an
+// Error. It takes whatever arrives: HTML, nothing, half an answer. now is what a
+// Retry-After date is counted from.
 //
 // Success is HTTP 2xx with a recipient_id or a message_id and no error. The
 // answers differ: a message has both, a sender action only the first, a message
@@ -60,35 +61,16 @@ func (r Receipt) GoString() string { return r.String() }
 //
 // Anything else with HTTP 2xx is in doubt, since the status says that something
 // was carried out. With other statuses the status decides.
-func DecodeAnswer(status int, header http.Header, body []byte) (Receipt, error) {
-	receipt, failure := decodeAnswer(status, header, body, time.Now())
-	if failure != nil {
-		return Receipt{}, failure
-	}
-	return receipt, nil
-}
-
-// answer holds the fields of both kinds of answer. Raw, because none of them is
-// certain to have the type that it should have. Of a key that comes twice the
-// last counts.
-type answer struct {
-	RecipientID  json.RawMessage `json:"recipient_id"`
-	MessageID    json.RawMessage `json:"message_id"`
-	AttachmentID json.RawMessage `json:"attachment_id"`
-	Error        json.RawMessage `json:"error"`
-}
-
 func decodeAnswer(status int, header http.Header, body []byte, now time.Time) (Receipt, *Error) {
-	usage := ParseUsage(header, now)
+	usage := parseUsage(header, now)
 	var a answer
 	if err := json.Unmarshal(body, &a); err != nil {
 		return Receipt{}, silence(status, usage, errNotJSON)
 	}
 	receipt := Receipt{
-		RecipientID:  rawID(a.RecipientID),
-		MessageID:    rawID(a.MessageID),
-		AttachmentID: rawID(a.AttachmentID),
-		Usage:        usage,
+		RecipientID: rawID(a.RecipientID),
+		MessageID:   rawID(a.MessageID),
+		Usage:       usage,
 	}
 	if failure := decodeError(status, a.Error); failure != nil {
 		failure.Usage = usage
@@ -100,11 +82,6 @@ func decodeAnswer(status int, header http.Header, body []byte, now time.Time) (R
 	}
 	if status < 200 || status > 299 || receipt.RecipientID == "" && receipt.MessageID == "" {
 		return Receipt{}, silence(status, usage, errNoIDs)
-	}
-	if v := header.Get("Facebook-Api-Version"); v != "" {
-		if _, _, ok := parseVersion(v); ok {
-			receipt.Version = v
-		}
 	}
 	return receipt, nil
 }
@@ -123,8 +100,6 @@ type graphError struct {
 	Subcode   json.RawMessage `json:"error_subcode"`
 	Transient json.RawMessage `json:"is_transient"`
 	TraceID   json.RawMessage `json:"fbtrace_id"`
-	UserTitle json.RawMessage `json:"error_user_title"`
-	UserMsg   json.RawMessage `json:"error_user_msg"`
 }
 
 // decodeError reads the value of "error", and returns nil where there is none.
@@ -145,16 +120,9 @@ func decodeError(status int, raw json.RawMessage) *Error {
 		Transient: rawBool(g.Transient),
 		TraceID:   mark(rawString(g.TraceID)),
 		Param:     paramIn(rawString(g.Message)),
-
-		UserMessage: userMessage(rawString(g.UserTitle), rawString(g.UserMsg)),
 	}
 	e.Class = classify(e.Code, e.Subcode, e.Transient, status)
 	return e
-}
-
-func userMessage(title, text string) UserMessage {
-	joined := strings.Trim(title+": "+text, ": ")
-	return UserMessage(strings.ToValidUTF8(joined[:min(len(joined), maxUserMessage)], ""))
 }
 
 // rawString returns a JSON string, and "" for anything else.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 )
 
 func BenchmarkDecodeAnswer(b *testing.B) {
@@ -22,11 +23,12 @@ func BenchmarkDecodeAnswer(b *testing.B) {
 		{"success with usage", 200, header, []byte(testSent)},
 		{"error", 400, nil, refused},
 	}
+	now := time.Now()
 	for _, bb := range benchmarks {
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := DecodeAnswer(bb.status, bb.header, bb.body); (err == nil) != (bb.status == 200) {
+				if _, err := decodeAnswer(bb.status, bb.header, bb.body, now); (err == nil) != (bb.status == 200) {
 					b.Fatal(err)
 				}
 			}

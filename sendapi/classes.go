@@ -202,9 +202,6 @@ func indexRows() (map[codeKey]Row, []Row) {
 	return index, ranges
 }
 
-// Table returns a copy of the table from codes to classes, for tools and documents.
-func Table() []Row { return append([]Row(nil), rows...) }
-
 // Explain returns what is known of an error code: the row for the code with this
 // subcode, else the code's own row, else the row of the range that it falls in.
 // It reports false for a code that the table does not hold, 0 among them, which

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -14,13 +13,13 @@ import (
 )
 
 // Error is a refusal of Facebook's, or a call without a readable answer. Every
-// error of [Client.Send] and [DecodeAnswer] is one; find it with [errors.As].
+// error of [Client.Send] is one; find it with [errors.As].
 //
 // An Error can be logged. What it prints is made from what Facebook sends as
 // numbers and marks, and from words of this package. Facebook's own sentences may
 // quote the request, ids and text included, and come in the language of whoever
-// made the token: message and error_data are not kept, and UserMessage prints as
-// a constant.
+// made the token: none of message, error_user_title, error_user_msg and error_data
+// is kept.
 type Error struct {
 	// Status is the HTTP status, or 0 where no answer came.
 	Status int
@@ -49,9 +48,6 @@ type Error struct {
 	// message[attachment][payload], where it names one. It is put together from the
 	// field names that this package knows and can hold nothing of a message.
 	Param string
-
-	// UserMessage is what Facebook would have the app show to its user.
-	UserMessage UserMessage
 
 	// Usage is from the headers of the answer.
 	Usage Usage
@@ -125,25 +121,6 @@ func (e *Error) notes() []string {
 	}
 	return notes
 }
-
-// UserMessage is error_user_title and error_user_msg, joined by a colon and cut to
-// 500 bytes; empty where neither came. Since it may quote the request, it prints
-// and marshals as a constant. Convert it to a string for the eyes of a person who
-// may see the message.
-type UserMessage string
-
-const maxUserMessage = 500
-
-const maskedUserMessage = "sendapi.UserMessage(masked)"
-
-// Format writes a constant, whatever the verb.
-func (UserMessage) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, maskedUserMessage) }
-
-// String returns a constant.
-func (UserMessage) String() string { return maskedUserMessage }
-
-// MarshalText returns a constant, so that JSON and YAML encoders do not show it.
-func (UserMessage) MarshalText() ([]byte, error) { return []byte(maskedUserMessage), nil }
 
 // callFault is an error of this package's own making; its text is fixed.
 type callFault string

@@ -68,17 +68,6 @@ func ExampleError() {
 	// sendapi: window: outside the allowed window (code 10/2018278, HTTP 400, OAuthException, trace AxIIVeNpuf3y2jeXdufRcEX)
 }
 
-func ExampleDecodeAnswer() {
-	_, err := sendapi.DecodeAnswer(502, nil, []byte("<h1>Sorry, something went wrong.</h1>"))
-	fmt.Println(err)
-
-	receipt, err := sendapi.DecodeAnswer(200, nil, []byte(`{"message_id":"m_AG5Hz2U"}`))
-	fmt.Println(receipt, err)
-	// Output:
-	// sendapi: transient: server error: the answer is not a JSON object (HTTP 502)
-	// message "m_AG5Hz2U" <nil>
-}
-
 func ExampleExplain() {
 	row, known := sendapi.Explain(10, 1893063)
 	fmt.Println(row.Class, known)
@@ -88,15 +77,6 @@ func ExampleExplain() {
 	// page true
 	// the page is restricted from sending for a time
 	// Messenger error codes page
-}
-
-func ExampleParseUsage() {
-	header := http.Header{}
-	header.Set("X-Business-Use-Case-Usage",
-		`{"1029384756":[{"type":"pages","call_count":107,"total_time":125,"estimated_time_to_regain_access":14}]}`)
-	usage := sendapi.ParseUsage(header, time.Now())
-	fmt.Printf("page at %d %%, wait %s\n", usage.Page, usage.RegainAfter)
-	// Output: page at 125 %, wait 14m0s
 }
 
 func ExampleVersionWarning() {

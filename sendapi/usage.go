@@ -39,9 +39,9 @@ type Usage struct {
 // a rate limit is a day.
 const maxPause = 24 * time.Hour
 
-// ParseUsage reads the usage headers of an answer; now is what a Retry-After date
+// parseUsage reads the usage headers of an answer; now is what a Retry-After date
 // is counted from. What cannot be read counts as not sent.
-func ParseUsage(header http.Header, now time.Time) Usage {
+func parseUsage(header http.Header, now time.Time) Usage {
 	var page, app meter
 	for _, v := range header["X-Business-Use-Case-Usage"] {
 		page.read(v)

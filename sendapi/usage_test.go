@@ -57,7 +57,7 @@ func TestParseUsage(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := ParseUsage(tt.header, now); got != tt.want {
+			if got := parseUsage(tt.header, now); got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
@@ -70,7 +70,7 @@ func FuzzUsage(f *testing.F) {
 	f.Add(`{"1":[{"call_count":"1e9"}],"1":[[`, "-1")
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, header, retryAfter string) {
-		u := ParseUsage(http.Header{
+		u := parseUsage(http.Header{
 			"X-Business-Use-Case-Usage": {header},
 			"X-App-Usage":               {header},
 			"Retry-After":               {retryAfter},

@@ -27,11 +27,11 @@ var versions = []struct {
 	{"v20.0", "", "2026-09-24"}, // the day it came out was not looked up
 }
 
-// EndOfLife returns the day until which Facebook serves a Graph API version such
+// endOfLife returns the day until which Facebook serves a Graph API version such
 // as "v25.0", as midnight UTC at the start of that day. It reports false for a
 // version whose end is not known: the newest, and any that this package has never
 // heard of.
-func EndOfLife(version string) (time.Time, bool) {
+func endOfLife(version string) (time.Time, bool) {
 	for _, v := range versions {
 		if v.name == version && v.until != "" {
 			day, err := time.Parse(time.DateOnly, v.until)
@@ -50,7 +50,7 @@ const endOfLifeNotice = 90 * 24 * time.Hour
 // every version that this package knows. It returns "" otherwise, also for a
 // version newer than this package.
 func VersionWarning(version string, now time.Time) string {
-	end, known := EndOfLife(version)
+	end, known := endOfLife(version)
 	switch {
 	case known && !now.Before(end.AddDate(0, 0, 1)):
 		return fmt.Sprintf("Graph API %s ended on %s: choose a newer version", version, end.Format(time.DateOnly))

@@ -19,12 +19,12 @@ func TestEndOfLife(t *testing.T) {
 		{"", ""},
 	}
 	for _, tt := range tests {
-		end, known := EndOfLife(tt.version)
+		end, known := endOfLife(tt.version)
 		if known != (tt.want != "") || known && end.Format(time.DateOnly) != tt.want {
-			t.Errorf("EndOfLife(%q) = %v, %v, want %q", tt.version, end, known, tt.want)
+			t.Errorf("endOfLife(%q) = %v, %v, want %q", tt.version, end, known, tt.want)
 		}
 	}
-	if _, ok := EndOfLife(DefaultVersion); !ok {
+	if _, ok := endOfLife(DefaultVersion); !ok {
 		t.Error("the default version has no known end")
 	}
 }
