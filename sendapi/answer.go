@@ -26,6 +26,11 @@ type Receipt struct {
 	Usage Usage
 }
 
+// Unnamed reports that the answer was HTTP 2xx and a JSON object with neither an id
+// nor an error. Facebook said yes and the message counts as sent, but webhooks
+// cannot be matched with it, and Meta documents no such answer: worth a warning.
+func (r Receipt) Unnamed() bool { return r.RecipientID == "" && r.MessageID == "" }
+
 // String names the message and not the person.
 func (r Receipt) String() string { return "message " + strconv.Quote(r.MessageID) }
 
@@ -45,33 +50,34 @@ type answer struct {
 // Error. It takes whatever arrives: HTML, nothing, half an answer. now is what a
 // Retry-After date is counted from.
 //
-// Success is HTTP 2xx with a recipient_id or a message_id and no error. The
-// answers differ: a message has both, a sender action only the first, a message
-// to a user_ref or phone number only the second.
+// Success is HTTP 2xx and a JSON object without an error. The objects differ: that
+// of a message has recipient_id and message_id, of a sender action only the first,
+// of a message to a user_ref or phone number only the second. One with neither is
+// a success too, though an odd one: see [Receipt.Unnamed].
 //
 // A refusal is an object error with message, type, code, and at times
 // error_subcode, is_transient, error_user_title, error_user_msg, error_data (a
 // string or an object) and fbtrace_id. It decides, whatever the status: another
 // sender meets it inside HTTP 200.
 //
-// Refusals were seen with HTTP 400 (codes 2, 10, 32, 100, 190, 551), 403 (code 4)
-// and 500 (code 2), and HTML with 502. The status of a real 613 or 80006 is not
-// known, and neither is whether Facebook ever answers 429. The header
+// Refusals were seen with HTTP 400 (codes 2, 10, 32, 100, 190, 551), 403 (codes 4,
+// 10, 200, 613) and 500 (code 2), and HTML with 502. The status of a real 80006 is
+// not known, and neither is whether Facebook ever answers 429. The header
 // WWW-Authenticate repeats type and message of a refusal and is not read.
 //
-// Anything else with HTTP 2xx is in doubt, since the status says that something
-// was carried out. With other statuses the status decides.
+// HTTP 2xx with anything but a JSON object is a stranger's word, such as a proxy's,
+// and in doubt: the status says that something was carried out. With other
+// statuses the status decides.
 func decodeAnswer(status int, header http.Header, body []byte, now time.Time) (Receipt, *Error) {
 	usage := parseUsage(header, now)
+	silence := func(cause error) *Error {
+		return &Error{Status: status, Class: rowOfStatus(status).silent, Silent: true, Usage: usage, Cause: cause}
+	}
 	var a answer
-	if err := json.Unmarshal(body, &a); err != nil {
-		return Receipt{}, silence(status, usage, errNotJSON)
+	if err := json.Unmarshal(body, &a); err != nil || bytes.TrimLeft(body, " \t\r\n")[0] != '{' {
+		return Receipt{}, silence(errNotJSON)
 	}
-	receipt := Receipt{
-		RecipientID: rawID(a.RecipientID),
-		MessageID:   rawID(a.MessageID),
-		Usage:       usage,
-	}
+	receipt := Receipt{RecipientID: rawID(a.RecipientID), MessageID: rawID(a.MessageID), Usage: usage}
 	if failure := decodeError(status, a.Error); failure != nil {
 		failure.Usage = usage
 		if receipt.MessageID != "" && failure.Class != ClassDeliveredAnyway {
@@ -80,15 +86,10 @@ func decodeAnswer(status int, header http.Header, body []byte, now time.Time) (R
 		}
 		return Receipt{}, failure
 	}
-	if status < 200 || status > 299 || receipt.RecipientID == "" && receipt.MessageID == "" {
-		return Receipt{}, silence(status, usage, errNoIDs)
+	if status < 200 || status > 299 {
+		return Receipt{}, silence(errNoError)
 	}
 	return receipt, nil
-}
-
-// silence is the error for an answer that says nothing; its status decides.
-func silence(status int, usage Usage, cause error) *Error {
-	return &Error{Status: status, Class: rowOfStatus(status).silent, Usage: usage, Cause: cause}
 }
 
 // graphError holds what is read of an error object, raw for the reason given at

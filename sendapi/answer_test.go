@@ -140,10 +140,24 @@ func TestDecodeReceipt(t *testing.T) {
 			if e != nil {
 				t.Fatal(e)
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Error(diff)
+			if diff := cmp.Diff(tt.want, got); diff != "" || got.Unnamed() {
+				t.Errorf("%s, unnamed %v", diff, got.Unnamed())
 			}
 		})
+	}
+}
+
+// Facebook said yes, in a way that Meta does not document.
+func TestReceiptWithoutIDs(t *testing.T) {
+	for _, body := range []string{
+		`{}`, ` {"success":true} `, `{"error":null}`, `{"recipient_id":"","message_id":""}`, `{"recipient_id":null,"message_id":true}`,
+		`{"attachment_id":"1"}`,
+	} {
+		for _, status := range []int{200, 201, 204} {
+			if got, e := decodeAnswer(status, nil, []byte(body), time.Now()); e != nil || !got.Unnamed() {
+				t.Errorf("HTTP %d %s: unnamed %v, error %v", status, body, got.Unnamed(), e)
+			}
+		}
 	}
 }
 
@@ -175,10 +189,6 @@ func TestDecodeOddAnswers(t *testing.T) {
 		{"200 empty", 200, "", ClassInDoubt},
 		{"200 HTML", 200, html, ClassInDoubt},
 		{"200 cut short", 200, `{"recipient_id":"1","mess`, ClassInDoubt},
-		{"200 without ids", 200, `{}`, ClassInDoubt},
-		{"200 with empty ids", 200, `{"recipient_id":"","message_id":""}`, ClassInDoubt},
-		{"200 with ids of odd types", 200, `{"recipient_id":null,"message_id":true}`, ClassInDoubt},
-		{"200 attachment alone", 200, `{"attachment_id":"1"}`, ClassInDoubt},
 		{"200 array", 200, `[{"message_id":"m_1"}]`, ClassInDoubt},
 		{"200 string", 200, `"ok"`, ClassInDoubt},
 		{"200 null", 200, `null`, ClassInDoubt},
@@ -209,19 +219,25 @@ func TestDecodeOddAnswers(t *testing.T) {
 		{"400 is_transient as a number", 400, `{"error":{"code":777777,"is_transient":1}}`, ClassTransient},
 		{"400 code and text disagree", 400, `{"error":{"message":"(#190) Invalid OAuth access token.","code":100}}`, ClassMessage},
 		{"400 text alone names the recipient", 400, `{"error":{"message":"No matching user found","code":100}}`, ClassMessage},
-		{"401 HTML", 401, html, ClassPage},
-		{"403 HTML", 403, html, ClassPage},
-		{"404 HTML", 404, html, ClassPage},
+		{"401 HTML", 401, html, ClassTransient},
+		{"403 HTML", 403, html, ClassTransient},
+		{"404 HTML", 404, html, ClassTransient},
+		{"405 HTML", 405, html, ClassTransient},
 		{"407 HTML", 407, html, ClassTransient},
 		{"408 empty", 408, "", ClassTransient},
 		{"413 HTML", 413, html, ClassMessage},
 		{"429 empty", 429, "", ClassThrottle},
-		{"500 empty", 500, "", ClassTransient},
+		{"500 empty", 500, "", ClassInDoubt},
+		{"500 JSON without error", 500, `{"message_id":"m_1"}`, ClassInDoubt},
+		{"501 empty", 501, "", ClassTransient},
 		{"500 window", 500, `{"error":{"code":10,"error_subcode":2018278}}`, ClassWindow},
-		{"502 HTML", 502, html, ClassTransient},
+		{"502 HTML", 502, html, ClassInDoubt},
 		{"503 empty", 503, "", ClassTransient},
 		{"504 HTML", 504, html, ClassInDoubt},
-		{"599", 599, "", ClassTransient},
+		{"505 empty", 505, "", ClassTransient},
+		{"511 HTML", 511, html, ClassTransient},
+		{"524 HTML", 524, html, ClassInDoubt},
+		{"599", 599, "", ClassInDoubt},
 		{"status 0", 0, "", ClassInDoubt},
 		{"status 1000", 1000, `{"message_id":"m_1"}`, ClassInDoubt},
 	}
@@ -306,7 +322,8 @@ func FuzzDecodeAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		receipt, e := decodeAnswer(status, nil, body, time.Now())
 		if e == nil {
-			if status < 200 || status > 299 || receipt.RecipientID == "" && receipt.MessageID == "" {
+			var object map[string]json.RawMessage
+			if status < 200 || status > 299 || receipt.Unnamed() && (json.Unmarshal(body, &object) != nil || object == nil) {
 				t.Errorf("HTTP %d %q taken for sent", status, body)
 			}
 			return

@@ -10,7 +10,9 @@ type Class string
 
 const (
 	// ClassTransient: the call failed in a way that may pass, and nothing was
-	// sent. Try again with backoff, a limited number of times.
+	// sent. Try again with backoff. Where [Error.Unreachable], Facebook is away and
+	// every message meets the same; where [Error.Silent] with HTTP 401, 403, 404 or
+	// 405, something in front of Facebook refuses, which may be for good.
 	ClassTransient Class = "transient"
 
 	// ClassThrottle: the page calls too fast. Stop sending for this page for as
@@ -28,10 +30,13 @@ const (
 	// puts a new token in place. The message itself is fine.
 	ClassAuth Class = "auth"
 
-	// ClassPage: the page or its app may not send: a permission is missing, the
-	// app is not live, a policy restriction is in force. Stop sending for the
-	// page and probe slowly; restrictions end by themselves, permissions do not.
-	// The message itself is fine.
+	// ClassPage: the page, its app or a setting of ours keeps messages from being
+	// sent: a permission is missing, the app is not live, a policy restriction is in
+	// force, the Graph API version is wrong. Stop sending for the page and probe
+	// slowly; restrictions end by themselves, the others do not. Another token does
+	// not mend it, or is not the only thing that does. The message itself is fine,
+	// unless the page takes others: codes 10, 200, 230 and 368 were seen for one kind
+	// of message too.
 	ClassPage Class = "page"
 
 	// ClassRecipient: this person cannot be reached: blocked the page, left
@@ -69,7 +74,8 @@ const (
 	// ClassDeliveredAnyway: an error of which Facebook itself says that the
 	// message was sent. Treat it as success without a message id. It is one error of
 	// the table; somebody else saw messages arrive in spite of errors as well, and
-	// did not say which errors.
+	// did not say which errors. A success that names no message is a [Receipt]: see
+	// [Receipt.Unnamed].
 	ClassDeliveredAnyway Class = "delivered_anyway"
 
 	// ClassExpired: the message ran out of time before it was sent. Facebook never

@@ -139,7 +139,7 @@ func TestClassWhereTheTableIsNotEnough(t *testing.T) {
 		{"unknown negative code", -7, 0, false, 400, ClassMessage},
 		{"unknown code, called transient", 777777, 0, true, 400, ClassTransient},
 		{"unknown code with 401", 777777, 0, false, 401, ClassAuth},
-		{"unknown code with 403", 777777, 0, false, 403, ClassPage},
+		{"unknown code with 403", 777777, 0, false, 403, ClassMessage},
 		{"unknown code with 404", 777777, 0, false, 404, ClassPage},
 		{"unknown code with 408", 777777, 0, false, 408, ClassTransient},
 		{"unknown code with 429", 777777, 0, false, 429, ClassThrottle},

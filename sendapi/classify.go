@@ -40,19 +40,23 @@ type statusRow struct {
 // body, one cut short.
 //
 // A refusal with an unknown code is taken for the message's own fault: most of
-// Meta's codes are, and to retry it would bring the same answer. An answer
-// without an error object is not, since Facebook words every refusal: it comes
-// from something in front of the Send API, and 400 may stand for anything.
+// Meta's codes are, and to retry it would bring the same answer. Where it is the
+// page's after all, every message meets it, which package worker notices. An answer
+// without an error object is not the message's fault, since Facebook words every
+// refusal: it comes from something in front of the Send API, and 400 may stand for
+// anything. It is not the page's fault either before it is repeated, so none of
+// them is ClassPage.
 var statusRows = []statusRow{
-	// Carried out, says the status. Without ids nobody knows whether it was.
-	{200, 299, ClassInDoubt, ClassInDoubt, "success without a message id"},
+	// Carried out, says the status. An error object inside says otherwise, and what is
+	// no JSON object is not Facebook's word.
+	{200, 299, ClassInDoubt, ClassInDoubt, "success in a form that is not Facebook's"},
 	// Redirects are not followed, so nothing was carried out.
 	{300, 399, ClassTransient, ClassTransient, "redirect"},
-	{401, 401, ClassAuth, ClassPage, "not authorized"},
-	// A proxy or firewall, or a permission: every message of the page fares alike.
-	{403, 403, ClassPage, ClassPage, "forbidden"},
+	// Silent: a proxy or firewall.
+	{401, 401, ClassAuth, ClassTransient, "not authorized"},
+	{403, 403, ClassMessage, ClassTransient, "forbidden"},
 	// A wrong URL or version: every message of the page fares alike.
-	{404, 405, ClassPage, ClassPage, "no such endpoint"},
+	{404, 405, ClassPage, ClassTransient, "no such endpoint"},
 	// The egress proxy wants credentials.
 	{407, 407, ClassTransient, ClassTransient, "proxy authentication required"},
 	// The server gave up waiting for the request, so it has not carried it out.
@@ -63,11 +67,19 @@ var statusRows = []statusRow{
 	// Never seen from the Send API itself; other senders are ready for it too.
 	{429, 429, ClassThrottle, ClassThrottle, "too many requests"},
 	{400, 499, ClassMessage, ClassTransient, "refused"},
+	// The method or HTTP version is not spoken, so nothing was carried out.
+	{501, 501, ClassTransient, ClassTransient, "not implemented"},
+	{505, 505, ClassTransient, ClassTransient, "HTTP version not supported"},
+	// A server that sheds load, or a gateway with no server behind it: nobody has read
+	// the request. One other sender holds even this for uncertain.
+	{503, 503, ClassTransient, ClassTransient, "service unavailable"},
 	// The gateway passed the request on and got no answer: the very meaning of doubt.
 	{504, 504, ClassTransient, ClassInDoubt, "gateway timeout"},
-	// 502 with HTML was seen. Some senders hold these for in doubt. Facebook's own
-	// servers answer so when they could not do it, and every retry is limited.
-	{500, 599, ClassTransient, ClassTransient, "server error"},
+	// A network that wants a login first (RFC 6585) has passed nothing on.
+	{511, 511, ClassTransient, ClassTransient, "network authentication required"},
+	// A server may fail after it has sent the message, and a gateway may say 500 or 502
+	// after it has passed the request on. 502 with HTML was seen.
+	{500, 599, ClassTransient, ClassInDoubt, "server error"},
 }
 
 // rowOfStatus finds the row of an HTTP status.

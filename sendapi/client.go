@@ -155,6 +155,9 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // neither proxies nor servers log it. Meta's pages put it in the query or a form
 // field; others use the header in production.
 func (c *Client) Send(ctx context.Context, cred Credentials, body []byte) (Receipt, error) {
+	if err := ctx.Err(); err != nil {
+		return Receipt{}, &Error{Class: ClassTransient, Cause: fmt.Errorf("%w: %w", errNotCalled, err)}
+	}
 	payload, failure := c.payload(cred, body)
 	if failure != nil {
 		return Receipt{}, failure
@@ -255,7 +258,7 @@ func (c *Client) read(resp *http.Response) (Receipt, *Error) {
 		err = errTooLong
 	}
 	receipt, failure := decodeAnswer(resp.StatusCode, resp.Header, body, c.now())
-	if err != nil && failure != nil && failure.Code == 0 {
+	if err != nil && failure != nil && failure.Silent {
 		failure.Cause = safeCause(err)
 	}
 	return receipt, failure

@@ -55,8 +55,8 @@ func TestInDoubt(t *testing.T) {
 				conns.Add(1)
 				tt.serve(n, conn)
 			})
-			if e := sendFails(t, t.Context(), testClient(t, url, nil)); e.Class != tt.want {
-				t.Errorf("got %v, want %s", e, tt.want)
+			if e := sendFails(t, t.Context(), testClient(t, url, nil)); e.Class != tt.want || e.Unreachable() {
+				t.Errorf("got %v, unreachable %v, want %s", e, e.Unreachable(), tt.want)
 			}
 			if n := conns.Load(); n != 1 {
 				t.Errorf("sent %d times", n)
@@ -140,7 +140,7 @@ func TestNotInDoubt(t *testing.T) {
 				client.timeout = 200 * time.Millisecond
 			}
 			e := sendFails(t, t.Context(), client)
-			if e.Class != ClassTransient || e.Status != 0 || !strings.Contains(e.Error(), tt.text) {
+			if e.Class != ClassTransient || e.Status != 0 || !e.Unreachable() || !strings.Contains(e.Error(), tt.text) {
 				t.Errorf("got %v, want transient and %q", e, tt.text)
 			}
 		})

@@ -7,13 +7,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"syscall"
 )
 
 // Error is a refusal of Facebook's, or a call without a readable answer. Every
-// error of [Client.Send] is one; find it with [errors.As].
+// error of [Client.Send] and [DecodeAnswer] is one; find it with [errors.As].
 //
 // An Error can be logged. What it prints is made from what Facebook sends as
 // numbers and marks, and from words of this package. Facebook's own sentences may
@@ -32,6 +33,11 @@ type Error struct {
 
 	// Class is what the error means for the sender, always one of [Classes].
 	Class Class
+
+	// Silent reports that an answer came and holds no Graph error, so that Status
+	// alone decides: a proxy, a firewall or a gateway answered, or Facebook itself
+	// while in trouble.
+	Silent bool
 
 	// Type is Facebook's type, such as OAuthException, which almost every error
 	// has. Others seen: FacebookApiException, IGApiException, GraphMethodException,
@@ -85,6 +91,28 @@ func (e *Error) GoString() string { return e.Error() }
 // Unwrap returns Cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
+// Unreachable reports whether the call shows that Facebook is away, seen from this
+// process, whatever the message was. It is true where
+//
+//   - no connection to Facebook came about, so that nothing was sent: the name was
+//     not resolved, the connection was refused or timed out, the TLS handshake
+//     failed, the proxy was away or refused to connect (Status 0, ClassTransient);
+//   - the proxy wants credentials (Silent, HTTP 407);
+//   - a gateway or Facebook answered HTTP 5xx without a Graph error (Silent). With
+//     500, 502 and 504 the message is in doubt all the same.
+//
+// It is false for every Graph error, also one with HTTP 500, for every other
+// answer, where the answer to a request that left was lost (ClassInDoubt with
+// Status 0), where the caller canceled the call, and where the call was refused
+// here.
+func (e *Error) Unreachable() bool {
+	if e.Status != 0 {
+		return e.Silent && (e.Status == http.StatusProxyAuthRequired || 500 <= e.Status && e.Status <= 599)
+	}
+	return e.Class == ClassTransient && e.Cause != nil &&
+		!errors.Is(e.Cause, context.Canceled) && !errors.Is(e.Cause, errNotCalled)
+}
+
 // meaning is the table's word for the code, else for the status.
 func (e *Error) meaning() string {
 	if row, ok := Explain(e.Code, e.Subcode); ok {
@@ -129,11 +157,12 @@ func (f callFault) Error() string { return string(f) }
 
 const (
 	errNotJSON    callFault = "the answer is not a JSON object"
-	errNoIDs      callFault = "the answer holds neither an id nor an error"
+	errNoError    callFault = "the answer holds no error"
 	errBoth       callFault = "the answer holds a message id and an error"
 	errTooLong    callFault = "the answer is too long"
 	errNotObject  callFault = "the body is not a JSON object"
 	errToken      callFault = "the token is empty or holds a space or control character"
+	errNotCalled  callFault = "the caller's context had ended before the call"
 	errConnection callFault = "the connection failed"
 )
 

@@ -124,7 +124,11 @@ func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdic
 	receipt, err := h.client.Send(ctx, cred, body)
 	took := time.Since(began)
 	if err == nil {
-		return worker.Verdict{Outcome: worker.Delivered, MessageID: receipt.MessageID, Usage: receipt.Usage, Took: took}
+		v := worker.Verdict{Outcome: worker.Delivered, MessageID: receipt.MessageID, Usage: receipt.Usage, Took: took}
+		if receipt.Unnamed() {
+			v.Class, v.Text = sendapi.ClassDeliveredAnyway, "Facebook took it and named no message"
+		}
+		return v
 	}
 	v := h.failed(ctx, page, job, err)
 	v.Took = took

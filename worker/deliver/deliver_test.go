@@ -101,7 +101,8 @@ func TestAnswers(t *testing.T) {
 		{name: "another app's thread", psid: "9000000300000001", outcome: worker.Retry, class: sendapi.ClassThread, code: 10},
 		{name: "a wrong message", psid: "9000000100000001", outcome: worker.Dead, class: sendapi.ClassMessage, code: 100},
 		{name: "an outage", psid: "9000000002000001", outcome: worker.Retry, class: sendapi.ClassTransient, code: 2},
-		{name: "an HTML page", psid: "9000000502000001", outcome: worker.Retry, class: sendapi.ClassTransient},
+		{name: "an HTML page", psid: "9000000502000001", outcome: worker.Retry, class: sendapi.ClassInDoubt},
+		{name: "taken without an id", psid: "2000000000000001", fault: sandbox.Fault{Status: 200, Body: "{}", Accept: true}, outcome: worker.Delivered, class: sendapi.ClassDeliveredAnyway},
 		{name: "sent, says the documentation", psid: "9000000046000001", outcome: worker.Delivered, class: sendapi.ClassDeliveredAnyway, code: 1},
 		{name: "no answer", psid: "9000000444000001", outcome: worker.Retry, class: sendapi.ClassInDoubt},
 		{name: "throttled", psid: "2000000000000001", fault: sandbox.Fault{Status: 400, Code: 613}, outcome: worker.Hold, class: sendapi.ClassThrottle, code: 613},
@@ -112,7 +113,7 @@ func TestAnswers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t, deliver.Resend, nil)
-			if tt.fault.Code != 0 {
+			if tt.fault.Status != 0 {
 				f.fb.Script(tt.fault)
 			}
 			v := f.handler.Handle(t.Context(), job(tt.psid))
