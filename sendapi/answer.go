@@ -122,7 +122,7 @@ func decodeError(status int, raw json.RawMessage) *Error {
 		TraceID:   mark(rawString(g.TraceID)),
 		Param:     paramIn(rawString(g.Message)),
 	}
-	e.Class = classify(e.Code, e.Subcode, e.Transient, status)
+	e.Class = classify(e.Code, e.Subcode, e.Type, e.Transient, status)
 	return e
 }
 

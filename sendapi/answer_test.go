@@ -64,7 +64,7 @@ func TestRecordedAnswers(t *testing.T) {
 					t.Errorf("%s\nHTTP %d: class %s, want %s", r.Source, statuses[n], e.Class, r.Class)
 				}
 				// Where the table has the code, the status changes nothing.
-				if _, ok := Explain(e.Code, e.Subcode); ok && len(statuses) == 1 {
+				if _, ok := Explain(e.Code, e.Subcode, e.Type); ok && len(statuses) == 1 {
 					statuses = append(statuses, 200, 403, 500, 502)
 				}
 				var body struct{ Error struct{ Message string } }
@@ -262,7 +262,7 @@ func TestDecodeErrorFields(t *testing.T) {
 	if diff := cmp.Diff(want, e); diff != "" {
 		t.Error(diff)
 	}
-	const text = "sendapi: throttle: too many calls in a short time " +
+	const text = "sendapi: throttle: too many calls in a short time; subcode 4711 is not known " +
 		"(code 613/4711, HTTP 400, OAuthException, trace A/vnkB0t+7Fk_-=)"
 	if e.Error() != text {
 		t.Errorf("got  %s\nwant %s", e.Error(), text)

@@ -3,9 +3,9 @@ package sendapi
 // Class says what an answer of the Send API means for the sender. The set is
 // closed: every [Error] carries one of the constants below, and nothing else.
 //
-// A class is decided from the error's code, subcode and is_transient, and from
-// the HTTP status only where the body does not decide. It is never decided from
-// Facebook's text, which is localised and changes.
+// A class is decided from the error's code, subcode, type and is_transient, and
+// from the HTTP status only where the body does not decide. It is never decided
+// from Facebook's text, which is localised and changes.
 type Class string
 
 const (

@@ -6,10 +6,13 @@ import (
 )
 
 func TestTable(t *testing.T) {
-	type key struct{ first, last, subcode int }
+	type key struct {
+		first, last, subcode int
+		typ                  string
+	}
 	seen := map[key]bool{}
 	for _, r := range rows {
-		k := key{r.Code, r.LastCode, r.Subcode}
+		k := key{r.Code, r.LastCode, r.Subcode, r.Type}
 		if seen[k] {
 			t.Errorf("two rows for %+v", k)
 		}
@@ -26,8 +29,14 @@ func TestTable(t *testing.T) {
 		if r.LastCode != 0 && (r.LastCode <= r.Code || r.Subcode != 0) {
 			t.Errorf("%+v: not a range of codes", k)
 		}
-		if got, ok := Explain(r.Code, r.Subcode); !ok || got != r {
-			t.Errorf("Explain(%d, %d) = %+v, %v, want the row itself", r.Code, r.Subcode, got, ok)
+		if r.Others != "" && (!slices.Contains(Classes(), r.Others) || r.Subcode != 0) {
+			t.Errorf("%+v: Others is %q", k, r.Others)
+		}
+		if r.AboutOne && r.Class != ClassMessage {
+			t.Errorf("%+v: AboutOne beside class %s, which says it or denies it", k, r.Class)
+		}
+		if got, ok := Explain(r.Code, r.Subcode, r.Type); !ok || got != r {
+			t.Errorf("Explain(%d, %d, %q) = %+v, %v, want the row itself", r.Code, r.Subcode, r.Type, got, ok)
 		}
 	}
 }
@@ -60,29 +69,36 @@ func TestClassOfCode(t *testing.T) {
 		{4, []int{2018022}, ClassThrottle},
 		{4, []int{2018354}, ClassRecipient},
 		{9, []int{2018352}, ClassThrottle},
-		{10, []int{0, 1, 2018028, 1893063, 1404170}, ClassPage},
-		{10, []int{2018278, 2018065, 2534022}, ClassWindow},
+		{10, []int{0, 2018028, 1893063}, ClassPage},
+		{10, []int{2018278, 2018065, 2534022, 2534044}, ClassWindow},
 		{10, []int{2018108, 1893015}, ClassRecipient},
 		{10, []int{2018300}, ClassThread},
-		{10, []int{2018336, 2534077}, ClassMessage},
+		{10, []int{2018336, 2534077, 1404170, 1, 2018276}, ClassMessage},
 		{17, []int{0}, ClassThrottle},
 		{32, []int{0}, ClassThrottle},
 		{100, []int{0, 1, 2018008, 2018014, 2018032, 2018034, 2018047, 2018048, 2018074}, ClassMessage},
 		{100, []int{2018109, 2018294, 2018320, 2018328, 1893061, 1893029, 1893043}, ClassMessage},
-		{100, []int{2018416, 2388051, 2534013, 2534014, 2534015, 2534025}, ClassMessage},
-		{100, []int{33, 2018001}, ClassRecipient},
+		{100, []int{2018416, 2388051, 2534013, 2534014, 2534015, 2534025, 33, 2018276, 1689001}, ClassMessage},
+		{100, []int{2018001, 2534001}, ClassRecipient},
 		{100, []int{2018164, 2534029}, ClassPage},
 		{100, []int{2534037}, ClassThread},
+		{101, []int{0, 5}, ClassPage},
 		{102, []int{0}, ClassAuth},
+		{104, []int{0, 5}, ClassAuth},
 		{105, []int{0}, ClassMessage},
 		{190, []int{0, 458, 459, 460, 463, 464, 467, 492, 1234567}, ClassAuth},
-		{200, []int{0, 1, 2018021, 2018027, 2018028, 2534041}, ClassPage},
+		{200, []int{0, 2018028, 2534041}, ClassPage},
+		{200, []int{1, 33, 2018021, 2018027}, ClassMessage},
 		{200, []int{1545041}, ClassRecipient},
 		{201, []int{0}, ClassPage},
+		{210, []int{0}, ClassPage},
 		{230, []int{0}, ClassPage},
-		{299, []int{0, 5}, ClassPage},
+		{230, []int{5}, ClassMessage},
+		{299, []int{0}, ClassPage},
+		{299, []int{5}, ClassMessage},
 		{341, []int{0}, ClassThrottleApp},
-		{368, []int{0}, ClassPage},
+		{368, []int{0, 1390008}, ClassPage},
+		{368, []int{1346003}, ClassMessage},
 		{506, []int{0}, ClassMessage},
 		{546, []int{0}, ClassMessage},
 		{551, []int{0, 1545041, 1893047, 3}, ClassRecipient},
@@ -91,6 +107,7 @@ func TestClassOfCode(t *testing.T) {
 		{613, []int{2018338, 1893016}, ClassRecipient},
 		{1200, []int{0, 2018024}, ClassTransient},
 		{2022, []int{0}, ClassPage},
+		{2500, []int{0}, ClassPage},
 		{10303, []int{0}, ClassMessage},
 		{10900, []int{0}, ClassMessage},
 		{10903, []int{0}, ClassRecipient},
@@ -119,9 +136,38 @@ func TestClassOfCode(t *testing.T) {
 	for _, tt := range tests {
 		for _, subcode := range tt.subcodes {
 			for _, status := range []int{200, 400, 403, 500, 504} {
-				if got := classify(tt.code, subcode, false, status); got != tt.want {
-					t.Errorf("code %d/%d with HTTP %d is %s, want %s", tt.code, subcode, status, got, tt.want)
+				for _, typ := range []string{"", "OAuthException", "FacebookApiException", "IGApiException"} {
+					if got := classify(tt.code, subcode, typ, false, status); got != tt.want {
+						t.Errorf("code %d/%d %s with HTTP %d is %s, want %s", tt.code, subcode, typ, status, got, tt.want)
+					}
 				}
+			}
+		}
+	}
+}
+
+// With code 100 the type alone tells the call's fault from the message's.
+func TestClassOfType(t *testing.T) {
+	tests := []struct {
+		code, subcode int
+		typ           string
+		want          Class
+	}{
+		{100, 0, "GraphMethodException", ClassPage},
+		{100, 33, "GraphMethodException", ClassPage},
+		{100, 4711, "GraphMethodException", ClassPage},
+		{100, 2018001, "GraphMethodException", ClassRecipient},
+		{100, 2018047, "GraphMethodException", ClassMessage},
+		{100, 0, "OAuthException", ClassMessage},
+		{100, 33, "OAuthException", ClassMessage},
+		{190, 463, "GraphMethodException", ClassAuth},
+		{613, 0, "GraphMethodException", ClassThrottle},
+		{10, 2018278, "GraphMethodException", ClassWindow},
+	}
+	for _, tt := range tests {
+		for _, status := range []int{200, 400, 403, 500} {
+			if got := classify(tt.code, tt.subcode, tt.typ, false, status); got != tt.want {
+				t.Errorf("code %d/%d %s with HTTP %d is %s, want %s", tt.code, tt.subcode, tt.typ, status, got, tt.want)
 			}
 		}
 	}
@@ -151,6 +197,7 @@ func TestClassWhereTheTableIsNotEnough(t *testing.T) {
 		{"no code, called transient", 0, 0, true, 400, ClassTransient},
 		{"general row that condemns, called transient", 100, 0, true, 400, ClassTransient},
 		{"new subcode of a code that condemns, called transient", 551, 42, true, 400, ClassTransient},
+		{"new subcode of a code that does not condemn, called transient", 10, 42, true, 403, ClassTransient},
 		{"range that condemns, called transient", 24003, 0, true, 400, ClassTransient},
 		{"row of the subcode, called transient", 551, 1893047, true, 400, ClassRecipient},
 		{"window, called transient", 10, 2018278, true, 400, ClassWindow},
@@ -161,7 +208,7 @@ func TestClassWhereTheTableIsNotEnough(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := classify(tt.code, tt.subcode, tt.transient, tt.status); got != tt.want {
+			if got := classify(tt.code, tt.subcode, "", tt.transient, tt.status); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
@@ -171,22 +218,29 @@ func TestClassWhereTheTableIsNotEnough(t *testing.T) {
 func TestExplain(t *testing.T) {
 	tests := []struct {
 		code, subcode int
-		row           codeKey
+		typ           string
+		row           rowKey
 		known         bool
+		meaning       string
 	}{
-		{10, 2018278, codeKey{10, 2018278}, true},
-		{10, 4711, codeKey{10, 0}, true},
-		{9, 0, codeKey{}, false}, // only one subcode of 9 is known
-		{250, 4711, codeKey{201, 0}, true},
-		{230, 0, codeKey{230, 0}, true},
-		{2018300, 0, codeKey{2018300, 0}, true}, // has a row inside a range
-		{300, 0, codeKey{}, false},
-		{0, 0, codeKey{}, false},
+		{10, 2018278, "", rowKey{10, 2018278, ""}, true, "outside the allowed window"},
+		{10, 4711, "", rowKey{10, 0, ""}, true, "subcode 4711 is not known"},
+		{100, 4711, "", rowKey{100, 0, ""}, true, "subcode 4711 is not known"},
+		{100, 33, "", rowKey{100, 33, ""}, true, "no such object, or no permission for it"},
+		{100, 33, methodException, rowKey{100, 33, methodException}, true, "the call is refused: the token is not a page's, or the Graph API version or URL is wrong"},
+		{100, 2018001, methodException, rowKey{100, 2018001, ""}, true, "no such person for this page"},
+		{190, 4711, "", rowKey{190, 0, ""}, true, "the page access token is invalid; subcode 4711 is not known"},
+		{9, 0, "", rowKey{}, false, ""}, // only one subcode of 9 is known
+		{250, 4711, "", rowKey{201, 0, ""}, true, "subcode 4711 is not known"},
+		{230, 0, "", rowKey{230, 0, ""}, true, "pages_messaging is missing, or permissions do not allow the message"},
+		{2018300, 0, "", rowKey{2018300, 0, ""}, true, "another app controls this conversation"}, // has a row inside a range
+		{300, 0, "", rowKey{}, false, ""},
+		{0, 0, "", rowKey{}, false, ""},
 	}
 	for _, tt := range tests {
-		row, known := Explain(tt.code, tt.subcode)
-		if known != tt.known || row.Code != tt.row.code || row.Subcode != tt.row.subcode {
-			t.Errorf("Explain(%d, %d) = %+v, %v", tt.code, tt.subcode, row, known)
+		row, known := Explain(tt.code, tt.subcode, tt.typ)
+		if known != tt.known || (rowKey{row.Code, row.Subcode, row.Type}) != tt.row || row.Meaning != tt.meaning {
+			t.Errorf("Explain(%d, %d, %q) = %+v, %v", tt.code, tt.subcode, tt.typ, row, known)
 		}
 	}
 }

@@ -8,15 +8,15 @@ package sendapi
 // listened to, and only in two places:
 //
 //   - for a code without a row;
-//   - for a code with a subcode that has no row, where the code's own row would
-//     condemn the message. Facebook knows more about its new subcode than the row
-//     does, and a retry costs less than a message. The same goes for no subcode.
+//   - for a code with a subcode that has no row, where the code would condemn the
+//     message. Facebook knows more about its new subcode than the table does, and a
+//     retry costs less than a message. The same goes for no subcode.
 //
 // Elsewhere the row stands: code 4 comes with is_transient true and is a throttle
 // all the same, since retrying the one message would keep the limit exceeded. And
 // false does not make a transient row final, since its retries are limited anyway.
-func classify(code, subcode int, transient bool, status int) Class {
-	row, ok := Explain(code, subcode)
+func classify(code, subcode int, typ string, transient bool, status int) Class {
+	row, ok := Explain(code, subcode, typ)
 	switch {
 	case !ok && transient:
 		return ClassTransient

@@ -41,7 +41,7 @@ type Error struct {
 
 	// Type is Facebook's type, such as OAuthException, which almost every error
 	// has. Others seen: FacebookApiException, IGApiException, GraphMethodException,
-	// GraphBatchException. It says little, and nothing is decided from it.
+	// GraphBatchException. Only GraphMethodException tells something: see Explain.
 	Type string
 
 	// Transient is is_transient as sent. It is mostly absent, which reads as false.
@@ -113,9 +113,24 @@ func (e *Error) Unreachable() bool {
 		!errors.Is(e.Cause, context.Canceled) && !errors.Is(e.Cause, errNotCalled)
 }
 
+// AboutOne reports whether the refusal is about one person: the person cannot be
+// reached, the window is closed, another app holds the conversation, or a rule of
+// the person's country forbids the message. However many such refusals come in a
+// row, they say nothing about the page.
+func (e *Error) AboutOne() bool {
+	switch e.Class {
+	case ClassRecipient, ClassWindow, ClassThread:
+		return true
+	case ClassMessage:
+		row, ok := Explain(e.Code, e.Subcode, e.Type)
+		return ok && row.AboutOne
+	}
+	return false
+}
+
 // meaning is the table's word for the code, else for the status.
 func (e *Error) meaning() string {
-	if row, ok := Explain(e.Code, e.Subcode); ok {
+	if row, ok := Explain(e.Code, e.Subcode, e.Type); ok {
 		return row.Meaning
 	}
 	if e.Code != 0 {

@@ -9,40 +9,46 @@ import (
 	"time"
 )
 
-// Answers, and what they say of Facebook.
-func TestUnreachable(t *testing.T) {
+// Answers, and what they say of Facebook and of the page.
+func TestUnreachableAndAboutOne(t *testing.T) {
 	const html = "<html>Sorry</html>"
 	tests := []struct {
-		name, body  string
-		status      int
-		unreachable bool
+		name, body            string
+		status                int
+		unreachable, aboutOne bool
 	}{
-		{"500 silent", "", 500, true},
-		{"502 HTML", html, 502, true},
-		{"503 text", "upstream connect error", 503, true},
-		{"503 JSON without an error", "{}", 503, true},
-		{"504 HTML", html, 504, true},
-		{"500 Graph error", `{"error":{"code":2,"is_transient":true}}`, 500, false},
-		{"503 Graph error without a code", `{"error":{"message":"x"}}`, 503, false},
-		{"407 HTML", html, 407, true},
-		{"401 HTML", html, 401, false},
-		{"403 HTML", html, 403, false},
-		{"404 HTML", html, 404, false},
-		{"429 empty", "", 429, false},
-		{"302 empty", "", 302, false},
-		{"200 HTML", html, 200, false},
-		{"another status", "", 600, false},
-		{"message", `{"error":{"code":100}}`, 400, false},
-		{"no such object", `{"error":{"code":100,"error_subcode":33}}`, 400, false},
-		{"call", `{"error":{"code":100,"error_subcode":33,"type":"GraphMethodException"}}`, 400, false},
-		{"unknown code", `{"error":{"code":777777}}`, 400, false},
-		{"page", `{"error":{"code":200}}`, 403, false},
-		{"token", `{"error":{"code":190}}`, 401, false},
+		{"500 silent", "", 500, true, false},
+		{"502 HTML", html, 502, true, false},
+		{"503 text", "upstream connect error", 503, true, false},
+		{"503 JSON without an error", "{}", 503, true, false},
+		{"504 HTML", html, 504, true, false},
+		{"500 Graph error", `{"error":{"code":2,"is_transient":true}}`, 500, false, false},
+		{"503 Graph error without a code", `{"error":{"message":"x"}}`, 503, false, false},
+		{"407 HTML", html, 407, true, false},
+		{"401 HTML", html, 401, false, false},
+		{"403 HTML", html, 403, false, false},
+		{"404 HTML", html, 404, false, false},
+		{"429 empty", "", 429, false, false},
+		{"302 empty", "", 302, false, false},
+		{"200 HTML", html, 200, false, false},
+		{"another status", "", 600, false, false},
+		{"person", `{"error":{"code":551,"error_subcode":1545041}}`, 400, false, true},
+		{"conversation deleted", `{"error":{"code":100,"error_subcode":2534001}}`, 400, false, true},
+		{"window", `{"error":{"code":10,"error_subcode":2018278}}`, 400, false, true},
+		{"another app's conversation", `{"error":{"code":10,"error_subcode":2018300}}`, 400, false, true},
+		{"rules of Europe", `{"error":{"code":10,"error_subcode":2018336}}`, 400, false, true},
+		{"account linking token", `{"error":{"code":10303}}`, 400, false, true},
+		{"message", `{"error":{"code":100}}`, 400, false, false},
+		{"no such object", `{"error":{"code":100,"error_subcode":33}}`, 400, false, false},
+		{"call", `{"error":{"code":100,"error_subcode":33,"type":"GraphMethodException"}}`, 400, false, false},
+		{"unknown code", `{"error":{"code":777777}}`, 400, false, false},
+		{"page", `{"error":{"code":200}}`, 403, false, false},
+		{"token", `{"error":{"code":190}}`, 401, false, false},
 	}
 	for _, tt := range tests {
 		e := decodeFailure(t, tt.status, tt.body)
-		if e.Unreachable() != tt.unreachable {
-			t.Errorf("%s: Unreachable %v (%v)", tt.name, e.Unreachable(), e)
+		if e.Unreachable() != tt.unreachable || e.AboutOne() != tt.aboutOne {
+			t.Errorf("%s: Unreachable %v, AboutOne %v (%v)", tt.name, e.Unreachable(), e.AboutOne(), e)
 		}
 		if graph := strings.Contains(tt.body, `"error"`); e.Silent == graph {
 			t.Errorf("%s: Silent %v", tt.name, e.Silent)

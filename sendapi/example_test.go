@@ -69,7 +69,7 @@ func ExampleError() {
 }
 
 func ExampleExplain() {
-	row, known := sendapi.Explain(10, 1893063)
+	row, known := sendapi.Explain(10, 1893063, "OAuthException")
 	fmt.Println(row.Class, known)
 	fmt.Println(row.Meaning)
 	fmt.Println(row.Source)

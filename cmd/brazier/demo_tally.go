@@ -116,7 +116,7 @@ func (e event) error() string {
 	if subcode != 0 {
 		number += "/" + strconv.Itoa(subcode)
 	}
-	row, _ := sendapi.Explain(code, subcode)
+	row, _ := sendapi.Explain(code, subcode, "")
 	return fmt.Sprintf("%s %s: %s", e.text("class"), number, row.Meaning)
 }
 

@@ -95,7 +95,7 @@ func (e graphError) varied(rnd *rand.Rand) graphError {
 		return e
 	}
 	if e.kind == "" && rnd.IntN(8) == 0 {
-		e.kind = []string{"FacebookApiException", "GraphMethodException", "IGApiException"}[rnd.IntN(3)]
+		e.kind = []string{"FacebookApiException", "IGApiException"}[rnd.IntN(2)] // GraphMethodException says that the call is wrong
 	}
 	if e.local != "" && rnd.IntN(3) == 0 {
 		e.message = e.local
