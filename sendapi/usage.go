@@ -15,11 +15,12 @@ import (
 // Percents may go over 100: a page that was refused with code 613 stood at 107
 // percent of its calls and 125 of its time.
 type Usage struct {
-	// Page is the highest percent that X-Business-Use-Case-Usage holds, or the old
-	// X-Page-Usage, which Send API answers were seen without. The header lists up
-	// to 32 entries, by page or business and by kind; a refusal for sending came
-	// with the kind "pages" and not "messenger", so the kind is not looked at. The
-	// window is a rolling 24 hours.
+	// Page is the highest percent that X-Business-Use-Case-Usage holds for sending, or
+	// the old X-Page-Usage, which Send API answers were seen without. The header lists
+	// up to 32 entries, by page or business and by type. Those of type "messenger" and
+	// "pages" count, since a refusal for sending came with "pages", and those without a
+	// type; the limits of "ads_insights", "instagram" and the like are of other calls.
+	// The window is a rolling 24 hours.
 	Page int
 
 	// App is the highest percent that X-App-Usage holds, over a rolling hour. Where
@@ -27,7 +28,8 @@ type Usage struct {
 	App int
 
 	// RegainAfter is the longest time until calls are taken again that
-	// X-Business-Use-Case-Usage gives; it comes in minutes there. At most a day.
+	// X-Business-Use-Case-Usage gives for sending; it comes in minutes there. At most
+	// a day.
 	RegainAfter time.Duration
 
 	// RetryAfter is what a Retry-After header says. Neither Meta's pages nor any
@@ -60,21 +62,41 @@ func parseUsage(header http.Header, now time.Time) Usage {
 	}
 }
 
-// meter keeps the highest figures that it meets anywhere in a usage header.
+// meter keeps the highest figures that it meets in the entries of a usage header.
 //
-// It looks for the fields and not at their nesting: Meta's own sample has the same
-// id twice in one object, which a map would lose, X-App-Usage has no nesting at
-// all, and a header cut short still tells what it told.
+// An entry is what stands between two braces with none in between, wherever it is
+// nested: Meta's own sample has the same id twice in one object, which a map would
+// lose, X-App-Usage has no nesting at all, and a header cut short still tells what
+// it told.
 type meter struct{ percent, minutes float64 }
 
 // maxPercent keeps a nonsensical figure within an int on every machine.
 const maxPercent = 1e6
 
 func (m *meter) read(header string) {
-	for _, field := range []string{`"call_count"`, `"total_time"`, `"total_cputime"`} {
-		m.percent = min(max(m.percent, highest(header, field)), maxPercent)
+	for entry := range strings.FieldsFuncSeq(header, func(r rune) bool { return r == '{' || r == '}' }) {
+		if !isOfSending(entry) {
+			continue
+		}
+		for _, field := range []string{`"call_count"`, `"total_time"`, `"total_cputime"`} {
+			m.percent = min(max(m.percent, highest(entry, field)), maxPercent)
+		}
+		m.minutes = max(m.minutes, highest(entry, `"estimated_time_to_regain_access"`))
 	}
-	m.minutes = max(m.minutes, highest(header, `"estimated_time_to_regain_access"`))
+}
+
+// isOfSending reports whether an entry of a usage header is about calls that send.
+func isOfSending(entry string) bool {
+	_, rest, found := strings.Cut(entry, `"type"`)
+	if !found {
+		return true
+	}
+	value, found := strings.CutPrefix(strings.TrimLeft(rest, " \t"), ":")
+	if !found {
+		return true // a value that is spelled like the field
+	}
+	value = strings.TrimLeft(value, " \t")
+	return strings.HasPrefix(value, `"messenger"`) || strings.HasPrefix(value, `"pages"`)
 }
 
 // highest returns the highest number that a field has in a JSON text, as a number

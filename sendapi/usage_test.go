@@ -38,6 +38,15 @@ func TestParseUsage(t *testing.T) {
 				`"2":[{"type":"instagram","call_count":5}]}`),
 			Usage{Page: 97, RegainAfter: 19 * time.Minute},
 		},
+		{
+			"other types slow nothing",
+			business(`{"1":[{"type":"ads_insights","call_count":99,"total_time":120,"estimated_time_to_regain_access":60},` +
+				`{"call_count":98, "estimated_time_to_regain_access":50,"type" : "instagram"},{"type":"messenger","call_count":7}],` +
+				`"2":[{"type":"ads_management","call_count":97}]}`),
+			Usage{Page: 7},
+		},
+		{"another type, broken off", business(`{"1":[{"type":"ads_insights","call_count":99`), Usage{}},
+		{"type of another form", business(`{"1":[{"type":null,"call_count":99}]}`), Usage{}},
 		{"fractions round up", business(`{"1":[{"call_count":10.2,"estimated_time_to_regain_access":0.5}]}`), Usage{Page: 11, RegainAfter: 30 * time.Second}},
 		{"strings", business(`{"1":[{"call_count":"42","estimated_time_to_regain_access":"3"}]}`), Usage{Page: 42, RegainAfter: 3 * time.Minute}},
 		{"header twice", business(`{"1":[{"call_count":10}]}`, `{"2":[{"call_count":20}]}`), Usage{Page: 20}},
