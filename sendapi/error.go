@@ -181,12 +181,23 @@ const (
 	errConnection callFault = "the connection failed"
 )
 
+// proxyRefusal is the HTTP status with which a proxy refused to connect (CONNECT).
+type proxyRefusal int
+
+func (r proxyRefusal) Error() string { return "the proxy answered " + strconv.Itoa(int(r)) }
+
 // describe puts a cause into words. The words are fixed and chosen by the error's
 // type, since net/http quotes what the peer sent in some of its texts. It reports
 // false for an error whose text is not to be trusted with that.
 func describe(err error) (text string, known bool) {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "proxyconnect" { // net/http's name for the way to the proxy
+		text, known = describe(op.Err)
+		return "at the proxy: " + text, known
+	}
 	var (
 		f         callFault
+		refusal   proxyRefusal
 		dns       *net.DNSError
 		certErr   *tls.CertificateVerificationError
 		authority x509.UnknownAuthorityError
@@ -198,6 +209,8 @@ func describe(err error) (text string, known bool) {
 	switch {
 	case errors.As(err, &f):
 		return string(f), true
+	case errors.As(err, &refusal):
+		return refusal.Error(), true
 	case errors.Is(err, context.Canceled):
 		return "canceled", true
 	case errors.As(err, &dns) && dns.IsNotFound:
@@ -223,8 +236,8 @@ func describe(err error) (text string, known bool) {
 // safeCause returns the error itself where its text holds nothing of the peer's,
 // and a fixed one else.
 func safeCause(err error) error {
-	if _, known := describe(err); !known {
-		return errConnection
+	if text, known := describe(err); !known {
+		return callFault(text)
 	}
 	return err
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +62,75 @@ func TestUnreachableAndAboutOne(t *testing.T) {
 		if e := (&Error{Class: class}); e.Unreachable() {
 			t.Errorf("an error of class %s without a call is Unreachable", class)
 		}
+	}
+}
+
+// A proxy's word is told, and none of its words.
+func TestProxyRefuses(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Close()
+	proxy := func(answer string) string {
+		return rawServer(t, func(_ int, conn *net.TCPConn) {
+			if readRequest(conn) {
+				_, _ = io.WriteString(conn, answer)
+			}
+			_ = conn.Close()
+		})
+	}
+	tests := []struct{ name, proxy, text string }{
+		{"403", proxy("HTTP/1.1 403 Dear Ms Example\r\nContent-Length: 0\r\n\r\n"), "the proxy answered 403"},
+		{"407", proxy("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"), "the proxy answered 407"},
+		{"503", proxy("HTTP/1.1 503\r\nContent-Length: 0\r\n\r\n"), "the proxy answered 503"},
+		{"silent", proxy(""), "the connection was closed"},
+		{"away", "http://" + gone.Addr().String(), "at the proxy: connection refused"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			client := testClient(t, "https://graph.invalid", nil)
+			proxyURL, err := url.Parse(tt.proxy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			client.transport.Proxy = http.ProxyURL(proxyURL)
+			e := sendFails(t, t.Context(), client)
+			if e.Class != ClassTransient || e.Status != 0 || !e.Unreachable() || !strings.Contains(e.Error(), tt.text) {
+				t.Errorf("got %v, unreachable %v, want %q", e, e.Unreachable(), tt.text)
+			}
+		})
+	}
+}
+
+func TestProxyConnects(t *testing.T) {
+	server, client := testServerTLS(t, false, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, testSent) })
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer out.Close()
+		w.WriteHeader(http.StatusOK)
+		in, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer in.Close()
+		go func() { _, _ = io.Copy(out, buffered) }()
+		_, _ = io.Copy(in, out)
+	}))
+	defer proxy.Close()
+	defer client.Close()
+	proxyURL, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.transport.Proxy = http.ProxyURL(proxyURL)
+	if got, err := client.Send(t.Context(), Credentials{Token: testToken}, []byte(testBody)); err != nil || got.MessageID != "m_1" {
+		t.Errorf("through the proxy: %v, %v", got, err)
 	}
 }
 
