@@ -52,6 +52,11 @@ type Config struct {
 	// machine. Tokens and messages then cross the network for everybody to read:
 	// for a simulated Send API in a container next door.
 	AllowPlainHTTP bool
+
+	// Now tells the time that an appsecret_proof is made for, which Facebook wants to
+	// be right within five minutes; time.Now if nil. Give it a clock that is better
+	// than the machine's where there is one. It must be safe for concurrent use.
+	Now func() time.Time
 }
 
 // Client calls the Send API. It is safe for concurrent use and meant to be shared:
@@ -93,11 +98,15 @@ func newClient(config Config, roots *x509.CertPool) (*Client, error) {
 	if timeout < 0 {
 		return nil, errors.New("sendapi: Timeout: is negative")
 	}
+	now := config.Now
+	if now == nil {
+		now = time.Now
+	}
 	return &Client{
 		url:       graph + "/" + version + "/me/messages",
 		timeout:   timeout,
 		transport: newTransport(roots),
-		now:       time.Now,
+		now:       now,
 	}, nil
 }
 
@@ -153,19 +162,16 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // The path could name the page instead of me; with a page token both are the same
 // (Send API reference). The token travels in the Authorization header, where
 // neither proxies nor servers log it. Meta's pages put it in the query or a form
-// field; others use the header in production.
+// field; others use the header in production. An appsecret_proof stands in the query
+// of the URL, which no error of this package holds.
 func (c *Client) Send(ctx context.Context, cred Credentials, body []byte) (Receipt, error) {
-	if err := ctx.Err(); err != nil {
-		return Receipt{}, &Error{Class: ClassTransient, Cause: fmt.Errorf("%w: %w", errNotCalled, err)}
-	}
-	payload, failure := c.payload(cred, body)
-	if failure != nil {
+	if failure := refuse(ctx, cred, body); failure != nil {
 		return Receipt{}, failure
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	for tries := 1; ; tries++ {
-		receipt, failure, again := c.try(ctx, cred.Token, payload)
+		receipt, failure, again := c.try(ctx, cred, body)
 		if again && tries < maxTries {
 			continue
 		}
@@ -180,48 +186,33 @@ func (c *Client) Send(ctx context.Context, cred Credentials, body []byte) (Recei
 // drops its idle connections drops them together, so there may be several.
 const maxTries = 4
 
-// payload returns what goes over the wire for a body.
-//
-// The appsecret_proof is a parameter of a Graph call, and so is its time. Meta's
-// pages show them in the query. Here they join the body as two more members, since
-// nothing that comes from a secret belongs in a URL. Graph reads the parameters of
-// a Send API call from a JSON body, and takes the token as a form field of the
-// body as well; that it reads these two from JSON is not documented, and not
-// verified. They stand last, since of a name that comes twice the last usually
-// counts.
-func (c *Client) payload(cred Credentials, body []byte) ([]byte, *Error) {
+// refuse returns what keeps a call from being made.
+func refuse(ctx context.Context, cred Credentials, body []byte) *Error {
+	if err := ctx.Err(); err != nil {
+		return &Error{Class: ClassTransient, Cause: fmt.Errorf("%w: %w", errNotCalled, err)}
+	}
 	if cred.Token == "" || strings.ContainsFunc(cred.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, &Error{Class: ClassAuth, Cause: errToken}
+		return &Error{Class: ClassAuth, Cause: errToken}
 	}
 	trimmed := bytes.TrimSpace(body)
 	if len(trimmed) < 2 || trimmed[0] != '{' || trimmed[len(trimmed)-1] != '}' {
-		return nil, &Error{Class: ClassMessage, Cause: errNotObject}
+		return &Error{Class: ClassMessage, Cause: errNotObject}
 	}
-	if cred.AppSecret == "" {
-		return body, nil
-	}
-	proof, seconds := cred.proof(c.now())
-	members := trimmed[:len(trimmed)-1]
-	payload := make([]byte, 0, len(members)+128)
-	payload = append(payload, members...)
-	if len(bytes.TrimSpace(members[1:])) > 0 {
-		payload = append(payload, ',')
-	}
-	return fmt.Appendf(payload, `"appsecret_proof":"%s","appsecret_time":%d}`, proof, seconds), nil
+	return nil
 }
 
 // try makes one round trip. again reports that nothing left because a connection
 // from the pool was closed already.
-func (c *Client) try(ctx context.Context, token string, payload []byte) (_ Receipt, _ *Error, again bool) {
-	a := &attempt{body: payload}
+func (c *Client) try(ctx context.Context, cred Credentials, body []byte) (_ Receipt, _ *Error, again bool) {
+	a := &attempt{body: body}
 	defer a.end()
-	req, err := http.NewRequestWithContext(a.trace(ctx), http.MethodPost, c.url, a)
+	req, err := http.NewRequestWithContext(a.trace(ctx), http.MethodPost, c.url+cred.query(c.now()), a)
 	if err != nil {
 		return Receipt{}, &Error{Class: ClassTransient, Cause: safeCause(err)}, false
 	}
-	req.ContentLength = int64(len(payload))
+	req.ContentLength = int64(len(body))
 	req.Header = http.Header{
-		"Authorization": {"Bearer " + token},
+		"Authorization": {"Bearer " + cred.Token},
 		"Content-Type":  {"application/json"},
 		"User-Agent":    {"brazier"},
 	}

@@ -1,6 +1,7 @@
 package sendapi
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,40 +70,66 @@ func TestSendRefused(t *testing.T) {
 	}
 }
 
+// The proof stands in the query and nowhere else, for the time of the clock that was
+// given, and the body stays as it is.
 func TestSendProof(t *testing.T) {
-	const secret = "app-secret-for-the-test"
 	now := time.Unix(1700000000, 0)
-	cred := Credentials{Token: testToken, AppSecret: secret}
-	proof, _ := cred.proof(now)
-	seen := make(chan string, 1)
-	_, client := testServer(t, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		if r.URL.RawQuery != "" || strings.Contains(fmt.Sprint(r.Header), proof) {
-			t.Errorf("proof outside the body: %s %s", r.URL, r.Header)
+	cred := Credentials{Token: testToken, AppSecret: "app-secret-for-the-test"}
+	seen := make(chan *http.Request, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); string(body) != testBody {
+			t.Errorf("the body is %s", body)
 		}
-		seen <- string(body)
+		seen <- r
 		_, _ = io.WriteString(w, testSent)
-	})
-	client.now = func() time.Time { return now }
-	added := `"appsecret_proof":"` + proof + `","appsecret_time":1700000000}`
-	tests := []struct{ body, want string }{
-		{`{"message":{"text":"a"}}`, `{"message":{"text":"a"},` + added},
-		{" {\"tag\":\"x\" }\n", `{"tag":"x" ,` + added},
-		{`{}`, `{` + added},
-		{"{ \n}", "{ \n" + added},
+	}))
+	defer server.Close()
+	client, err := NewClient(Config{GraphURL: server.URL, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, tt := range tests {
-		body := []byte(tt.body)
-		if _, err := client.Send(t.Context(), cred, body); err != nil {
+	defer client.Close()
+	client.transport.Proxy = nil
+	for _, secret := range []string{cred.AppSecret, ""} {
+		cred.AppSecret = secret
+		if _, err := client.Send(t.Context(), cred, []byte(testBody)); err != nil {
 			t.Fatal(err)
 		}
-		got := <-seen
-		if got != tt.want || !json.Valid([]byte(got)) {
-			t.Errorf("%q went out as %q, want %q", tt.body, got, tt.want)
+		if r := <-seen; r.URL.String() != "/v25.0/me/messages"+cred.query(now) || strings.Contains(fmt.Sprint(r.Header), "appsecret") {
+			t.Errorf("called %s with %v", r.URL, r.Header)
 		}
-		if string(body) != tt.body {
-			t.Errorf("the caller's %q became %q", tt.body, body)
+	}
+}
+
+// Whatever goes wrong, the proof shows in no error.
+func TestErrorsHideTheProof(t *testing.T) {
+	now := time.Unix(1700000000, 0)
+	cred := Credentials{Token: testToken, AppSecret: "app-secret-for-the-test"}
+	proof := strings.TrimPrefix(cred.query(now), "?appsecret_proof=")[:64]
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	hangs, _ := testServer(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	resets := rawServer(t, func(_ int, conn *net.TCPConn) { readRequest(conn); reset(conn) })
+	echoes := rawServer(t, func(_ int, conn *net.TCPConn) {
+		if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			_, _ = io.WriteString(conn, r.URL.String()+"\r\n\r\n") // no HTTP, but the URL
+			_ = conn.Close()
 		}
+	})
+	for _, url := range []string{closed.URL, "https://nope.invalid", resets, echoes, hangs.URL, "http://127.0.0.1:99999"} {
+		client := testClient(t, url, nil)
+		client.now = func() time.Time { return now }
+		client.timeout = 300 * time.Millisecond
+		_, err := client.Send(t.Context(), cred, []byte(testBody))
+		if err == nil {
+			t.Errorf("%s: sent", url)
+		}
+		mustHide(t, err, proof, "appsecret", testToken, cred.AppSecret)
+	}
+	wrapped := &Error{Class: ClassTransient, Cause: safeCause(fmt.Errorf("call: %w", &url.Error{Op: "Post", URL: "https://x/?appsecret_proof=" + proof, Err: io.EOF}))}
+	mustHide(t, wrapped, proof)
+	if !errors.Is(wrapped, io.EOF) {
+		t.Errorf("%v is not what the URL's error wraps", wrapped)
 	}
 }
 

@@ -44,17 +44,23 @@ func (c Credentials) Fingerprint() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// proof returns the timed appsecret_proof: lower-case hex of HMAC-SHA256 with the
-// app secret as key over the token, a vertical bar and the time in whole seconds
-// since 1970. Facebook takes it for five minutes from that time, so a proof that
-// leaks is soon worth nothing, and a host whose clock is wrong by more is refused
-// (login security page). The form without a time lasts as long as the token and
-// is not used here. A wrong proof is refused with "Invalid appsecret_proof provided
-// in the API argument"; under which code is not known.
-func (c Credentials) proof(now time.Time) (proof string, unixSeconds int64) {
-	unixSeconds = now.Unix()
+// query returns the parameters of a call that stand in its URL: none without an
+// AppSecret, else the timed appsecret_proof with its time, as Meta's pages have
+// them (login security page).
+//
+// The proof is lower-case hex of HMAC-SHA256 with the app secret as key over the
+// token, a vertical bar and the time in whole seconds since 1970. Facebook takes it
+// for five minutes from that time, so a proof that leaks is soon worth nothing, and
+// a clock that is wrong by more is refused. The form without a time lasts as long as
+// the token and is not used here. A wrong proof is refused with code 100 of type
+// GraphMethodException (howdyai/botkit#1455).
+func (c Credentials) query(now time.Time) string {
+	if c.AppSecret == "" {
+		return ""
+	}
+	at := strconv.FormatInt(now.Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(c.AppSecret))
 	_, _ = io.WriteString(mac, c.Token)
-	_, _ = io.WriteString(mac, "|"+strconv.FormatInt(unixSeconds, 10))
-	return hex.EncodeToString(mac.Sum(nil)), unixSeconds
+	_, _ = io.WriteString(mac, "|"+at)
+	return "?appsecret_proof=" + hex.EncodeToString(mac.Sum(nil)) + "&appsecret_time=" + at
 }

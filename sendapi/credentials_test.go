@@ -33,10 +33,12 @@ func TestCredentialsShowNothing(t *testing.T) {
 
 func TestProof(t *testing.T) {
 	cred := Credentials{Token: "token", AppSecret: "secret"}
-	got, seconds := cred.proof(time.Unix(1700000000, 999_999_999))
 	// printf %s 'token|1700000000' | openssl dgst -sha256 -hmac secret
-	const want = "3c81f1bf0544f53adccadbaf135235bf73451aadede41a90a122c46e93dcae64"
-	if got != want || seconds != 1700000000 {
-		t.Errorf("got %s for %d, want %s", got, seconds, want)
+	const want = "?appsecret_proof=3c81f1bf0544f53adccadbaf135235bf73451aadede41a90a122c46e93dcae64&appsecret_time=1700000000"
+	if got := cred.query(time.Unix(1700000000, 999_999_999)); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := (Credentials{Token: "token"}).query(time.Unix(1700000000, 0)); got != "" {
+		t.Errorf("without a secret %q", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"syscall"
@@ -234,8 +235,12 @@ func describe(err error) (text string, known bool) {
 }
 
 // safeCause returns the error itself where its text holds nothing of the peer's,
-// and a fixed one else.
+// and a fixed one else. A url.Error is left out: it holds the URL of the call, in
+// which the appsecret_proof stands.
 func safeCause(err error) error {
+	for u := (*url.Error)(nil); errors.As(err, &u); {
+		err = u.Err
+	}
 	if text, known := describe(err); !known {
 		return callFault(text)
 	}

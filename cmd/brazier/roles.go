@@ -221,7 +221,7 @@ func (h *house) worker(f *graphFlags) part {
 			if warning := sendapi.VersionWarning(f.GraphVersion, time.Now()); warning != "" {
 				log.Warn("Graph API version", zap.String("event", "graph_version"), zap.String("reason", warning))
 			}
-			client, err = sendapi.NewClient(sendapi.Config{GraphURL: f.GraphURL, Version: f.GraphVersion, Timeout: f.SendTimeout, AllowPlainHTTP: f.GraphInsecure})
+			client, err = sendapi.NewClient(sendapi.Config{GraphURL: f.GraphURL, Version: f.GraphVersion, Timeout: f.SendTimeout, AllowPlainHTTP: f.GraphInsecure, Now: h.jobs.Now})
 			if err != nil {
 				return usageError{inFlags(err)}
 			}
