@@ -28,12 +28,17 @@ func IsFacebook(graphURL string) bool {
 	return host == "facebook.com" || strings.HasSuffix(host, ".facebook.com")
 }
 
-// DefaultTimeout bounds a call. Facebook may take 75 seconds to fetch a video
-// before it answers (Messenger error codes page, 2018294), and a call given up
-// before its answer is in doubt. A text takes about a second: 0.5 to 1.25 s were
-// measured years ago, through new connections. Who knows that a message has no
-// file to fetch passes a context with an earlier deadline.
+// DefaultTimeout bounds a call for whose message Facebook may have to fetch a file.
+// Facebook may take 75 seconds to fetch a video before it answers (Messenger error
+// codes page, 2018294), and a call given up before its answer is in doubt.
 const DefaultTimeout = 90 * time.Second
+
+// TextTimeout bounds a call for whose message there is no file to fetch: see
+// [Client.Send]. A text takes about a second: 0.5 to 1.25 s were measured years ago,
+// through new connections. A shorter time would put more messages in doubt while
+// Facebook is slow; a longer one keeps a call that hangs, and with it the place of
+// another, for nothing.
+const TextTimeout = 30 * time.Second
 
 // Config says how a [Client] calls Facebook. The zero Config is ready for use.
 type Config struct {
@@ -45,7 +50,7 @@ type Config struct {
 	Version string
 
 	// Timeout bounds a call from its start to the end of its answer, DefaultTimeout
-	// if 0.
+	// if 0. A call without a file to fetch is bounded by TextTimeout as well.
 	Timeout time.Duration
 
 	// AllowPlainHTTP takes a GraphURL that starts with http:// and is not this
@@ -159,6 +164,10 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // connection from the pool that turns out closed by then is replaced within the
 // call, a few times.
 //
+// The call is bounded by ctx, by Config.Timeout, and by TextTimeout where the body
+// names nothing that Facebook may have to fetch before it answers: no attachment, no
+// template, no image of a quick reply. A link in a text is not fetched first.
+//
 // The path could name the page instead of me; with a page token both are the same
 // (Send API reference). The token travels in the Authorization header, where
 // neither proxies nor servers log it. Meta's pages put it in the query or a form
@@ -168,7 +177,7 @@ func (c *Client) Send(ctx context.Context, cred Credentials, body []byte) (Recei
 	if failure := refuse(ctx, cred, body); failure != nil {
 		return Receipt{}, failure
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeoutFor(body))
 	defer cancel()
 	for tries := 1; ; tries++ {
 		receipt, failure, again := c.try(ctx, cred, body)
@@ -199,6 +208,24 @@ func refuse(ctx context.Context, cred Credentials, body []byte) *Error {
 		return &Error{Class: ClassMessage, Cause: errNotObject}
 	}
 	return nil
+}
+
+// fetched are what the members of a message begin with for which Facebook may have
+// to fetch something: attachment and attachments with their urls and image_urls,
+// an approved template's header, the image of a quick reply. A text that holds one
+// in quotes has them escaped, so it is not taken for a member. A name that is itself
+// escaped is not found, and the call for it has less time; a text that begins with
+// one of them has more.
+var fetched = [][]byte{[]byte(`"attachment`), []byte(`"template"`), []byte(`"image_url"`)}
+
+// timeoutFor returns how long the call for a body may take.
+func (c *Client) timeoutFor(body []byte) time.Duration {
+	for _, name := range fetched {
+		if bytes.Contains(body, name) {
+			return c.timeout
+		}
+	}
+	return min(c.timeout, TextTimeout)
 }
 
 // try makes one round trip. again reports that nothing left because a connection

@@ -133,6 +133,35 @@ func TestErrorsHideTheProof(t *testing.T) {
 	}
 }
 
+func TestTimeoutFor(t *testing.T) {
+	tests := []struct {
+		name, body      string
+		timeout, expect time.Duration
+	}{
+		{"text", testBody, 0, TextTimeout},
+		{"text with a link", `{"recipient":{"id":"1"},"message":{"text":"https://shop.example/image_url"}}`, 0, TextTimeout},
+		{"text that quotes", `{"message":{"text":"say \"attachment\" and \"template\""}}`, 0, TextTimeout},
+		{"sender action", `{"recipient":{"id":"1"},"sender_action":"typing_on"}`, 0, TextTimeout},
+		{"quick replies", `{"message":{"text":"a","quick_replies":[{"content_type":"text","title":"x","payload":"y"}]}}`, 0, TextTimeout},
+		{"quick reply with an image", `{"message":{"text":"a","quick_replies":[{"content_type":"text","title":"x","payload":"y","image_url":"https://a.example/i"}]}}`, 0, DefaultTimeout},
+		{"video", `{"message":{"attachment" : {"type":"video","payload":{"url":"https://a.example/v"}}}}`, 0, DefaultTimeout},
+		{"images", `{"message":{"attachments":[]}}`, 0, DefaultTimeout},
+		{"approved template", `{"message":{"template":{"name":"x"}}}`, 0, DefaultTimeout},
+		{"text, less time", testBody, 5 * time.Second, 5 * time.Second},
+		{"video, less time", `{"message":{"attachment":{}}}`, 5 * time.Second, 5 * time.Second},
+		{"text, more time", testBody, 3 * time.Minute, TextTimeout},
+	}
+	for _, tt := range tests {
+		client, err := NewClient(Config{Timeout: tt.timeout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := client.timeoutFor([]byte(tt.body)); got != tt.expect {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.expect)
+		}
+	}
+}
+
 func TestSendTakesNoNonsense(t *testing.T) {
 	var calls atomic.Int64
 	_, client := testServer(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) })

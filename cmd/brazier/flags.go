@@ -121,7 +121,7 @@ type graphFlags struct {
 	GraphURL      string        `name:"graph-url" default:"${graph_url}" group:"graph" help:"Address of the Graph API. Point it at a sandbox to send nothing to anybody."`
 	GraphVersion  string        `name:"graph-version" default:"${graph_version}" group:"graph" help:"Version of the Graph API to call, whatever version the caller's URL has."`
 	GraphInsecure bool          `name:"graph-insecure" group:"graph" help:"Allow http:// to another machine: for a sandbox in a container network. Tokens cross that network in the clear."`
-	SendTimeout   time.Duration `name:"send-timeout" default:"90s" group:"graph" help:"How long a call to the Send API may take. Facebook may take 75s to fetch a video, and a call given up without an answer may have been sent."`
+	SendTimeout   time.Duration `name:"send-timeout" default:"90s" group:"graph" help:"How long a call to the Send API may take; 30s at most for a message without a file or template. Facebook may take 75s to fetch a video, and a call given up without an answer may have been sent."`
 	SlowStart     time.Duration `name:"slow-start" default:"1m" group:"graph" help:"How long a page takes to reach its full rate after it was held."`
 	ProbeEvery    time.Duration `name:"probe-every" default:"30m" group:"graph" help:"How long a page that may not send, by Facebook's word, is left alone before one message is tried."`
 }
