@@ -212,10 +212,9 @@ func refuse(ctx context.Context, cred Credentials, body []byte) *Error {
 
 // fetched are what the members of a message begin with for which Facebook may have
 // to fetch something: attachment and attachments with their urls and image_urls,
-// an approved template's header, the image of a quick reply. A text that holds one
-// in quotes has them escaped, so it is not taken for a member. A name that is itself
-// escaped is not found, and the call for it has less time; a text that begins with
-// one of them has more.
+// an approved template's header, the image of a quick reply. A text with such a word
+// in quotes is taken for one of them and has more time; a name with an escaped letter
+// is not found and has less.
 var fetched = [][]byte{[]byte(`"attachment`), []byte(`"template"`), []byte(`"image_url"`)}
 
 // timeoutFor returns how long the call for a body may take.
