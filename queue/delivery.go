@@ -27,6 +27,10 @@ type Delivery struct {
 	Doubt   string
 	// Lost is how many attempts ended so, over the job's life. They are among the attempts.
 	Lost int
+	// Refused is when the job was first refused as if its page might not send, by the server's clock, and Refusals is how often it
+	// was. The caller sets them, and they are kept with the job from the next call on.
+	Refused  time.Time
+	Refusals int
 	// StreamSeq, ConsumerSeq and Deliveries are the server's numbers of the job, of this delivery, and of how often the job
 	// was handed out, as far as it remembers.
 	StreamSeq, ConsumerSeq, Deliveries uint64
@@ -93,7 +97,10 @@ func (q *Queue) redelivery(ctx context.Context, d *Delivery) (*Delivery, error) 
 		d.doubt()
 	}
 	if r := d.record; r != nil {
-		d.Attempts, d.Lost = d.Attempts+r.Attempts, d.Lost+r.Lost
+		d.Attempts, d.Lost, d.Refusals = d.Attempts+r.Attempts, d.Lost+r.Lost, r.Refusals
+		if r.Refused != 0 {
+			d.Refused = time.UnixMilli(r.Refused)
+		}
 	}
 	q.inHand.add(d)
 	return d, nil
@@ -127,7 +134,10 @@ func (d *Delivery) Begin(ctx context.Context) error {
 
 // write replaces the job's record, and asks until the server answers or ctx ends. d.mu is held.
 func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) error {
-	r.Fingerprint, r.Write = d.fingerprint, NewID()[:12]
+	r.Fingerprint, r.Write, r.Refusals = d.fingerprint, NewID()[:12], d.Refusals
+	if !d.Refused.IsZero() {
+		r.Refused = d.Refused.UnixMilli()
+	}
 	var known uint64 // the record that is to be replaced
 	if d.record != nil {
 		known = d.record.seq

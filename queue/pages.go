@@ -2,6 +2,8 @@ package queue
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +25,9 @@ type PageState struct {
 	Code    int       `json:"code,omitempty"`
 	Subcode int       `json:"subcode,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
-	Until   time.Time `json:"until,omitzero"`
+	// Began is when the row of refusals began that led to the hold; zero where it came at the first sign.
+	Began time.Time `json:"began,omitzero"`
+	Until time.Time `json:"until,omitzero"`
 	// Holds is how many there were in a row since a message was last taken.
 	Holds int `json:"holds,omitempty"`
 	// Prober names the worker that tries one message, and ProbeUntil is when it must have ended.
@@ -31,27 +35,44 @@ type PageState struct {
 	ProbeUntil time.Time `json:"probe_until,omitzero"`
 	// Resumed is when the page came out of its last hold, for the slow start. Zero: not lately.
 	Resumed time.Time `json:"resumed,omitzero"`
-	// DeadToken names the credentials that Facebook refused, by a digest that the caller makes.
-	DeadToken string `json:"dead_token,omitempty"`
+	// DeadToken names the credentials that Facebook refused, by a digest that the caller makes. A worker that still has them
+	// when the page goes on may try them from DeadUntil on.
+	DeadToken string    `json:"dead_token,omitempty"`
+	DeadUntil time.Time `json:"dead_until,omitzero"`
 	// Manual says that a person did it.
 	Manual bool `json:"manual,omitempty"`
 
-	revision uint64
+	// epoch counts the buckets that this process has seen under the name, in each of which revisions begin anew.
+	epoch, revision uint64
+}
+
+// Revision numbers the states of all pages in the order in which they were set. It is 0 where none was set yet.
+func (s PageState) Revision() uint64 { return s.revision }
+
+// After reports whether s is of a later time than t. Of states that were never stored none is.
+func (s PageState) After(t PageState) bool {
+	return s.epoch > t.epoch || s.epoch == t.epoch && s.revision > t.revision
 }
 
 // Hold puts the page under a hold, whatever was before.
 func (s *PageState) Hold(h PageState) {
-	h.Held, h.revision = true, s.revision
+	h.Held, h.epoch, h.revision = true, s.epoch, s.revision
 	*s = h
 }
 
 // Resume ends the hold, and its consequences: refused credentials are tried again. What it was stays to be seen.
 func (s *PageState) Resume(now time.Time) {
-	*s = PageState{Class: s.Class, Holds: s.Holds, Resumed: now, revision: s.revision}
+	*s = PageState{Class: s.Class, Code: s.Code, Subcode: s.Subcode, Since: s.Since, Began: s.Began, Holds: s.Holds, Resumed: now,
+		epoch: s.epoch, revision: s.revision}
 }
 
-// Revision numbers the states of all pages in the order in which they were set. It is 0 where none was set yet.
-func (s PageState) Revision() uint64 { return s.revision }
+// AppKey is the key of the state that the pages of an app share, beside those of pages: to be used in place of a page's id.
+func AppKey(app string) string {
+	sum := sha256.Sum256([]byte(app))
+	return appKeys + base64.RawURLEncoding.EncodeToString(sum[:9])
+}
+
+const appKeys = "app."
 
 // ErrChanged says that somebody else has changed what was to be changed. Read it again, and decide anew.
 var ErrChanged = errors.New("changed by another meanwhile")
@@ -67,21 +88,21 @@ func (q *Queue) PageState(ctx context.Context, page string) (PageState, error) {
 	})
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
-		return PageState{}, nil
+		return PageState{epoch: q.epoch(streamOf(BucketPages))}, nil
 	case err != nil:
 		return PageState{}, fmt.Errorf("queue: state of page %s: %w", page, redact(err))
 	}
-	return pageState(entry)
+	return q.pageState(entry)
 }
 
 // pageState reads an entry. Fields of a newer version are passed over.
-func pageState(entry jetstream.KeyValueEntry) (s PageState, err error) {
+func (q *Queue) pageState(entry jetstream.KeyValueEntry) (s PageState, err error) {
 	if entry.Operation() == jetstream.KeyValuePut {
 		if err = json.Unmarshal(entry.Value(), &s); err != nil {
 			s, err = PageState{}, fmt.Errorf("queue: state of page %s: %w", entry.Key(), err)
 		}
 	}
-	s.revision = entry.Revision()
+	s.epoch, s.revision = q.epoch(streamOf(BucketPages)), entry.Revision()
 	return s, err
 }
 
@@ -152,7 +173,7 @@ func (q *Queue) PageStates(ctx context.Context) (map[string]PageState, error) {
 				case entry == nil: // these were all
 					return nil
 				case entry.Operation() == jetstream.KeyValuePut:
-					s, err := pageState(entry)
+					s, err := q.pageState(entry)
 					if err != nil {
 						return backoff.Permanent(err)
 					}
@@ -230,7 +251,10 @@ func (w *pageWatch) run(ctx context.Context, back <-chan nats.Status) error {
 			w.tell(entry)
 		case <-back:
 			return nil
-		case <-renewed: // what is left of the watch belongs to a bucket that is gone, and so do the revisions
+		case <-renewed: // what is left of the watch belongs to a bucket that is gone, and so do the states
+			for page := range w.seen {
+				w.f(page, PageState{epoch: w.q.epoch(streamOf(BucketPages))})
+			}
 			clear(w.seen)
 			return nil
 		case <-w.q.closed:
@@ -255,7 +279,7 @@ func (w *pageWatch) tell(entry jetstream.KeyValueEntry) {
 		return
 	}
 	w.seen[entry.Key()] = entry.Revision()
-	s, err := pageState(entry)
+	s, err := w.q.pageState(entry)
 	if err != nil {
 		w.q.log.Error("state of a page cannot be read", zap.String("event", "page_state"), zap.String("page", entry.Key()), zap.Error(err))
 		return

@@ -60,6 +60,9 @@ type record struct {
 	NotBefore int64 `json:"not_before,omitempty"`
 	// Reason is for people who look: an error class, or "released".
 	Reason string `json:"reason,omitempty"`
+	// Refused is when it was first refused for its page's sake, in Unix milliseconds, and Refusals is how often it was.
+	Refused  int64 `json:"refused,omitempty"`
+	Refusals int   `json:"refusals,omitempty"`
 	// Fingerprint is the job's: see [fingerprint].
 	Fingerprint string `json:"fingerprint,omitempty"`
 	// Write differs in every record ever written. By it a process knows a record of its own whose acknowledgement was lost.

@@ -38,11 +38,12 @@ type repairer struct {
 	again   bool                     // the queue was open before: what is made now is made again
 	created map[string]time.Time     // when each stream was made
 	renewed map[string]chan struct{} // closed when a stream is another than before
+	epochs  map[string]uint64        // how often each was another than before
 }
 
 func newRepairer() *repairer {
 	r := &repairer{nudge: make(chan struct{}, 1), done: make(chan struct{}),
-		created: make(map[string]time.Time), renewed: make(map[string]chan struct{})}
+		created: make(map[string]time.Time), renewed: make(map[string]chan struct{}), epochs: make(map[string]uint64)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -87,6 +88,13 @@ func (q *Queue) renewed(stream string) <-chan struct{} {
 		r.renewed[stream] = make(chan struct{})
 	}
 	return r.renewed[stream]
+}
+
+// epoch is how often a stream was another than before.
+func (q *Queue) epoch(stream string) uint64 {
+	q.repairer.mu.Lock()
+	defer q.repairer.mu.Unlock()
+	return q.repairer.epochs[stream]
 }
 
 // made notes that a stream was made. Where the queue was open before, what the old one held is lost.
@@ -188,6 +196,7 @@ func (r *repairer) note(found map[string]jetstream.Stream) (otherJobs bool) {
 			continue
 		}
 		otherJobs = otherJobs || name == StreamJobs
+		r.epochs[name]++
 		if told := r.renewed[name]; told != nil {
 			close(told)
 			r.renewed[name] = nil

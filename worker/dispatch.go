@@ -165,7 +165,7 @@ func (d *dispatcher) held() (n int) {
 // handful is how many jobs of a lane wait in hand for slots, an eighth of a second's worth: as many as one reservation
 // may be for.
 func (d *dispatcher) handful() int {
-	if d.mode == probing {
+	if d.mode == due {
 		return 1
 	}
 	return int(min(max(d.full/8, 1), 64))
@@ -173,7 +173,7 @@ func (d *dispatcher) handful() int {
 
 // buffer is how many jobs of a lane are fetched at a time, a twentieth of a second's worth.
 func (d *dispatcher) buffer() int {
-	if d.mode == probing {
+	if d.mode == due {
 		return 1
 	}
 	return int(min(max(d.full/20, 1), 256))
@@ -282,11 +282,19 @@ func (d *dispatcher) begin() {
 		}
 		job := lane[0]
 		d.hand[i], d.place = lane[1:], false
-		a := attempt{probe: d.mode == probing, begun: d.page.w.cfg.Queue.Now()}
+		a := attempt{probe: d.mode == due, begun: d.page.w.cfg.Queue.Now(), credentials: d.page.credentialsName()}
 		d.handling.Add(1)
 		d.page.w.hands.do(func() {
 			defer d.handling.Done()
 			defer func() { <-d.free }()
+			if a.probe {
+				if !d.page.claim(d.ph.settle) {
+					d.page.release()
+					d.page.putBack(d.ph, job)
+					return
+				}
+				defer d.page.keepClaim(d.ph.settle)()
+			}
 			d.page.handle(d.ph, job, a)
 		})
 		return

@@ -27,12 +27,14 @@ type page struct {
 
 	lanes map[queue.Lane]*lane
 
-	end     context.CancelFunc // ends run
-	ended   context.Context
-	writing sync.Mutex // one change of the shared state at a time
+	end   context.CancelFunc // ends run
+	ended context.Context
+
+	own, app *shared // states that it depends on
 
 	mu       sync.Mutex
-	state    queue.PageState    // the latest that is known
+	rows     map[sign]*row      // of refusals, with no message taken between
+	tookAt   time.Time          // when Facebook last took a message, in this process
 	halted   int                // holds that are not written down yet
 	mode     gate               // of the fetching, while there is any
 	stop     context.CancelFunc // ends the fetching
@@ -90,6 +92,9 @@ func newPage(w *Worker, cfg Page) *page {
 		media: make(places, cfg.MaxInFlight),
 		probe: make(places, 1),
 		lanes: map[queue.Lane]*lane{},
+		rows:  map[sign]*row{},
+		own:   w.shared(cfg.ID),
+		app:   w.shared(queue.AppKey(cfg.App)),
 
 		patience: stuck,
 		awaiting: make(chan struct{}),
@@ -126,9 +131,8 @@ func (p *page) run(ctx context.Context, ph phases) {
 		}
 		textPlaces, mediaPlaces := p.text, p.media
 		var running sync.WaitGroup
-		if mode == probing {
+		if mode == due {
 			textPlaces, mediaPlaces = p.probe, p.probe
-			running.Go(func() { p.keepProbing(fetching) })
 		}
 		// Most pages never have a message for the lane of media.
 		cancelMedia := p.lanes[queue.Media].whenAwake(func() {
@@ -141,53 +145,51 @@ func (p *page) run(ctx context.Context, ph phases) {
 	}
 }
 
-// gate says whether a page may be fetched for.
-type gate string
-
-const (
-	closed  gate = "closed"
-	due     gate = "due"     // its hold is over: a worker is to try one message
-	probing gate = "probing" // this worker is that one
-	open    gate = "open"
-)
-
-// recheck is how often a page that waits for other credentials looks for them.
+// recheck is how often a page that waits for other credentials, or for others to try, looks again.
 const recheck = 2 * time.Second
 
-// gate returns the page's gate, why it is closed, and when to look again: 0 if only a change can open it. p.mu is held.
+// credentialsName names what the page would be sent with now; empty if that cannot be read.
+func (p *page) credentialsName() string {
+	name, _ := (*p.credentials.Load())()
+	return name
+}
+
+// gate returns the page's gate, why this process alone keeps it closed, and when to look again: 0 if only a change can open
+// it. Where this worker tries a message already, it is due. p.mu is held.
 func (p *page) gate() (g gate, why string, wake time.Duration) {
 	if p.halted > 0 {
 		return closed, "", 0
 	}
-	return p.gateOf(p.state)
-}
-
-func (p *page) gateOf(s queue.PageState) (g gate, why string, wake time.Duration) {
-	now := p.w.cfg.Queue.Now()
 	name, err := (*p.credentials.Load())()
-	switch {
-	case err != nil: // this process's own trouble
+	if err != nil {
 		return closed, err.Error(), recheck
-	case !s.Held && s.DeadToken != "" && s.DeadToken == name:
-		// The page was resumed by a worker that has another token already.
-		return closed, "Facebook refused the token that this process has; others have a new one", recheck
-	case !s.Held:
-		return open, "", 0
-	case s.Class == classAuth && s.DeadToken != "" && s.DeadToken == name:
-		return closed, "", recheck
-	case s.Class == classAuth && s.DeadToken != "": // and the token is another
-	case s.Until.IsZero():
-		return closed, "", 0
-	case s.Until.After(now):
-		return closed, "", s.Until.Sub(now)
 	}
-	switch {
-	case s.Prober == p.w.name && s.ProbeUntil.After(now):
-		return probing, "", 0
-	case s.Prober != p.w.name && s.ProbeUntil.After(now):
-		return closed, "", s.ProbeUntil.Sub(now)
+	now := p.w.cfg.Queue.Now()
+	g, wake = p.w.circuit.gate(p, now)
+	for _, h := range p.holds() {
+		s := h.now()
+		of, after := gateOf(s, p.w.name, name, now)
+		if of != open && !h.free(p) {
+			of, after = closed, recheck
+		} else if of == closed && !s.Held {
+			why = "Facebook refused the token that this process has; others have a new one"
+		}
+		switch {
+		case of == closed && g == closed:
+			wake = max(wake, after)
+			if after == 0 {
+				wake = 0
+			}
+		case of == closed:
+			g, wake = closed, after
+		case of != open && g == open:
+			g = of
+		}
 	}
-	return due, "", 0
+	if g == trying {
+		g = due
+	}
+	return g, why, wake
 }
 
 // open waits until the page may be fetched for, and returns a context that ends with ctx or when that changes. It
@@ -197,7 +199,7 @@ func (p *page) open(ctx context.Context) (context.Context, gate) {
 		p.mu.Lock()
 		g, why, wake := p.gate()
 		p.say(why)
-		if g == open || g == probing {
+		if g != closed {
 			fetching, stop := context.WithCancel(ctx)
 			p.mode, p.stop = g, stop
 			p.mu.Unlock()
@@ -205,12 +207,7 @@ func (p *page) open(ctx context.Context) (context.Context, gate) {
 		}
 		changed := p.awaiting
 		p.mu.Unlock()
-		switch {
-		case g == due && p.claimProbe(ctx):
-			continue
-		case g == due:
-			wake = time.Second
-		case wake == 0:
+		if wake == 0 {
 			wake = time.Hour
 		}
 		timer := time.NewTimer(wake)
@@ -247,14 +244,19 @@ func (p *page) close() {
 	}
 }
 
-// see takes in what is known of the page by now.
-func (p *page) see(s queue.PageState) {
+// halt stops the page in this process until what stops it is written down.
+func (p *page) halt(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.Revision() > p.state.Revision() {
-		p.state = s
-		p.recheck()
-	}
+	p.halted += n
+	p.recheck()
+}
+
+// lookAgain takes in that what stops the page may be another.
+func (p *page) lookAgain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.recheck()
 }
 
 // recheck stops fetching that is not allowed any more, and wakes what waits for the gate. p.mu is held.
@@ -280,5 +282,5 @@ func (p *page) isHeld() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g, _, _ := p.gate()
-	return g == closed || g == due
+	return g != open
 }

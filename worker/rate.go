@@ -63,9 +63,10 @@ func (p *page) inForce(full float64) (float64, string) {
 	if factor < 1 {
 		why = whyUsage
 	}
-	p.mu.Lock()
-	resumed := p.state.Resumed
-	p.mu.Unlock()
+	resumed := p.own.now().Resumed
+	if app := p.app.now().Resumed; app.After(resumed) {
+		resumed = app
+	}
 	if since := p.w.cfg.Queue.Now().Sub(resumed); !resumed.IsZero() && since < p.w.cfg.SlowStart {
 		if slow := max(since.Seconds()/p.w.cfg.SlowStart.Seconds(), slowest); slow < factor {
 			factor, why = slow, whySlowStart

@@ -72,10 +72,11 @@ func TestRateInForce(t *testing.T) {
 		{"usage is the lower", 30 * time.Minute, 100, 10, whyUsage},
 		{"slow start is the lower", 15 * time.Minute, 80, 25, whySlowStart},
 	} {
+		w.states = map[string]*shared{}
 		p := newPage(w, w.pages["1029384756"].Page)
 		p.usage.note(sendapi.Usage{Page: c.usage})
 		if c.since > 0 {
-			p.state.Resumed = w.cfg.Queue.Now().Add(-c.since)
+			p.own.state.Resumed = w.cfg.Queue.Now().Add(-c.since)
 		}
 		if rate, why := p.inForce(100); rate < c.rate-0.5 || rate > c.rate+1 || why != c.why {
 			t.Errorf("%s: %v calls a second because of %q, want %v because of %q", c.name, rate, why, c.rate, c.why)

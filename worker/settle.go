@@ -68,11 +68,18 @@ func (p *page) judge(ctx context.Context, job *queue.Delivery) (v Verdict) {
 }
 
 func (p *page) settle(ctx context.Context, job *queue.Delivery, a attempt, v Verdict) {
+	v, first := p.weigh(job, a, v)
 	attempt := job.Attempts + 1
 	if v.Outcome == Retry && v.MaxAttempts > 0 && attempt >= v.MaxAttempts {
 		v.Outcome = Dead
 	}
 	p.w.metrics.note(p.Name, v)
+	if v.holds {
+		page := v
+		page.Class, page.Delays, page.HoldFor = sendapi.ClassPage, v.HoldDelays, 0
+		page.Text = "one message after another: " + v.Text
+		p.hold(ctx, a, page, first)
+	}
 	var err error
 	switch v.Outcome {
 	case Delivered:
@@ -91,8 +98,10 @@ func (p *page) settle(ctx context.Context, job *queue.Delivery, a attempt, v Ver
 			p.logDead(job, reason)
 		}
 	case Hold:
-		p.hold(ctx, a, v)
-		err = job.Retry(ctx, job.Attempts, string(v.Class), p.beforeExpiry(job, backIn))
+		p.hold(ctx, a, v, first)
+		fallthrough
+	case aside:
+		err = job.Retry(ctx, job.Attempts, string(v.Class), p.beforeExpiry(job, p.aside(job, v)))
 	case Retry:
 		delay := p.beforeExpiry(job, v.Delays.Next(attempt))
 		if err = job.Retry(ctx, attempt, string(v.Class), delay); err == nil {

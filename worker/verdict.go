@@ -30,6 +30,8 @@ const (
 	Hold Outcome = "hold"
 	// Release puts it back uncounted and at once: it was not tried.
 	Release Outcome = "release"
+	// aside puts it back uncounted, for after Delays: the fault may not be the job's.
+	aside Outcome = "aside"
 )
 
 // Verdict is a handler's answer about one job.
@@ -50,13 +52,24 @@ type Verdict struct {
 	// Took is how long the call to Facebook took, zero if there was none.
 	Took time.Duration
 
+	// HoldAfter is how many of a page's messages in a row have to meet a verdict of the same class, code and subcode, with none
+	// taken between, until the page is held (Hold, Dead, Retry). A message before counts as not tried (Hold), or its verdict
+	// stands. 0 and 1: a Hold comes at once, the others never hold a page. HoldDelays are then between probes (Dead, Retry).
+	HoldAfter  int
+	HoldDelays Delays
+	// Unreachable says that Facebook was not reached, or a server before it or of it failed without a word. After some in a
+	// row this process sends nothing until it is.
+	Unreachable bool
+
 	// Delays are between attempts (Retry) or between probes of the page (Hold). A hold without any lasts until the page has
 	// other credentials, or a person resumes it.
 	Delays Delays
 	// MaxAttempts bounds Retry. Zero means no bound but the job's time of expiry.
 	MaxAttempts int
-	// HoldFor is how long Facebook said to wait (Hold). Zero: it did not say, Delays decide.
+	// HoldFor is how long Facebook said to wait (Hold). Zero: it did not say, Delays decide. They also do when it says so again.
 	HoldFor time.Duration
+
+	holds bool // a Retry or Dead that holds the page too
 }
 
 // Delays grow exponentially from First to Max, with full jitter: the n-th is anywhere between nothing and

@@ -75,6 +75,8 @@ type Config struct {
 	Queue   *queue.Queue
 	Handler Handler
 	Pages   []Page
+	// Host names where the Send API is, for the log.
+	Host string
 	// SlowStart is how long a page that comes out of a hold takes to reach its full rate. Default [DefaultSlowStart].
 	SlowStart time.Duration
 	// Drain is how long jobs in flight may go on after the context of Run has ended. Default [DefaultDrain].
@@ -100,14 +102,15 @@ type Worker struct {
 	name string // among the workers, in the states of pages
 
 	inFlight atomic.Int64
+	circuit  circuit
 	metrics  *metrics
 	hands    *hands
 
 	mu      sync.Mutex
 	pages   map[string]*page
-	states  map[string]queue.PageState // the latest that is known of any page
-	start   func(*page)                // set while Run takes pages
-	waiting map[queue.PageLane]uint64  // what waited at the last look
+	states  map[string]*shared        // of all pages and apps that are known
+	start   func(*page)               // set while Run takes pages
+	waiting map[queue.PageLane]uint64 // what waited at the last look
 
 	changed chan struct{} // has one element when the pages are others
 }
@@ -132,7 +135,8 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	w := &Worker{cfg: cfg, name: queue.NewID(), pages: map[string]*page{}, states: map[string]queue.PageState{}, changed: make(chan struct{}, 1), metrics: newMetrics(), hands: newHands()}
+	w := &Worker{cfg: cfg, name: queue.NewID(), pages: map[string]*page{}, states: map[string]*shared{}, changed: make(chan struct{}, 1), metrics: newMetrics(), hands: newHands()}
+	w.circuit.w = w
 	return w, w.SetPages(cfg.Pages)
 }
 
@@ -159,7 +163,6 @@ func (w *Worker) SetPages(pages []Page) error {
 	}
 	for id, cfg := range next {
 		p := newPage(w, cfg)
-		p.state = w.states[id]
 		w.pages[id] = p
 		if w.start != nil {
 			w.start(p)
@@ -248,18 +251,48 @@ func (w *Worker) begin(ctx context.Context, ph phases, running *sync.WaitGroup) 
 
 // watch keeps the states of the pages until ctx ends.
 func (w *Worker) watch(ctx context.Context, known chan struct{}) {
-	err := w.cfg.Queue.WatchPages(ctx, func(id string, s queue.PageState) {
+	err := w.cfg.Queue.WatchPages(ctx, func(key string, s queue.PageState) {
 		w.mu.Lock()
-		w.states[id] = s
-		p := w.pages[id]
+		h := w.shared(key)
 		w.mu.Unlock()
-		if p != nil {
-			p.see(s)
-		}
+		h.see(s)
 	}, known)
 	if err != nil && ctx.Err() == nil {
 		w.cfg.Log.Error("holds of pages are not seen any more", zap.String("event", "hold_error"), zap.Error(err))
 	}
+}
+
+// shared returns what is known of a page or an app, by its key. w.mu is held.
+func (w *Worker) shared(key string) *shared {
+	h := w.states[key]
+	if h == nil {
+		h = &shared{w: w, key: key}
+		w.states[key] = h
+	}
+	return h
+}
+
+// lookAgain has the pages that depend on h look again whether they may be fetched for; nil: all of them.
+func (w *Worker) lookAgain(h *shared) {
+	for _, p := range w.all() {
+		if h == nil || p.own == h || p.app == h {
+			p.lookAgain()
+		}
+	}
+}
+
+// backlog returns how many pages have messages that wait, and how many there are of these, as it was at the last look.
+func (w *Worker) backlog() (pages int, pending uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := map[string]bool{}
+	for lane, n := range w.waiting {
+		if w.pages[lane.Page] != nil && n > 0 {
+			seen[lane.Page] = true
+			pending += n
+		}
+	}
+	return len(seen), pending
 }
 
 // wakeEvery is how long the first message of a lane may lie before this worker looks at the lane.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -226,7 +227,7 @@ func (h *house) worker(f *graphFlags) part {
 				return usageError{inFlags(err)}
 			}
 			sends := deliver.Config{Client: client, ProbeEvery: f.ProbeEvery, Log: log}
-			cfg := worker.Config{Queue: h.jobs, SlowStart: max(f.SlowStart, time.Millisecond), Log: log}
+			cfg := worker.Config{Queue: h.jobs, Host: graphHost(f.GraphURL), SlowStart: max(f.SlowStart, time.Millisecond), Log: log}
 			sends.Pages, cfg.Pages = workerPages(h.pages)
 			handler, err := deliver.New(sends)
 			if err != nil {
@@ -272,4 +273,13 @@ func version() string {
 		return info.Main.Version
 	}
 	return "(devel)"
+}
+
+// graphHost is the host of the Send API's URL, for the log.
+func graphHost(graphURL string) string {
+	u, err := url.Parse(graphURL)
+	if err != nil { // a client was made of it
+		return ""
+	}
+	return u.Host
 }

@@ -25,9 +25,9 @@ var policies = map[sendapi.Class]policy{
 	// Each further call lengthens a throttle, so these stop the page. Usually Facebook says for how long.
 	sendapi.ClassThrottle:    {outcome: worker.Hold, delays: worker.Delays{First: 5 * time.Second, Max: 15 * time.Minute}},
 	sendapi.ClassThrottleApp: {outcome: worker.Hold, delays: worker.Delays{First: 5 * time.Second, Max: 15 * time.Minute}},
-	// Until there is another token, or a person says so.
+	// Until a probe is taken, every Config.ProbeEvery, and with another token at once.
 	sendapi.ClassAuth: {outcome: worker.Hold},
-	// Until a probe is taken, every Config.ProbeEvery.
+	// Likewise. Where it may be the message's, three in a row have to be refused (see signs.go).
 	sendapi.ClassPage: {outcome: worker.Hold},
 
 	sendapi.ClassRecipient: {outcome: worker.Dead},
@@ -52,8 +52,9 @@ func (h *Handler) verdict(e *sendapi.Error, text string) worker.Verdict {
 	switch e.Class {
 	case sendapi.ClassThrottle, sendapi.ClassThrottleApp:
 		v.HoldFor = max(e.Usage.RegainAfter, e.Usage.RetryAfter)
-	case sendapi.ClassPage:
+	case sendapi.ClassPage, sendapi.ClassAuth: // auth: the same token; another one is tried at once
 		v.Delays = worker.Delays{First: h.probeEvery, Max: h.probeEvery}
 	}
+	h.signs(e, &v)
 	return v
 }

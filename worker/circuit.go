@@ -1,0 +1,112 @@
+package worker
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// circuitAfter is how many calls in a row, of all pages together, have to go without Facebook's word until Facebook counts as
+	// away.
+	circuitAfter = 5
+)
+
+// circuitDelays are between attempts to reach Facebook.
+var circuitDelays = Delays{First: 2 * time.Second, Max: time.Minute}
+
+// circuit says whether Facebook can be reached from this process. While it cannot, nothing is fetched, so that workers that
+// reach it have the messages, and one message at a time is tried, of whichever page has one.
+type circuit struct {
+	w *Worker
+
+	mu     sync.Mutex
+	failed int       // calls in a row
+	since  time.Time // the first of them
+	open   bool
+	tries  int
+	next   time.Time // when a message may be tried
+	trying *page     // who tries one
+}
+
+// gate says whether the page may be fetched for as far as Facebook can be reached, and when to look again.
+func (c *circuit) gate(p *page, now time.Time) (gate, time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.open:
+		return open, 0
+	case c.trying == p:
+		return trying, 0
+	case c.trying != nil:
+		return closed, recheck
+	case c.next.After(now):
+		return closed, c.next.Sub(now)
+	}
+	return due, 0
+}
+
+// claim makes p the page whose message is tried, if no other is.
+func (c *circuit) claim(p *page, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.open || c.trying == p {
+		return true
+	}
+	if c.trying != nil || c.next.After(now) {
+		return false
+	}
+	c.trying = p
+	return true
+}
+
+// release ends the attempt of p, if it is the one that tries.
+func (c *circuit) release(p *page) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.trying == p {
+		c.trying = nil
+	}
+}
+
+// note takes in what became of a call, and reports whether Facebook is away: the message is then to be put back as if it had
+// not been tried.
+func (c *circuit) note(p *page, a attempt, v Verdict, now time.Time) (away bool) {
+	c.mu.Lock()
+	changed := false
+	defer func() {
+		c.mu.Unlock()
+		if changed {
+			c.w.lookAgain(nil)
+		}
+	}()
+	switch {
+	case !v.Unreachable && v.Took == 0: // there was no call
+		return false
+	case !v.Unreachable:
+		changed = c.open
+		if c.open {
+			c.w.cfg.Log.Info("Facebook can be reached again", zap.String("event", "graph_up"), zap.String("host", c.w.cfg.Host),
+				zap.Time("since", c.since), zap.Float64("for_s", now.Sub(c.since).Round(100*time.Millisecond).Seconds()))
+		}
+		c.failed, c.open, c.tries, c.trying = 0, false, 0, nil
+		return false
+	}
+	if c.failed++; c.failed == 1 {
+		c.since = now
+	}
+	switch {
+	case c.open && a.probe && c.trying == p:
+		c.tries++
+		c.trying = nil
+		c.next = now.Add(circuitDelays.Steady(c.tries))
+		changed = true
+	case !c.open && c.failed >= circuitAfter:
+		c.open, c.tries, c.next, changed = true, 1, now.Add(circuitDelays.Steady(1)), true
+		pages, pending := c.w.backlog()
+		c.w.cfg.Log.Error("Facebook cannot be reached, messages wait", zap.String("event", "graph_down"), zap.String("host", c.w.cfg.Host),
+			zap.String("cause", v.Text), zap.Time("since", c.since), zap.Int("pages", pages), zap.Uint64("pending", pending))
+	}
+	return c.open
+}
