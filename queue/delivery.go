@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -47,6 +48,8 @@ type Delivery struct {
 	gone    bool          // the stream of the job is gone
 	settled bool
 	renewed time.Time // when the lease began anew
+
+	sure atomic.Pointer[time.Time] // a moment before the record that says begun was last stored
 }
 
 // delivery makes a Delivery of a message. It returns nil if the job is not to be worked on now, and has then seen to it.
@@ -132,6 +135,13 @@ func (d *Delivery) Begin(ctx context.Context) error {
 	return nil
 }
 
+// Ours reports whether a job that was begun can be no other worker's yet: its record was renewed within the last half of a
+// lease. It asks nobody and waits for nothing. Where it is false, [Delivery.Begin] tells.
+func (d *Delivery) Ours() bool {
+	sure := d.sure.Load()
+	return sure != nil && time.Since(*sure) < d.q.cfg.lease/2
+}
+
 // write replaces the job's record, and asks until the server answers or ctx ends. d.mu is held.
 func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) error {
 	r.Fingerprint, r.Write, r.Refusals = d.fingerprint, NewID()[:12], d.Refusals
@@ -145,6 +155,7 @@ func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) erro
 	subject := d.recordSubject()
 	message := r.message(subject, known, keep)
 	return d.q.insist(ctx, writesTo(StreamRecords), func() (err error) {
+		asked := time.Now()
 		r.seq, err = d.q.recording.write(ctx, message)
 		if isTaken(err) {
 			found, failed := d.q.findRecord(ctx, subject)
@@ -156,6 +167,7 @@ func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) erro
 				return errTaken
 			case found.Write == r.Write: // an earlier try was stored, and its answer lost
 				r.seq, err = found.seq, nil
+				asked = asked.Add(-d.q.cfg.lease) // nobody knows when
 			case found.seq <= known, d.begun && found.State == begun && found.Worker == d.q.worker:
 				// It is the one that is to be replaced, or one before it on a replica that lags, or a renewal whose answer was lost.
 				message = r.message(subject, max(found.seq, known), keep)
@@ -167,6 +179,7 @@ func (d *Delivery) write(ctx context.Context, r record, keep time.Duration) erro
 		}
 		if err == nil {
 			d.record = &r
+			d.sure.Store(&asked)
 		}
 		return err
 	})

@@ -12,38 +12,41 @@ import (
 	"github.com/brazier-relay/brazier/queue"
 )
 
-// dispatch begins the jobs of lanes that share a pace, the first lane before the others, until ctx ends. What it has
+// dispatch sends the jobs of lanes that share a pace, the first lane before the others, until ctx ends. What it has
 // fetched and not begun by then it puts back before it returns. Jobs it began are counted in handling.
 func (p *page) dispatch(ctx context.Context, ph phases, mode gate, handling *sync.WaitGroup, pace *queue.Pace, free places, lanes ...queue.Lane) {
 	full := p.Rate
 	if lanes[0] == queue.Media {
 		full = p.MediaRate
 	}
-	d := &dispatcher{page: p, mode: mode, pace: pace, full: full, free: free, handling: handling, ph: ph,
-		feeds: make([]chan *queue.Delivery, len(lanes)), hand: make([][]*queue.Delivery, len(lanes)),
-		leases: make(chan queue.Slots, 1), turn: stopped(), patience: stopped()}
+	d := newDispatcher(p, mode, pace, full, free, len(lanes))
+	d.handling, d.ph = handling, ph
 	var fetching sync.WaitGroup
 	var cancels []func()
 	for i, lane := range lanes {
-		d.feeds[i] = make(chan *queue.Delivery)
 		cancels = append(cancels, p.lanes[lane].whenAwake(func() {
-			fetching.Go(func() { p.feed(ctx, ph, lane, d.buffer(), d.feeds[i]) })
+			fetching.Go(func() { p.feed(ctx, ph, lane, d.buffer(), d.lanes[i].feed) })
 		}))
 	}
 	d.run(ctx)
 	for _, cancel := range cancels {
 		cancel()
 	}
-	for _, lane := range d.hand {
-		for _, job := range lane {
+	for _, lane := range d.lanes {
+		for _, job := range lane.fetched {
 			p.putBack(ph, job)
 		}
 	}
 	fetching.Wait()
 }
 
-// dispatcher brings together jobs, places in flight and slots: a job begins when there is one of each. It belongs to one
-// goroutine.
+// dispatcher lets the jobs of its lanes go their road one step at a time:
+//
+//	fetched ── a permit ──▶ starting ── its begin is stored ──▶ waiting ── a slot ──▶ sent
+//
+// A slot is granted only to a job whose begin is stored, so a disk that stalls delays calls and does not gather them. A job
+// that was granted its slot too late asks for another (see [turn]). The dispatcher belongs to one goroutine; each job that
+// has begun has one of its own, and speaks to the dispatcher through its turn.
 type dispatcher struct {
 	page     *page
 	mode     gate
@@ -53,18 +56,48 @@ type dispatcher struct {
 	handling *sync.WaitGroup
 	ph       phases
 
-	feeds   []chan *queue.Delivery // by lane
-	hand    [][]*queue.Delivery    // by lane: fetched, and waiting for their turn
-	place   bool                   // one is taken for the next job
-	slots   []queue.Slots          // ours, the next ones first
-	asked   bool                   // for more slots
-	askedAt time.Time              // when that was last
-	leases  chan queue.Slots       // what came of it
+	lanes    []dispatched
+	arrivals chan arrival  // from the goroutines of jobs
+	over     chan struct{} // closed when no slots are granted any more
+	lead     time.Duration // what storing a begin takes, a moving estimate on the high side
 
-	turn     *time.Timer // runs when there is a job, a place and a slot
+	starts, grants shares // of the lanes, in permits and in slots
+
+	slots    []queue.Slots    // ours, the next ones first
+	asked    bool             // for more slots
+	askedAt  time.Time        // when that was last
+	leases   chan reservation // what came of it
+	failures int              // requests for slots that failed in a row
+	retry    *time.Timer      // runs after a failure until slots may be asked for again
+
+	turn     *time.Timer // runs when there is a job that waits, and a slot
 	turnAt   time.Time   // when it ends; zero: it does not run
-	patience *time.Timer // runs while jobs wait for a place
-	waiting  bool        // patience runs
+	patience *time.Timer // runs while jobs wait for a permit
+	short    bool        // patience runs
+}
+
+// dispatched is what a dispatcher has of one lane.
+type dispatched struct {
+	feed     chan *queue.Delivery
+	fetched  []*queue.Delivery // not begun
+	starting int               // their begin is being stored
+	waiting  []*turn           // begun, and waiting for a slot
+}
+
+// reservation is the answer to a request for slots.
+type reservation struct {
+	queue.Slots
+	err error
+}
+
+func newDispatcher(p *page, mode gate, pace *queue.Pace, full float64, free places, lanes int) *dispatcher {
+	d := &dispatcher{page: p, mode: mode, pace: pace, full: full, free: free,
+		lanes: make([]dispatched, lanes), arrivals: make(chan arrival), over: make(chan struct{}),
+		leases: make(chan reservation, 1), retry: stopped(), turn: stopped(), patience: stopped()}
+	for i := range d.lanes {
+		d.lanes[i].feed = make(chan *queue.Delivery)
+	}
+	return d
 }
 
 func stopped() *time.Timer {
@@ -76,36 +109,42 @@ func stopped() *time.Timer {
 func (d *dispatcher) run(ctx context.Context) {
 	defer func() { d.turn.Stop() }()
 	defer d.patience.Stop()
+	defer d.retry.Stop()
 	reserving, stop := context.WithCancel(ctx)
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer stop()
 	for ctx.Err() == nil || d.finishing() {
+		d.begin(ctx)
 		d.ask(reserving, &asking)
-		d.setTimers()
+		d.setTimers(ctx)
 		select {
 		case job := <-d.next(ctx, 0):
-			d.hand[0] = append(d.hand[0], job)
+			d.lanes[0].fetched = append(d.lanes[0].fetched, job)
 		case job := <-d.next(ctx, 1):
-			d.hand[1] = append(d.hand[1], job)
-		case d.wanted() <- struct{}{}:
-			d.place = true
-		case slots := <-d.leases:
+			d.lanes[1].fetched = append(d.lanes[1].fetched, job)
+		case d.wanted(ctx) <- struct{}{}:
+			d.start(ctx)
+		case a := <-d.arrivals:
+			d.arrive(a)
+		case got := <-d.leases:
+			d.got(ctx, got)
+		case <-d.retry.C:
 			d.asked = false
-			if slots.N > 0 {
-				d.slots = append(d.slots, slots)
-			}
 		case <-d.turn.C:
 			d.turnAt = time.Time{}
-			d.begin()
+			d.grant()
 		case <-d.patience.C:
-			d.waiting = false
+			d.short = false
 			d.giveUp()
 		case <-done(ctx):
 		}
 	}
-	if d.place {
-		<-d.free
+	close(d.over)
+	for _, lane := range d.lanes {
+		for _, t := range lane.waiting {
+			close(t.granted)
+		}
 	}
 }
 
@@ -121,36 +160,126 @@ func done(ctx context.Context) <-chan struct{} {
 // slots that nobody uses are lost to all.
 func (d *dispatcher) finishing() bool {
 	d.drop()
-	return d.held() > 0 && d.inHand() > 0 && time.Until(d.slots[0].First) < time.Second && d.page.may(d.mode)
+	n := d.count()
+	return d.held() > 0 && n.fetched+n.starting+n.waiting > 0 && time.Until(d.slots[0].First) < time.Second && d.page.may(d.mode)
 }
 
-// next is the feed of a lane, or nil when that has enough in hand. Without a place one is enough where the page has other
-// workers: they may have one.
+// next is the feed of a lane, or nil when that has enough fetched. While all permits are in use for calls, one is enough
+// where the page has other workers: they may have a permit.
 func (d *dispatcher) next(ctx context.Context, lane int) chan *queue.Delivery {
-	if lane >= len(d.feeds) || ctx.Err() != nil {
+	if lane >= len(d.lanes) || ctx.Err() != nil {
 		return nil
 	}
 	limit := d.handful()
-	if !d.place && d.pace.Shared() {
+	if n := d.count(); len(d.free) == cap(d.free) && n.starting+n.waiting == 0 && d.pace.Shared() {
 		limit = 1
 	}
-	if len(d.hand[lane]) >= limit {
+	if len(d.lanes[lane].fetched) >= limit {
 		return nil
 	}
-	return d.feeds[lane]
+	return d.lanes[lane].feed
 }
 
-// wanted is where to get a place, or nil when none is wanted.
-func (d *dispatcher) wanted() chan<- struct{} {
-	if d.place || d.inHand() == 0 {
-		return nil
+// begin starts jobs as long as there are permits for them.
+func (d *dispatcher) begin(ctx context.Context) {
+	for {
+		select {
+		case d.wanted(ctx) <- struct{}{}:
+			d.start(ctx)
+		default:
+			return
+		}
 	}
-	return d.free
 }
 
-func (d *dispatcher) inHand() (n int) {
-	for _, lane := range d.hand {
-		n += len(lane)
+// wanted is where to get a permit, or nil when none is wanted.
+func (d *dispatcher) wanted(ctx context.Context) chan<- struct{} {
+	for i := range d.lanes {
+		if d.startable(ctx, i) {
+			return d.free
+		}
+	}
+	return nil
+}
+
+// startable reports whether the next job of a lane is to be begun now. Jobs are begun no sooner than needed for their slots:
+// one that is begun and not sent when its worker is killed is in doubt for nothing. Each lane has its own, so that an urgent
+// one goes before bulk ones that have begun.
+func (d *dispatcher) startable(ctx context.Context, lane int) bool {
+	l := &d.lanes[lane]
+	if ctx.Err() != nil { // only for the slots that are there
+		if n := d.count(); n.starting+n.waiting >= d.held() {
+			return false
+		}
+	}
+	return len(l.fetched) > 0 && l.starting+len(l.waiting) < d.ahead()
+}
+
+// ahead is how many jobs of a lane may be begun and not sent: as many as have their turn while a begin is stored, and half as
+// many again.
+func (d *dispatcher) ahead() int {
+	n := 1 + math.Ceil(1.5*d.full*d.lead.Seconds())
+	return int(min(n, float64(d.handful())))
+}
+
+// start begins the next job. A permit is taken for it.
+func (d *dispatcher) start(ctx context.Context) {
+	i := d.starts.choose(len(d.lanes), func(lane int) bool { return d.startable(ctx, lane) })
+	l := &d.lanes[i]
+	job := l.fetched[0]
+	l.fetched = l.fetched[1:]
+	l.starting++
+	t := &turn{d: d, lane: i, started: time.Now(), granted: make(chan time.Time, 1)}
+	d.handling.Add(1)
+	d.page.w.hands.do(func() {
+		defer d.handling.Done()
+		defer func() { <-d.free }()
+		defer t.leave()
+		d.page.handle(d.ph, job, t)
+	})
+}
+
+// arrive takes in that a job is begun, or will not be sent.
+func (d *dispatcher) arrive(a arrival) {
+	l := &d.lanes[a.turn.lane]
+	switch {
+	case a.again: // it was here before, and goes first
+		l.waiting = append([]*turn{a.turn}, l.waiting...)
+		return
+	case !a.left:
+		d.lead = max(a.took, (7*d.lead+a.took)/8)
+		l.waiting = append(l.waiting, a.turn)
+	}
+	l.starting--
+}
+
+// got takes in the answer to a request for slots.
+func (d *dispatcher) got(ctx context.Context, got reservation) {
+	if got.err == nil {
+		d.asked, d.failures = false, 0
+		if got.N > 0 {
+			d.slots = append(d.slots, got.Slots)
+		}
+		return
+	}
+	if ctx.Err() != nil {
+		d.asked = false
+		return
+	}
+	d.failures++
+	d.page.log.Error("no slots to be had", zap.String("event", "pace_error"), zap.Error(got.err))
+	d.retry.Reset(paceRetry.Steady(d.failures))
+}
+
+// paceRetry is how long after a failure slots are asked for again. What asking again mends soon [queue.Pace] waits for itself.
+var paceRetry = Delays{First: time.Second, Max: time.Minute}
+
+// count adds up what there is of all lanes.
+func (d *dispatcher) count() (n struct{ fetched, starting, waiting int }) {
+	for i := range d.lanes {
+		n.fetched += len(d.lanes[i].fetched)
+		n.starting += d.lanes[i].starting
+		n.waiting += len(d.lanes[i].waiting)
 	}
 	return n
 }
@@ -162,8 +291,8 @@ func (d *dispatcher) held() (n int) {
 	return n
 }
 
-// handful is how many jobs of a lane wait in hand for slots, an eighth of a second's worth: as many as one reservation
-// may be for.
+// handful is how many jobs of a lane are fetched and wait for their turn, an eighth of a second's worth: as many as one
+// reservation may be for.
 func (d *dispatcher) handful() int {
 	if d.mode == due {
 		return 1
@@ -209,19 +338,20 @@ const (
 	enough = 10
 )
 
-// ask reserves slots when those there are do not last. Where the page has other workers too, for jobs in hand alone, and not
-// for more of them than there are places. Else for all: where places are short they come free one by one, and a reservation
-// for each would be a tenth of what a message costs. And where jobs come all the time, for those to come in the next
-// moment: nobody else wants the slots that are then left over.
+// ask reserves slots for jobs that have begun, when those there are do not last. Where the page has other workers too, for
+// jobs that are here alone, and not for more of them than there are permits. Else for all: where permits are short they come
+// free one by one, and a reservation for each would be a tenth of what a message costs. And where jobs come all the time, for
+// those to come in the next moment: nobody else wants the slots that are then left over.
 func (d *dispatcher) ask(ctx context.Context, asking *sync.WaitGroup) {
 	d.drop()
-	held := d.held()
-	want := d.inHand()
+	held, n := d.held(), d.count()
+	begun := n.starting + n.waiting
+	want := n.fetched + begun
 	if d.pace.Shared() {
-		want = min(want, cap(d.free)-len(d.free)+1)
+		want = min(want, cap(d.free)-len(d.free)+begun)
 	}
 	want -= held
-	if d.asked || !d.place || want <= 0 || ctx.Err() != nil {
+	if d.asked || n.waiting == 0 || want <= 0 || ctx.Err() != nil {
 		return
 	}
 	// At thousands of calls a second the end is always near. Half of what is wanted will do then, until they are over.
@@ -235,20 +365,18 @@ func (d *dispatcher) ask(ctx context.Context, asking *sync.WaitGroup) {
 	rate, _ := d.page.inForce(d.full)
 	asking.Go(func() {
 		slots, err := d.pace.Reserve(ctx, rate*target, want)
-		if err != nil && ctx.Err() == nil {
-			d.page.log.Error("no slots to be had", zap.String("event", "pace_error"), zap.Error(err))
-		}
-		d.leases <- slots // has room for the one answer that is asked for
+		d.leases <- reservation{slots, err} // has room for the one answer that is asked for
 	})
 }
 
-func (d *dispatcher) setTimers() {
+func (d *dispatcher) setTimers(ctx context.Context) {
 	var at time.Time
+	n := d.count()
 	switch {
-	case d.inHand() == 0 || len(d.slots) == 0:
-	case d.place:
+	case len(d.slots) == 0:
+	case n.waiting > 0:
 		at = d.slots[0].First
-	default: // until the slots are over
+	case ctx.Err() != nil: // until the slots are over
 		at = d.end().Add(tolerance + time.Millisecond)
 	}
 	if !at.Equal(d.turnAt) {
@@ -259,8 +387,8 @@ func (d *dispatcher) setTimers() {
 			d.turn = time.NewTimer(time.Until(at))
 		}
 	}
-	if waits := !d.place && d.inHand() > 1; waits != d.waiting {
-		if d.waiting = waits; waits {
+	if waits := n.fetched > 1 && d.wanted(ctx) != nil; waits != d.short {
+		if d.short = waits; waits {
 			d.patience.Reset(d.page.patience)
 		} else {
 			d.patience.Stop()
@@ -268,50 +396,33 @@ func (d *dispatcher) setTimers() {
 	}
 }
 
-// begin hands out the next job, at the next slot if it is still good.
-func (d *dispatcher) begin() {
+// grant gives the next slot, if it is due and still good, to the job whose turn it is.
+func (d *dispatcher) grant() {
 	d.drop()
-	if !d.place || len(d.slots) == 0 || time.Until(d.slots[0].First) > 0 {
+	if len(d.slots) == 0 || time.Until(d.slots[0].First) > 0 {
 		return
 	}
-	s := &d.slots[0]
+	i := d.grants.choose(len(d.lanes), func(lane int) bool { return len(d.lanes[lane].waiting) > 0 })
+	if i < 0 {
+		return
+	}
+	s, l := &d.slots[0], &d.lanes[i]
+	l.waiting[0].granted <- s.First // has room for it
+	l.waiting = l.waiting[1:]
 	s.First, s.N = s.First.Add(s.Every), s.N-1
-	for i, lane := range d.hand {
-		if len(lane) == 0 {
-			continue
-		}
-		job := lane[0]
-		d.hand[i], d.place = lane[1:], false
-		a := attempt{probe: d.mode == due, begun: d.page.w.cfg.Queue.Now(), credentials: d.page.credentialsName()}
-		d.handling.Add(1)
-		d.page.w.hands.do(func() {
-			defer d.handling.Done()
-			defer func() { <-d.free }()
-			if a.probe {
-				if !d.page.claim(d.ph.settle) {
-					d.page.release()
-					d.page.putBack(d.ph, job)
-					return
-				}
-				defer d.page.keepClaim(d.ph.settle)()
-			}
-			d.page.handle(d.ph, job, a)
-		})
-		return
-	}
 }
 
-// giveUp puts back what waits in hand, but for the next one, where another worker can have it.
+// giveUp puts back what is fetched, but for the next one, where another worker can have it.
 func (d *dispatcher) giveUp() {
 	keep := true
-	for i, lane := range d.hand {
-		for len(lane) > 0 && !(keep && len(lane) == 1) {
-			last := lane[len(lane)-1]
-			lane = lane[:len(lane)-1]
+	for i := range d.lanes {
+		l := &d.lanes[i]
+		for len(l.fetched) > 0 && !(keep && len(l.fetched) == 1) {
+			last := l.fetched[len(l.fetched)-1]
+			l.fetched = l.fetched[:len(l.fetched)-1]
 			d.page.putBack(d.ph, last)
 		}
-		keep = keep && len(lane) == 0
-		d.hand[i] = lane
+		keep = keep && len(l.fetched) == 0
 	}
 }
 

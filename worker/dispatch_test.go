@@ -86,8 +86,8 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 	}
 }
 
-// With one place for eight jobs, slots are reserved for all eight while nobody else takes any, and for one after that.
-// Without a place more jobs are taken in hand as long as nobody else wants them.
+// With one permit for eight jobs, slots are reserved for all eight while nobody else takes any, and for one after that.
+// Without a permit more jobs are fetched as long as nobody else wants them.
 func TestAsk(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
@@ -101,15 +101,24 @@ func TestAsk(t *testing.T) {
 	pace, other := q.Pace(id, "text"), queuetest.On(t, srv).Pace(id, "text")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	ready := func(place bool) *dispatcher {
-		return &dispatcher{page: w.pages[id], mode: open, pace: pace, full: 300, free: make(places, 3), place: place,
-			feeds: []chan *queue.Delivery{make(chan *queue.Delivery)},
-			hand:  [][]*queue.Delivery{make([]*queue.Delivery, 8)}, leases: make(chan queue.Slots, 1)}
+	// ready has eight jobs, one of which has begun and waits for its slot.
+	ready := func() *dispatcher {
+		d := newDispatcher(w.pages[id], open, pace, 300, make(places, 3), 1)
+		d.lanes[0].fetched = make([]*queue.Delivery, 7)
+		d.lanes[0].waiting = []*turn{{}}
+		return d
 	}
-	takes := func() bool { return ready(false).next(ctx, 0) != nil }
+	takes := func() bool {
+		d := ready()
+		d.lanes[0].waiting = nil
+		for range cap(d.free) {
+			d.free <- struct{}{}
+		}
+		return d.next(ctx, 0) != nil
+	}
 	ask := func() int {
-		d := ready(true)
-		for range 3 { // one is the dispatcher's
+		d := ready()
+		for range 3 { // one is that of the job that waits
 			d.free <- struct{}{}
 		}
 		var asking sync.WaitGroup
@@ -123,7 +132,7 @@ func TestAsk(t *testing.T) {
 		}
 	}
 	if !takes() {
-		t.Error("alone and without a place it takes no job in hand")
+		t.Error("alone and without a permit it fetches no job")
 	}
 	// Slots that are close to each other are not added to while there are ten, and for half of the jobs.
 	for _, c := range []struct {
@@ -131,8 +140,8 @@ func TestAsk(t *testing.T) {
 		want       bool
 	}{{24, 12, false}, {24, 11, true}, {12, 10, false}, {12, 9, true}} {
 		for asked, late := false, true; late; {
-			d := ready(true)
-			d.hand[0] = make([]*queue.Delivery, c.jobs)
+			d := ready()
+			d.lanes[0].fetched = make([]*queue.Delivery, c.jobs-1)
 			start := time.Now()
 			d.slots = []queue.Slots{{First: start, Every: 50 * time.Microsecond, N: c.held}}
 			var asking sync.WaitGroup
@@ -152,7 +161,7 @@ func TestAsk(t *testing.T) {
 		n, more := ask(), takes()
 		seen = before && pace.Shared()
 		if seen && (n != 1 || more) {
-			t.Errorf("beside another it has got %d slots, want 1, and takes jobs without a place: %v", n, more)
+			t.Errorf("beside another it has got %d slots, want 1, and fetches jobs without a permit: %v", n, more)
 		}
 	}
 }

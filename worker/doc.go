@@ -4,9 +4,9 @@
 // The road of a job through a page:
 //
 //	source urgent ─┐
-//	               ├─ dispatch ── slot ──┐
-//	source bulk   ─┘                     ├─ handle ── settle
-//	source media  ─── dispatch ── slot ──┘
+//	               ├─ dispatch ── expire → begin → slot → send → settle
+//	source bulk   ─┘
+//	source media  ─── dispatch ── expire → begin → slot → send → settle
 //
 // Every page has its own sources, slots and places in flight, so that one page's trouble stays its own: a page that is
 // held stops fetching, and one whose calls hang fills only its own places. Text and media have their own places too, since
@@ -14,9 +14,10 @@
 //
 // # Pace
 //
-// A page's rate is one limit over all workers. A dispatcher that has jobs in its hand reserves slots for them, moments at
-// which a call may begin, from [queue.Pace], which all workers share. It begins a job at each of its slots, and lets a slot
-// pass that it missed: a call that comes late would share its second with the calls after it.
+// A page's rate is one limit over all workers. A dispatcher reserves slots, moments at which a call may begin, from
+// [queue.Pace], which all workers share. It grants them to jobs whose begin is stored already, so that a disk that stalls
+// delays calls and does not gather them, and it lets a slot pass that it missed: a call that comes late would share its second
+// with the calls after it. Urgent jobs go first, and leave one slot in ten to bulk ones.
 //
 // # Holds
 //

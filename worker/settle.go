@@ -18,16 +18,38 @@ import (
 // again is likely what kills its workers.
 const maxLost = 5
 
-// handle brings one job to its end: judged by the handler, settled by the verdict. A settlement waits for a server that is
-// away for as long as the worker lives: what became of the job is known here alone until then.
-func (p *page) handle(ph phases, job *queue.Delivery, a attempt) {
+// handle takes one job down its road, each step only after the one before: expire → begin → slot → send → settle. It holds a
+// permit. A settlement waits for a server that is away for as long as the worker lives: what became of the job is known here
+// alone until then.
+func (p *page) handle(ph phases, job *queue.Delivery, t *turn) {
 	p.count(1)
 	defer p.count(-1)
-	v, err := p.verdict(ph, job)
-	if err != nil {
-		p.unsettled(job, "not begun", err)
+	if v, ended := p.expire(job); ended {
+		p.settle(ph.settle, job, attempt{}, v)
 		return
 	}
+	tried := t.d.mode == due
+	if tried {
+		if !p.claim(ph.settle) {
+			p.release()
+			p.settle(ph.settle, job, attempt{}, Verdict{Outcome: Release})
+			return
+		}
+		defer p.keepClaim(ph.settle)()
+	}
+	if ready, err := p.ready(ph, job, t); err != nil {
+		p.unsettled(job, "not begun", err)
+		return
+	} else if !ready {
+		p.settle(ph.settle, job, attempt{}, Verdict{Outcome: Release})
+		return
+	}
+	if v, ended := p.expire(job); ended { // while it waited for its slot
+		p.settle(ph.settle, job, attempt{}, v)
+		return
+	}
+	a := attempt{probe: tried, begun: p.w.cfg.Queue.Now(), credentials: p.credentialsName()}
+	v := p.send(ph.work, job)
 	p.usage.note(v.Usage)
 	p.settle(ph.settle, job, a, v)
 }
@@ -37,25 +59,41 @@ func (p *page) count(n int64) {
 	p.w.inFlight.Add(n)
 }
 
-// verdict asks the handler, unless the job is not to be sent any more. After an error the job was not begun.
-func (p *page) verdict(ph phases, job *queue.Delivery) (Verdict, error) {
+// expire returns the verdict on a job that is not to be sent any more.
+func (p *page) expire(job *queue.Delivery) (v Verdict, ended bool) {
 	switch {
-	case !job.Expire.IsZero() && p.w.cfg.Queue.Now().After(job.Expire):
-		return Verdict{Outcome: Dead, Class: sendapi.ClassExpired, Text: "its time ran out in the queue"}, nil
+	case p.expired(job):
+		return Verdict{Outcome: Dead, Class: sendapi.ClassExpired, Text: "its time ran out in the queue"}, true
 	case job.Lost >= maxLost:
-		return Verdict{Outcome: Dead, Class: sendapi.ClassInDoubt, Text: "workers were lost with it again and again: " + job.Doubt}, nil
+		return Verdict{Outcome: Dead, Class: sendapi.ClassInDoubt, Text: "workers were lost with it again and again: " + job.Doubt}, true
 	}
-	switch err := job.Begin(ph.work); {
-	case errors.Is(err, queue.ErrTaken):
-		return Verdict{Outcome: Release}, nil
-	case err != nil:
-		return Verdict{}, err
-	}
-	return p.judge(ph.work, job), nil
+	return Verdict{}, false
 }
 
-// judge calls the handler. A panic is a failed attempt.
-func (p *page) judge(ctx context.Context, job *queue.Delivery) (v Verdict) {
+func (p *page) expired(job *queue.Delivery) bool {
+	return !job.Expire.IsZero() && p.w.cfg.Queue.Now().After(job.Expire)
+}
+
+// ready begins the job and then waits for its slot. It returns false when the job is to be put back, and after an error the
+// job was not begun. A job that waited so long that another worker may have been given it is begun anew: the server refuses
+// that if one was.
+func (p *page) ready(ph phases, job *queue.Delivery, t *turn) (bool, error) {
+	for {
+		switch err := job.Begin(ph.work); {
+		case errors.Is(err, queue.ErrTaken):
+			return false, nil
+		case err != nil:
+			return false, err
+		case !t.slot():
+			return false, nil
+		case job.Ours():
+			return true, nil
+		}
+	}
+}
+
+// send calls the handler. A panic is a failed attempt.
+func (p *page) send(ctx context.Context, job *queue.Delivery) (v Verdict) {
 	defer func() {
 		if r := recover(); r != nil {
 			p.log.Error("handler panicked", append(jobFields(job), zap.String("event", "panic"),

@@ -46,8 +46,14 @@ type fixture struct {
 }
 
 func newFixture(t *testing.T) *fixture {
+	f := &fixture{t: t, q: queuetest.New(t)}
+	f.logs, f.log = observed()
+	return f
+}
+
+func observed() (*observer.ObservedLogs, *zap.Logger) {
 	core, logs := observer.New(zapcore.InfoLevel)
-	return &fixture{t: t, q: queuetest.New(t), logs: logs, log: zap.New(core)}
+	return logs, zap.New(core)
 }
 
 // start runs a worker until the test ends or stop is called, which waits for it.

@@ -1,0 +1,209 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
+	"github.com/brazier-relay/brazier/worker"
+)
+
+// stall leads to a server whose disk can stall for the records of jobs: what is published under their subjects is held
+// back, and everything else goes on.
+type stall struct {
+	server nats.InProcessConnProvider
+
+	mu   sync.Mutex
+	over chan struct{} // closed when nothing is held back any more
+}
+
+func newStall(server nats.InProcessConnProvider) *stall {
+	s := &stall{server: server, over: make(chan struct{})}
+	close(s.over)
+	return s
+}
+
+// begin holds records back until the returned function is called.
+func (s *stall) begin() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	over := make(chan struct{})
+	s.over = over
+	return sync.OnceFunc(func() { close(over) })
+}
+
+func (s *stall) isOver() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
+}
+
+func (s *stall) InProcessConn() (net.Conn, error) {
+	conn, err := s.server.InProcessConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &stalling{Conn: conn, stall: s, late: make(chan []byte, 10_000), closed: make(chan struct{})}
+	go c.deliver()
+	return c, nil
+}
+
+type stalling struct {
+	net.Conn
+	stall  *stall
+	late   chan []byte // publications of records
+	closed chan struct{}
+	once   sync.Once
+
+	mu   sync.Mutex // one whole message at a time
+	part []byte     // of a message
+}
+
+func (c *stalling) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+func (c *stalling) Write(b []byte) (int, error) {
+	c.part = append(c.part, b...)
+	for {
+		message, rest := cut(c.part)
+		if message == nil {
+			return len(b), nil
+		}
+		if verb, _, _ := bytes.Cut(message, []byte(" brazier.records.")); bytes.Equal(verb, []byte("HPUB")) {
+			c.late <- message
+		} else if err := c.pass(message); err != nil {
+			return 0, err
+		}
+		c.part = rest
+	}
+}
+
+func (c *stalling) pass(message []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, err := c.Conn.Write(message)
+	return err
+}
+
+func (c *stalling) deliver() {
+	for {
+		select {
+		case message := <-c.late:
+			select {
+			case <-c.stall.isOver():
+			case <-c.closed:
+				return
+			}
+			_ = c.pass(message)
+		case <-c.closed:
+			return
+		}
+	}
+}
+
+// cut takes one message of the NATS protocol from the front, nil if there is no whole one.
+func cut(b []byte) (message, rest []byte) {
+	line, _, found := bytes.Cut(b, []byte("\r\n"))
+	if !found {
+		return nil, b
+	}
+	size := len(line) + 2
+	if fields := bytes.Fields(line); bytes.HasSuffix(fields[0], []byte("PUB")) {
+		payload, err := strconv.Atoi(string(fields[len(fields)-1]))
+		if err != nil {
+			panic(fmt.Sprintf("not understood: %q", line))
+		}
+		size += payload + 2
+	}
+	if len(b) < size {
+		return nil, b
+	}
+	return bytes.Clone(b[:size]), b[size:]
+}
+
+// A disk that stalls delays calls, and none of them are made up for together: at no time are there more in a second than the
+// rate allows.
+func TestRateOverStall(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []int{40, 300} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			t.Parallel()
+			// On a machine that has no time for a goroutine between its slot and its look at the clock, calls look as if they
+			// came together. That does not happen three times.
+			var most int
+			for range 3 {
+				most = stalledCalls(t, rate)
+				t.Logf("%d calls in a second", most)
+				if most <= rate {
+					return
+				}
+			}
+			t.Errorf("%d calls in a second, %d allowed", most, rate)
+		})
+	}
+}
+
+// stalledCalls returns the highest number of calls in a second, wherever it begins.
+func stalledCalls(t *testing.T, rate int) (most int) {
+	f := &fixture{t: t}
+	f.logs, f.log = observed()
+	stall := newStall(queuetest.Server(t, ""))
+	var err error
+	if f.q, err = queue.Open(t.Context(), queue.Config{InProcess: stall, Embedded: true, Log: zaptest.NewLogger(t)}); err != nil {
+		t.Fatal(err)
+	}
+	defer f.q.Close()
+	jobs := 3 * rate
+	f.publish(acme, queue.Bulk, jobs)
+	var mu sync.Mutex
+	var at []time.Time
+	calls := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(at)
+	}
+	stop := f.start(func(context.Context, *queue.Delivery) worker.Verdict {
+		mu.Lock()
+		defer mu.Unlock()
+		at = append(at, time.Now())
+		return delivered
+	}, worker.Config{Pages: []worker.Page{{ID: acme, Rate: float64(rate)}}})
+	defer stop()
+	for _, after := range []int{rate / 2, rate * 3 / 2} {
+		eventually(t, "calls are made", func() bool { return calls() >= after })
+		end := stall.begin()
+		wait(t, 1200*time.Millisecond)
+		end()
+	}
+	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == jobs })
+	slices.SortFunc(at, time.Time.Compare)
+	for from, to := 0, 0; to < len(at); to++ {
+		for at[to].Sub(at[from]) >= time.Second {
+			from++
+		}
+		most = max(most, to-from+1)
+	}
+	return most
+}
+
+// wait passes a span of time that is the point of a test.
+func wait(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}

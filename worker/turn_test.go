@@ -1,0 +1,155 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
+)
+
+// The first lane has nine turns of ten while another has something, and every turn while it has not.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	var s shares
+	var got []int
+	for range 22 {
+		got = append(got, s.choose(2, func(int) bool { return true }))
+	}
+	for i, lane := range got {
+		want := 0
+		if i%10 == 9 {
+			want = 1
+		}
+		if lane != want {
+			t.Fatalf("turns went to %v", got)
+		}
+	}
+	for _, c := range []struct {
+		first, other bool
+		want         int
+	}{{true, false, 0}, {false, true, 1}, {false, false, -1}} {
+		for range 20 {
+			if got := s.choose(2, func(lane int) bool { return lane == 0 && c.first || lane == 1 && c.other }); got != c.want {
+				t.Errorf("with something in the first lane %v, in the other %v the turn is %d's, want %d's", c.first, c.other, got, c.want)
+			}
+		}
+	}
+}
+
+// Urgent messages at the page's full rate leave one slot in ten to bulk ones, also where permits are short.
+func TestUrgentLeavesOneInTen(t *testing.T) {
+	t.Parallel()
+	for name, permits := range map[string]int{"slots are short": 100, "permits are short": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := queuetest.New(t)
+			const urgent, bulk = 150, 8
+			for lane, n := range map[queue.Lane]int{queue.Urgent: urgent, queue.Bulk: bulk} {
+				publishExpiring(t, q, expiringPage, lane, n, time.Hour)
+			}
+			var mu sync.Mutex
+			var order []queue.Lane
+			all := make(chan struct{})
+			runWorker(t, Config{Queue: q, Handler: handlerFunc(func(_ context.Context, job *queue.Delivery) Verdict {
+				mu.Lock()
+				defer mu.Unlock()
+				if order = append(order, job.Lane); len(order) == urgent+bulk {
+					close(all)
+				}
+				return Verdict{Outcome: Delivered}
+			}), Pages: []Page{{ID: expiringPage, Rate: 100, MaxInFlight: permits}}})
+			select {
+			case <-all:
+			case <-time.After(30 * time.Second):
+				t.Fatal("not all are sent")
+			}
+			last, seen := 0, 0
+			for i, lane := range order {
+				if lane == queue.Bulk {
+					last, seen = i, seen+1
+					if i < 10*(seen-1)-5 { // both lanes' first ones come as their fetching begins
+						t.Errorf("bulk message %d went as number %d: urgent ones are to go first", seen, i)
+					}
+				}
+			}
+			if last > 10*bulk+30 {
+				t.Errorf("the last bulk message went as number %d of %d", last, len(order))
+			}
+		})
+	}
+}
+
+// Where no slots are to be had for a reason that stays, they are asked for less and less often.
+func TestNoSlots(t *testing.T) {
+	t.Parallel()
+	q := queuetest.New(t)
+	core, logs := observer.New(zapcore.InfoLevel)
+	w, err := New(Config{Queue: q, Log: zap.New(core), Pages: []Page{{ID: expiringPage}}, Handler: handlerFunc(func(context.Context, *queue.Delivery) Verdict {
+		t.Error("a message was sent without a slot")
+		return Verdict{Outcome: Release}
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pages[expiringPage].Rate = 1e-4 // which is refused, but by now only where slots are handed out
+	publishExpiring(t, q, expiringPage, queue.Bulk, 3, time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- w.Run(ctx) }()
+	errors := func() int { return logs.FilterField(zap.String("event", "pace_error")).Len() }
+	deadline := time.Now().Add(30 * time.Second)
+	for poll := time.NewTicker(10 * time.Millisecond); errors() < 2; <-poll.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d errors are logged", errors())
+		}
+	}
+	<-time.After(time.Second) // the next one comes two seconds after the second
+	if n := errors(); n > 3 {
+		t.Errorf("%d errors were logged within seconds", n)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+const expiringPage = "1029384756"
+
+// publishExpiring stores n jobs that expire after a while, or before they are stored.
+func publishExpiring(t *testing.T, q *queue.Queue, page string, lane queue.Lane, n int, after time.Duration) {
+	t.Helper()
+	for range n {
+		now := time.Now()
+		if _, err := q.Publish(t.Context(), &queue.Job{ID: queue.NewID(), Page: page, Lane: lane, Accepted: now.Add(-time.Hour), Expire: now.Add(after), Body: []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// runWorker runs a worker until the test ends.
+func runWorker(t *testing.T, cfg Config) *observer.ObservedLogs {
+	t.Helper()
+	core, logs := observer.New(zapcore.InfoLevel)
+	cfg.Log = zap.New(core)
+	w, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return logs
+}
