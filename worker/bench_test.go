@@ -20,13 +20,9 @@ func BenchmarkPages(b *testing.B) {
 	for _, many := range []int{1, 50, 500} {
 		b.Run(fmt.Sprint(many), func(b *testing.B) {
 			q := queuetest.New(b)
-			var pages []worker.Page
-			for i := range many {
-				pages = append(pages, worker.Page{ID: strconv.Itoa(1_000_000_000 + i), Rate: 200_000 / float64(many)})
-			}
 			var warm, done atomic.Int64
 			all := make(chan struct{})
-			w, err := worker.New(worker.Config{Queue: q, Pages: pages, Handler: handler(func(context.Context, *queue.Delivery) worker.Verdict {
+			h := handler(func(context.Context, *queue.Delivery) worker.Verdict {
 				switch n := done.Add(1); {
 				case n <= int64(many):
 					warm.Add(1)
@@ -34,7 +30,12 @@ func BenchmarkPages(b *testing.B) {
 					close(all)
 				}
 				return delivered
-			})})
+			})
+			var pages []worker.Page
+			for i := range many {
+				pages = append(pages, worker.Page{ID: strconv.Itoa(1_000_000_000 + i), Handler: h, Rate: 200_000 / float64(many)})
+			}
+			w, err := worker.New(worker.Config{Queue: q, Pages: pages})
 			if err != nil {
 				b.Fatal(err)
 			}

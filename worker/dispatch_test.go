@@ -28,7 +28,8 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 	}
 	run := func(h handlerFunc, page Page) (stop func()) {
 		t.Helper()
-		w, err := New(Config{Queue: q, Handler: h, Pages: []Page{page}})
+		page.Handler = h
+		w, err := New(Config{Queue: q, Pages: []Page{page}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +95,7 @@ func TestAsk(t *testing.T) {
 	q := queuetest.On(t, srv)
 	h := handlerFunc(func(context.Context, *queue.Delivery) Verdict { return Verdict{} })
 	const id = "1029384756"
-	w, err := New(Config{Queue: q, Handler: h, Pages: []Page{{ID: id, Rate: 300, MaxInFlight: 3}}})
+	w, err := New(Config{Queue: q, Pages: []Page{{ID: id, Handler: h, Rate: 300, MaxInFlight: 3}}})
 	if err != nil {
 		t.Fatal(err)
 	}

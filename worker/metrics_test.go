@@ -16,8 +16,8 @@ func TestMetrics(t *testing.T) {
 	f := newFixture(t)
 	f.publish(acme, queue.Bulk, 3)
 	f.publish(nordwind, queue.Urgent, 2) // which this worker does not have
-	w, err := worker.New(worker.Config{Queue: f.q, Log: f.log, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 30}},
-		Handler: handler(func(context.Context, *queue.Delivery) worker.Verdict { return delivered })})
+	w, err := worker.New(worker.Config{Queue: f.q, Log: f.log, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 30,
+		Handler: handler(func(context.Context, *queue.Delivery) worker.Verdict { return delivered })}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,12 +109,12 @@ func TestQueueClosed(t *testing.T) {
 	f := newFixture(t)
 	ids := f.publish(acme, queue.Bulk, 1)
 	begun, release := make(chan struct{}), make(chan struct{})
-	w, err := worker.New(worker.Config{Queue: f.q, Log: f.log, Pages: []worker.Page{{ID: acme}, {ID: nordwind}},
-		Handler: handler(func(context.Context, *queue.Delivery) worker.Verdict {
-			close(begun)
-			<-release
-			return delivered
-		})})
+	h := handler(func(context.Context, *queue.Delivery) worker.Verdict {
+		close(begun)
+		<-release
+		return delivered
+	})
+	w, err := worker.New(worker.Config{Queue: f.q, Log: f.log, Pages: []worker.Page{{ID: acme, Handler: h}, {ID: nordwind, Handler: h}}})
 	if err != nil {
 		t.Fatal(err)
 	}

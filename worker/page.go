@@ -24,6 +24,7 @@ type page struct {
 	inFlight, delivered, dead atomic.Int64
 	usage                     usage
 	credentials               atomic.Pointer[func() (string, error)] // as they are read now
+	handler                   atomic.Pointer[Handler]                // of the jobs that begin now
 
 	lanes map[queue.Lane]*lane
 
@@ -103,6 +104,7 @@ func newPage(w *Worker, cfg Page) *page {
 		p.lanes[name] = &lane{}
 	}
 	p.credentials.Store(&cfg.Credentials)
+	p.handler.Store(&cfg.Handler)
 	p.ended, p.end = context.WithCancel(context.Background())
 	return p
 }

@@ -110,7 +110,7 @@ func TestSetPages(t *testing.T) {
 	}, worker.Config{StatsEvery: 20 * time.Millisecond, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000}}})
 	set := func(pages ...worker.Page) {
 		t.Helper()
-		if err := f.w.SetPages(pages); err != nil {
+		if err := f.w.SetPages(f.handle(pages)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -135,7 +135,7 @@ func TestSetPages(t *testing.T) {
 		t.Errorf("%d jobs of a page that is gone were delivered", n)
 	}
 
-	if err := f.w.SetPages([]worker.Page{{ID: acme}, {}}); err == nil {
+	if err := f.w.SetPages(f.handle([]worker.Page{{ID: acme}, {}})); err == nil {
 		t.Error("a page without an id was taken")
 	}
 	if n := deliveredFor(acme); n != 0 {
@@ -154,4 +154,11 @@ func TestSetPages(t *testing.T) {
 		}
 		return false
 	})
+
+	// A page with the same settings goes on, by its new handler.
+	var others atomic.Int64
+	f.h = handler(func(context.Context, *queue.Delivery) worker.Verdict { others.Add(1); return delivered })
+	set(worker.Page{ID: acme, Name: "acme", Rate: 500})
+	f.publish(acme, queue.Bulk, 2)
+	eventually(t, "they are delivered by the new handler", func() bool { return others.Load() == 2 })
 }

@@ -51,7 +51,7 @@ func TestRateInForce(t *testing.T) {
 	t.Parallel()
 	h := handlerFunc(func(context.Context, *queue.Delivery) Verdict { return Verdict{} })
 	// An hour, so that what the test itself takes does not matter.
-	w, err := New(Config{Queue: queuetest.New(t), Handler: h, SlowStart: time.Hour, Pages: []Page{{ID: "1029384756"}}})
+	w, err := New(Config{Queue: queuetest.New(t), SlowStart: time.Hour, Pages: []Page{{ID: "1029384756", Handler: h}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,7 @@ func (p *page) send(ctx context.Context, job *queue.Delivery) (v Verdict) {
 				Delays: Delays{First: time.Second, Max: time.Minute}}
 		}
 	}()
-	return p.w.cfg.Handler.Handle(ctx, job)
+	return (*p.handler.Load()).Handle(ctx, job)
 }
 
 func (p *page) settle(ctx context.Context, job *queue.Delivery, a attempt, v Verdict) {

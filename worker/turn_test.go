@@ -57,14 +57,14 @@ func TestUrgentLeavesOneInTen(t *testing.T) {
 			var mu sync.Mutex
 			var order []queue.Lane
 			all := make(chan struct{})
-			runWorker(t, Config{Queue: q, Handler: handlerFunc(func(_ context.Context, job *queue.Delivery) Verdict {
+			runWorker(t, Config{Queue: q, Pages: []Page{{ID: expiringPage, Rate: 100, MaxInFlight: permits, Handler: handlerFunc(func(_ context.Context, job *queue.Delivery) Verdict {
 				mu.Lock()
 				defer mu.Unlock()
 				if order = append(order, job.Lane); len(order) == urgent+bulk {
 					close(all)
 				}
 				return Verdict{Outcome: Delivered}
-			}), Pages: []Page{{ID: expiringPage, Rate: 100, MaxInFlight: permits}}})
+			})}}})
 			select {
 			case <-all:
 			case <-time.After(30 * time.Second):
@@ -91,10 +91,10 @@ func TestNoSlots(t *testing.T) {
 	t.Parallel()
 	q := queuetest.New(t)
 	core, logs := observer.New(zapcore.InfoLevel)
-	w, err := New(Config{Queue: q, Log: zap.New(core), Pages: []Page{{ID: expiringPage}}, Handler: handlerFunc(func(context.Context, *queue.Delivery) Verdict {
+	w, err := New(Config{Queue: q, Log: zap.New(core), Pages: []Page{{ID: expiringPage, Handler: handlerFunc(func(context.Context, *queue.Delivery) Verdict {
 		t.Error("a message was sent without a slot")
 		return Verdict{Outcome: Release}
-	})})
+	})}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,8 @@ type Page struct {
 	// MaxInFlight bounds the calls under way at one time, in this process: those with text, and as many with media. Default
 	// [DefaultMaxInFlight].
 	MaxInFlight int
+	// Handler does the page's jobs. Another one takes over for the jobs that begin after [Worker.SetPages]. Required.
+	Handler Handler
 	// Credentials names the credentials that the handler would use now, without giving them away. By that it is known when
 	// those that Facebook refused have been replaced. After an error nothing is sent for the page. It must be quick and safe
 	// for concurrent use. Default: they never change.
@@ -62,6 +64,8 @@ func (p *Page) setDefaults() error {
 	switch {
 	case p.ID == "":
 		return errors.New("worker: a page has no id")
+	case p.Handler == nil:
+		return fmt.Errorf("worker: page %s: Handler is missing", p.Name)
 	case p.Rate < 0, p.MediaRate < 0:
 		return fmt.Errorf("worker: page %s: Rate and MediaRate must be above 0", p.Name)
 	case p.MaxInFlight < 0:
@@ -70,11 +74,10 @@ func (p *Page) setDefaults() error {
 	return nil
 }
 
-// Config is what a worker needs. Queue and Handler are required.
+// Config is what a worker needs. Queue is required.
 type Config struct {
-	Queue   *queue.Queue
-	Handler Handler
-	Pages   []Page
+	Queue *queue.Queue
+	Pages []Page
 	// Host names where the Send API is, for the log.
 	Host string
 	// SlowStart is how long a page that comes out of a hold takes to reach its full rate. Default [DefaultSlowStart].
@@ -117,11 +120,8 @@ type Worker struct {
 
 // New checks the configuration. Nothing runs before [Worker.Run].
 func New(cfg Config) (*Worker, error) {
-	switch {
-	case cfg.Queue == nil:
+	if cfg.Queue == nil {
 		return nil, errors.New("worker: Queue is missing")
-	case cfg.Handler == nil:
-		return nil, errors.New("worker: Handler is missing")
 	}
 	if cfg.Drain == 0 {
 		cfg.Drain = DefaultDrain
@@ -155,6 +155,7 @@ func (w *Worker) SetPages(pages []Page) error {
 	for id, p := range w.pages {
 		if cfg, ok := next[id]; ok && p.same(cfg) {
 			p.credentials.Store(&cfg.Credentials)
+			p.handler.Store(&cfg.Handler)
 			delete(next, id)
 			continue
 		}

@@ -43,6 +43,7 @@ type fixture struct {
 	log  *zap.Logger
 
 	w *worker.Worker // the one that was started last
+	h worker.Handler // its
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -59,10 +60,12 @@ func observed() (*observer.ObservedLogs, *zap.Logger) {
 // start runs a worker until the test ends or stop is called, which waits for it.
 func (f *fixture) start(h handler, cfg worker.Config) (stop func()) {
 	f.t.Helper()
-	cfg.Queue, cfg.Handler, cfg.Log = f.q, h, f.log
+	cfg.Queue, cfg.Log = f.q, f.log
 	if cfg.Pages == nil {
 		cfg.Pages = []worker.Page{{ID: acme, Name: "acme", Rate: 1000}}
 	}
+	f.h = h
+	f.handle(cfg.Pages)
 	w, err := worker.New(cfg)
 	if err != nil {
 		f.t.Fatal(err)
@@ -82,6 +85,14 @@ func (f *fixture) start(h handler, cfg worker.Config) (stop func()) {
 	})
 	f.t.Cleanup(stop)
 	return stop
+}
+
+// handle makes the handler that of all pages.
+func (f *fixture) handle(pages []worker.Page) []worker.Page {
+	for i := range pages {
+		pages[i].Handler = f.h
+	}
+	return pages
 }
 
 func (f *fixture) publish(page string, lane queue.Lane, n int) (ids []string) {
@@ -430,11 +441,11 @@ func TestNew(t *testing.T) {
 	q := queuetest.New(t)
 	h := handler(func(context.Context, *queue.Delivery) worker.Verdict { return delivered })
 	for want, cfg := range map[string]worker.Config{
-		"Queue":       {Handler: h},
-		"Handler":     {Queue: q},
-		"id":          {Queue: q, Handler: h, Pages: []worker.Page{{}}},
-		"Rate":        {Queue: q, Handler: h, Pages: []worker.Page{{ID: acme, Rate: -1}}},
-		"MaxInFlight": {Queue: q, Handler: h, Pages: []worker.Page{{ID: acme, MaxInFlight: -1}}},
+		"Queue":       {},
+		"Handler":     {Queue: q, Pages: []worker.Page{{ID: acme}}},
+		"id":          {Queue: q, Pages: []worker.Page{{Handler: h}}},
+		"Rate":        {Queue: q, Pages: []worker.Page{{ID: acme, Handler: h, Rate: -1}}},
+		"MaxInFlight": {Queue: q, Pages: []worker.Page{{ID: acme, Handler: h, MaxInFlight: -1}}},
 	} {
 		if _, err := worker.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not name %s", err, want)

@@ -41,9 +41,9 @@ func testClocksApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	handler, err := deliver.New(deliver.Config{Client: client, Pages: []deliver.Page{{ID: page.id, Credentials: func() (sendapi.Credentials, error) {
+	handler, err := deliver.New(deliver.Config{Client: client}, deliver.Page{ID: page.id, Credentials: func() (sendapi.Credentials, error) {
 		return sendapi.Credentials{Token: page.token, AppSecret: page.secret}, nil
-	}}}})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func testClocksApart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := worker.New(worker.Config{Queue: q, Handler: handler, Pages: []worker.Page{{ID: page.id, Rate: rate}}})
+		w, err := worker.New(worker.Config{Queue: q, Pages: []worker.Page{{ID: page.id, Handler: handler, Rate: rate}}})
 		if err != nil {
 			t.Fatal(err)
 		}

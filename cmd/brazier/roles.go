@@ -228,12 +228,9 @@ func (h *house) worker(f *graphFlags) part {
 			}
 			sends := deliver.Config{Client: client, ProbeEvery: f.ProbeEvery, Log: log}
 			cfg := worker.Config{Queue: h.jobs, Host: graphHost(f.GraphURL), SlowStart: max(f.SlowStart, time.Millisecond), Log: log}
-			sends.Pages, cfg.Pages = workerPages(h.pages)
-			handler, err := deliver.New(sends)
-			if err != nil {
+			if cfg.Pages, err = workerPages(h.pages, sends); err != nil {
 				return err
 			}
-			cfg.Handler = handler
 			if w, err = worker.New(cfg); err != nil {
 				return err
 			}
@@ -243,8 +240,8 @@ func (h *house) worker(f *graphFlags) part {
 			h.inFlight = w.InFlight
 			h.readiness = append(h.readiness, h.jobs.ReadyToWork)
 			h.onPages = append(h.onPages, func(pages []pageConfig) error {
-				sent, worked := workerPages(pages)
-				if err := handler.SetPages(sent); err != nil {
+				worked, err := workerPages(pages, sends)
+				if err != nil {
 					return err
 				}
 				return w.SetPages(worked)
@@ -256,15 +253,18 @@ func (h *house) worker(f *graphFlags) part {
 	}
 }
 
-// workerPages are the pages as the worker and its handler know them.
-func workerPages(pages []pageConfig) (sends []deliver.Page, works []worker.Page) {
+// workerPages are the pages as the worker knows them, each with its handler.
+func workerPages(pages []pageConfig, sends deliver.Config) (works []worker.Page, err error) {
 	for _, p := range pages {
 		cred := &watched{secrets: p.Secrets}
-		sends = append(sends, deliver.Page{ID: p.ID, Name: p.Name, Credentials: cred.credentials, InDoubt: p.InDoubt, Metadata: p.Metadata})
+		handler, err := deliver.New(sends, deliver.Page{ID: p.ID, Name: p.Name, Credentials: cred.credentials, InDoubt: p.InDoubt, Metadata: p.Metadata})
+		if err != nil {
+			return nil, err
+		}
 		works = append(works, worker.Page{ID: p.ID, Name: p.Name, App: p.App, Rate: p.Rate, MediaRate: p.MediaRate, MaxInFlight: p.MaxInFlight,
-			Credentials: cred.fingerprint})
+			Handler: handler, Credentials: cred.fingerprint})
 	}
-	return sends, works
+	return works, nil
 }
 
 // version is the module's, as the Go tool stamped it into the binary.

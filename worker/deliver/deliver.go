@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,10 +41,9 @@ type Page struct {
 	Metadata bool
 }
 
-// Config is what a Handler needs. Client is required, and not owned.
+// Config is what the handlers of all pages have in common. Client is required, and not owned.
 type Config struct {
 	Client *sendapi.Client
-	Pages  []Page
 	// ProbeEvery is the time between probes of a page that may not send, by Facebook's word on permissions, policy or
 	// restriction. Default [DefaultProbeEvery].
 	ProbeEvery time.Duration
@@ -55,69 +53,53 @@ type Config struct {
 // DefaultProbeEvery is our choice: a person has to act first, and calls in vain do a restricted page no good.
 const DefaultProbeEvery = 30 * time.Minute
 
-// Handler delivers send jobs. It is safe for concurrent use.
+// Handler delivers the send jobs of one page. It is safe for concurrent use.
 type Handler struct {
 	client     *sendapi.Client
+	page       Page
 	probeEvery time.Duration
-	pages      atomic.Pointer[map[string]Page]
 	log        *zap.Logger
 }
 
 // New checks the configuration.
-func New(cfg Config) (*Handler, error) {
-	if cfg.Client == nil {
-		return nil, errors.New("deliver: Client is missing")
-	}
+func New(cfg Config, page Page) (*Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
 	if cfg.ProbeEvery == 0 {
 		cfg.ProbeEvery = DefaultProbeEvery
 	}
-	h := &Handler{client: cfg.Client, probeEvery: cfg.ProbeEvery, log: cfg.Log}
-	return h, h.SetPages(cfg.Pages)
-}
-
-// SetPages makes these the pages to send for, at any time. After an error nothing has changed.
-func (h *Handler) SetPages(pages []Page) error {
-	next := make(map[string]Page, len(pages))
-	for _, p := range pages {
-		if p.Name == "" {
-			p.Name = p.ID
-		}
-		if p.InDoubt == "" {
-			p.InDoubt = Resend
-		}
-		switch {
-		case p.Credentials == nil:
-			return fmt.Errorf("deliver: page %s: Credentials is missing", p.Name)
-		case p.InDoubt != Resend && p.InDoubt != Park:
-			return fmt.Errorf("deliver: page %s: InDoubt is %q, not resend or park", p.Name, p.InDoubt)
-		}
-		next[p.ID] = p
+	if page.Name == "" {
+		page.Name = page.ID
 	}
-	h.pages.Store(&next)
-	return nil
+	if page.InDoubt == "" {
+		page.InDoubt = Resend
+	}
+	switch {
+	case cfg.Client == nil:
+		return nil, errors.New("deliver: Client is missing")
+	case page.Credentials == nil:
+		return nil, fmt.Errorf("deliver: page %s: Credentials is missing", page.Name)
+	case page.InDoubt != Resend && page.InDoubt != Park:
+		return nil, fmt.Errorf("deliver: page %s: InDoubt is %q, not resend or park", page.Name, page.InDoubt)
+	}
+	return &Handler{client: cfg.Client, page: page, probeEvery: cfg.ProbeEvery, log: cfg.Log}, nil
 }
 
 // Handle sends one message, unless it is in doubt and its page wants such messages parked.
 func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdict {
-	page, ok := (*h.pages.Load())[job.Page]
-	if !ok { // it was removed a moment ago
-		return worker.Verdict{Outcome: worker.Release}
-	}
 	if job.InDoubt {
-		h.inDoubt(page, job, job.Doubt)
-		if page.InDoubt == Park {
+		h.inDoubt(job, job.Doubt)
+		if h.page.InDoubt == Park {
 			return worker.Verdict{Outcome: worker.Dead, Class: sendapi.ClassInDoubt, Text: "it may have been sent: " + job.Doubt}
 		}
 	}
-	cred, err := page.Credentials()
+	cred, err := h.page.Credentials()
 	if err != nil {
 		return h.verdict(&sendapi.Error{Class: sendapi.ClassAuth}, err.Error())
 	}
 	body := job.Body
-	if page.Metadata {
+	if h.page.Metadata {
 		body = sendapi.WithMetadata(body, job.ID)
 	}
 	began := time.Now()
@@ -130,7 +112,7 @@ func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdic
 		}
 		return v
 	}
-	v := h.failed(ctx, page, job, err)
+	v := h.failed(ctx, job, err)
 	v.Took = took
 	if v.Class == sendapi.ClassAuth {
 		v.Credentials = cred.Fingerprint()
@@ -138,7 +120,7 @@ func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdic
 	return v
 }
 
-func (h *Handler) failed(ctx context.Context, page Page, job *queue.Delivery, err error) worker.Verdict {
+func (h *Handler) failed(ctx context.Context, job *queue.Delivery, err error) worker.Verdict {
 	var fb *sendapi.Error
 	if !errors.As(err, &fb) { // Send promises one; whatever this is, the message may have gone out
 		fb = &sendapi.Error{Class: sendapi.ClassInDoubt}
@@ -146,8 +128,8 @@ func (h *Handler) failed(ctx context.Context, page Page, job *queue.Delivery, er
 	v := h.verdict(fb, err.Error())
 	switch {
 	case fb.Class == sendapi.ClassInDoubt:
-		h.inDoubt(page, job, err.Error())
-		if page.InDoubt == Park {
+		h.inDoubt(job, err.Error())
+		if h.page.InDoubt == Park {
 			v.Outcome = worker.Dead
 		}
 	case fb.Class == sendapi.ClassTransient && ctx.Err() != nil:
@@ -157,9 +139,9 @@ func (h *Handler) failed(ctx context.Context, page Page, job *queue.Delivery, er
 	return v
 }
 
-func (h *Handler) inDoubt(page Page, job *queue.Delivery, cause string) {
-	fields := []zap.Field{zap.String("event", "in_doubt"), zap.String("id", job.ID), zap.String("page", page.Name),
+func (h *Handler) inDoubt(job *queue.Delivery, cause string) {
+	fields := []zap.Field{zap.String("event", "in_doubt"), zap.String("id", job.ID), zap.String("page", h.page.Name),
 		zap.String("lane", string(job.Lane)), zap.Int("attempt", job.Attempts+1), zap.String("cause", cause),
-		zap.String("action", string(page.InDoubt))}
+		zap.String("action", string(h.page.InDoubt))}
 	h.log.Warn("message may have been sent", append(fields, worker.TrackingFields(h.log, job)...)...)
 }

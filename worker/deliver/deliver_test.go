@@ -58,8 +58,7 @@ func newFixtureWith(t *testing.T, cfg deliver.Config, inDoubt deliver.InDoubt, c
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
 	cfg.Client, cfg.Log = client, zap.New(core)
-	cfg.Pages = []deliver.Page{{ID: page, Name: "acme", Credentials: credentials, InDoubt: inDoubt}}
-	h, err := deliver.New(cfg)
+	h, err := deliver.New(cfg, deliver.Page{ID: page, Name: "acme", Credentials: credentials, InDoubt: inDoubt})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,28 +214,21 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// A page that was removed a moment ago: its jobs wait.
-func TestUnknownPage(t *testing.T) {
-	f := newFixture(t, deliver.Resend, nil)
-	j := job("2000000000000001")
-	j.Page = "42"
-	if v := f.handler.Handle(t.Context(), j); v.Outcome != worker.Release {
-		t.Errorf("got %+v", v)
-	}
-}
-
 func TestNew(t *testing.T) {
 	client, err := sendapi.NewClient(sendapi.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	none := func() (sendapi.Credentials, error) { return sendapi.Credentials{}, nil }
-	for want, cfg := range map[string]deliver.Config{
-		"Client":      {},
-		"Credentials": {Client: client, Pages: []deliver.Page{{ID: page}}},
-		"InDoubt":     {Client: client, Pages: []deliver.Page{{ID: page, Credentials: none, InDoubt: "maybe"}}},
+	for want, c := range map[string]struct {
+		client *sendapi.Client
+		page   deliver.Page
+	}{
+		"Client":      {nil, deliver.Page{ID: page, Credentials: none}},
+		"Credentials": {client, deliver.Page{ID: page}},
+		"InDoubt":     {client, deliver.Page{ID: page, Credentials: none, InDoubt: "maybe"}},
 	} {
-		if _, err := deliver.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := deliver.New(deliver.Config{Client: c.client}, c.page); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not name %s", err, want)
 		}
 	}
@@ -275,32 +267,6 @@ func TestNewToken(t *testing.T) {
 	}
 	if written := fmt.Sprintf("%+v %+v", v, f.logs.All()); strings.Contains(written, renewed) {
 		t.Errorf("the new token was written: %s", written)
-	}
-}
-
-// Pages are changed while messages are sent. A page with a fault changes nothing.
-func TestSetPages(t *testing.T) {
-	f := newFixture(t, deliver.Resend, nil)
-	const psid = "2000000000000001"
-	outcome := func() worker.Outcome { return f.handler.Handle(t.Context(), job(psid)).Outcome }
-	good := func() (sendapi.Credentials, error) { return sendapi.Credentials{Token: token}, nil }
-	if err := f.handler.SetPages([]deliver.Page{{ID: "42", Credentials: good}, {ID: page}}); err == nil || !strings.Contains(err.Error(), "Credentials") {
-		t.Errorf("a page without credentials: error %v", err)
-	}
-	if got := outcome(); got != worker.Delivered {
-		t.Errorf("after an error the outcome is %s", got)
-	}
-	if err := f.handler.SetPages([]deliver.Page{{ID: "42", Credentials: good}}); err != nil {
-		t.Fatal(err)
-	}
-	if got := outcome(); got != worker.Release {
-		t.Errorf("of a page that is gone the outcome is %s", got)
-	}
-	if err := f.handler.SetPages([]deliver.Page{{ID: page, Credentials: good}}); err != nil {
-		t.Fatal(err)
-	}
-	if got := outcome(); got != worker.Delivered {
-		t.Errorf("of a page that is back the outcome is %s", got)
 	}
 }
 
