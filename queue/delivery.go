@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,8 @@ type Delivery struct {
 	Job
 	// Attempts is how many attempts were counted before this delivery.
 	Attempts int
+	// Counts has those of the attempts that ended with [Delivery.Retry], by its reason. It is not to be changed.
+	Counts map[string]int
 	// InDoubt reports that an earlier attempt ended without a word: its worker was killed, or cut off for longer than a
 	// lease, and may have sent the message. Doubt says how that is known.
 	InDoubt bool
@@ -100,7 +103,7 @@ func (q *Queue) redelivery(ctx context.Context, d *Delivery) (*Delivery, error) 
 		d.doubt()
 	}
 	if r := d.record; r != nil {
-		d.Attempts, d.Lost, d.Refusals = d.Attempts+r.Attempts, d.Lost+r.Lost, r.Refusals
+		d.Attempts, d.Lost, d.Counts, d.Refusals = d.Attempts+r.Attempts, d.Lost+r.Lost, r.counts(), r.Refusals
 		if r.Refused != 0 {
 			d.Refused = time.UnixMilli(r.Refused)
 		}
@@ -128,7 +131,7 @@ var ErrTaken = errors.New("another delivery of the job has begun")
 func (d *Delivery) Begin(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.write(ctx, record{State: begun, Attempts: d.Attempts, Lost: d.Lost, Worker: d.q.worker}, recordAge); err != nil {
+	if err := d.write(ctx, record{State: begun, Attempts: d.Attempts, Counts: d.Counts, Lost: d.Lost, Worker: d.q.worker}, recordAge); err != nil {
 		return fmt.Errorf("queue: begin: %w", redact(err))
 	}
 	d.begun, d.renewed = true, time.Now()
@@ -241,13 +244,21 @@ func (d *Delivery) ack() {
 	}
 }
 
-// Retry puts the job back for after delay, with attempts counted so far and the reason for people who look. Both
-// outlast restarts of the worker and of the server.
+// Retry puts the job back for after delay, with attempts counted so far. If those are more than before, one is counted for
+// the reason as well (see Delivery.Counts). All of it outlasts restarts of the worker and of the server.
 func (d *Delivery) Retry(ctx context.Context, attempts int, reason string, delay time.Duration) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.settle()
-	return d.requeue(ctx, record{State: waiting, Attempts: attempts, Lost: d.Lost, Reason: reason}, delay)
+	counts := d.Counts
+	if attempts > d.Attempts {
+		counts = maps.Clone(counts)
+		if counts == nil {
+			counts = map[string]int{}
+		}
+		counts[reason]++
+	}
+	return d.requeue(ctx, record{State: waiting, Attempts: attempts, Counts: counts, Lost: d.Lost, Reason: reason}, delay)
 }
 
 // Release puts the job back untouched and uncounted, for another worker to take at once. If it is in doubt it stays so.
@@ -258,7 +269,7 @@ func (d *Delivery) Release(ctx context.Context) error {
 	if !d.begun || d.taken { // what the record says is still so
 		return d.nak(ctx, releaseDelay)
 	}
-	return d.requeue(ctx, record{State: waiting, Attempts: d.Attempts, Lost: d.Lost, Doubt: d.Doubt, Reason: "released"}, 0)
+	return d.requeue(ctx, record{State: waiting, Attempts: d.Attempts, Counts: d.Counts, Lost: d.Lost, Doubt: d.Doubt, Reason: released}, 0)
 }
 
 // releaseDelay is the delay of a job that is put back for others. A delay, however short, is kept over a restart of the
@@ -310,7 +321,7 @@ func (d *Delivery) Bury(ctx context.Context, why Reason) error {
 		return d.q.missing(err)
 	})
 	if errors.Is(err, nats.ErrMaxPayload) {
-		failed := d.requeue(ctx, record{State: waiting, Attempts: why.Attempts, Lost: d.Lost, Reason: why.Class}, tooLargeDelay)
+		failed := d.requeue(ctx, record{State: waiting, Attempts: why.Attempts, Counts: d.Counts, Lost: d.Lost, Reason: why.Class}, tooLargeDelay)
 		err = errors.Join(err, failed)
 	}
 	if err != nil {

@@ -50,6 +50,8 @@ type record struct {
 	State state `json:"state"`
 	// Attempts counts the attempts before this one (begun) or so far (waiting, done), lost ones included.
 	Attempts int `json:"attempts,omitempty"`
+	// Counts has the attempts that ended with a retry, by its reason. Records of older versions have none.
+	Counts map[string]int `json:"counts,omitempty"`
 	// Lost counts the attempts whose worker was lost, over the job's life.
 	Lost int `json:"lost,omitempty"`
 	// Worker is who began it: see [Queue.worker].
@@ -58,7 +60,7 @@ type record struct {
 	Doubt string `json:"doubt,omitempty"`
 	// NotBefore is when a waiting job may be begun, in Unix milliseconds by the server's clock.
 	NotBefore int64 `json:"not_before,omitempty"`
-	// Reason is for people who look: an error class, or "released".
+	// Reason is why the job waits, or how it ended: an error class, or [released].
 	Reason string `json:"reason,omitempty"`
 	// Refused is when it was first refused for its page's sake, in Unix milliseconds, and Refusals is how often it was.
 	Refused  int64 `json:"refused,omitempty"`
@@ -113,6 +115,17 @@ func (r *record) judge(now, back time.Time, lease time.Duration, isGone func(wor
 	}
 	return lost, 0
 }
+
+// counts returns the attempts by reason. Where an older version counted all together, they count for the reason of the last.
+func (r *record) counts() map[string]int {
+	if n := r.Attempts - r.Lost; r.Counts == nil && r.State == waiting && n > 0 && r.Reason != "" && r.Reason != released {
+		return map[string]int{r.Reason: n}
+	}
+	return r.Counts
+}
+
+// released is the reason of a record whose job was put back uncounted.
+const released = "released"
 
 // ofAnother reports whether the record is that of a settled job with the same id and another recipient: the two were accepted
 // in one moment, before either could be told that its key was used. Both are to be delivered.

@@ -47,6 +47,60 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+// Attempts are counted by the reason of their retry, over restarts of the worker. Those that an older version counted all
+// together count for the reason of the last.
+func TestRetryCounts(t *testing.T) {
+	t.Parallel()
+	q, srv := fresh(t)
+	s := source(t, q, acme, queue.Bulk, 1)
+	j := job(acme, queue.Bulk)
+	publish(t, q, j)
+	d := next(t, s)
+	for _, step := range []struct {
+		reason  string
+		counted bool
+		want    map[string]int
+	}{
+		{"transient", true, map[string]int{"transient": 1}},
+		{"thread", true, map[string]int{"transient": 1, "thread": 1}},
+		{"throttle", false, map[string]int{"transient": 1, "thread": 1}},
+		{"transient", true, map[string]int{"transient": 2, "thread": 1}},
+	} {
+		if err := d.Begin(within(t, 2*patience)); err != nil {
+			t.Fatal(err)
+		}
+		attempts := d.Attempts
+		if step.counted {
+			attempts++
+		}
+		if err := d.Retry(within(t, 2*patience), attempts, step.reason, 0); err != nil {
+			t.Fatal(err)
+		}
+		d = next(t, s)
+		equal(t, "counts", d.Counts, step.want)
+		if err := d.Release(within(t, 2*patience)); err != nil {
+			t.Fatal(err)
+		}
+		d = next(t, s)
+		equal(t, "counts after a release", d.Counts, step.want)
+	}
+	done(t, d)
+
+	old := job(acme, queue.Bulk)
+	record := fmt.Appendf(nil, `{"state":"waiting","attempts":4,"lost":1,"reason":"thread","write":"x"}`)
+	if _, err := raw(t, srv).Publish(t.Context(), "brazier.records."+acme+".bulk."+old.ID, record); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, q, old)
+	d = next(t, s)
+	if err := d.Release(within(t, 2*patience)); err != nil { // its first delivery is not looked up
+		t.Fatal(err)
+	}
+	d = next(t, s)
+	equal(t, "counts of an old record", d.Counts, map[string]int{"thread": 3})
+	done(t, d)
+}
+
 // A job that waits for its next attempt stands in nobody's way.
 func TestRetryLetsOthersPass(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,8 @@ type handlerFunc func(ctx context.Context, job *queue.Delivery) Verdict
 
 func (h handlerFunc) Handle(ctx context.Context, job *queue.Delivery) Verdict { return h(ctx, job) }
 
+func (h handlerFunc) InDoubt(*queue.Delivery, string) Verdict { return Verdict{} }
+
 // What a worker has fetched and cannot begin goes to another after a while, but for the one job whose turn is next, and
 // without doubt. This test is inside the package for the sake of a while that is too long to wait for.
 func TestStuckJobsGoToOthers(t *testing.T) {

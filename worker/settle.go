@@ -92,23 +92,25 @@ func (p *page) ready(ph phases, job *queue.Delivery, t *turn) (bool, error) {
 	}
 }
 
-// send calls the handler. A panic is a failed attempt.
+// send calls the handler. After a panic nobody knows what has happened.
 func (p *page) send(ctx context.Context, job *queue.Delivery) (v Verdict) {
+	handler, began := *p.handler.Load(), time.Now()
 	defer func() {
 		if r := recover(); r != nil {
 			p.log.Error("handler panicked", append(jobFields(job), zap.String("event", "panic"),
 				zap.String("cause", fmt.Sprintf("%T", r)), zap.ByteString("stack", debug.Stack()))...)
-			v = Verdict{Outcome: Retry, Class: sendapi.ClassInDoubt, Text: "the handler panicked", MaxAttempts: 3,
-				Delays: Delays{First: time.Second, Max: time.Minute}}
+			v = handler.InDoubt(job, "the handler panicked")
+			v.Took = time.Since(began)
 		}
 	}()
-	return (*p.handler.Load()).Handle(ctx, job)
+	return handler.Handle(ctx, job)
 }
 
 func (p *page) settle(ctx context.Context, job *queue.Delivery, a attempt, v Verdict) {
 	v, first := p.weigh(job, a, v)
 	attempt := job.Attempts + 1
-	if v.Outcome == Retry && v.MaxAttempts > 0 && attempt >= v.MaxAttempts {
+	ofClass := job.Counts[string(v.Class)] + 1
+	if v.Outcome == Retry && v.MaxAttempts > 0 && ofClass >= v.MaxAttempts {
 		v.Outcome = Dead
 	}
 	p.w.metrics.note(p.Name, v)
@@ -141,7 +143,7 @@ func (p *page) settle(ctx context.Context, job *queue.Delivery, a attempt, v Ver
 	case aside:
 		err = job.Retry(ctx, job.Attempts, string(v.Class), p.beforeExpiry(job, p.aside(job, v)))
 	case Retry:
-		delay := p.beforeExpiry(job, v.Delays.Next(attempt))
+		delay := p.beforeExpiry(job, v.Delays.Next(ofClass))
 		if err = job.Retry(ctx, attempt, string(v.Class), delay); err == nil {
 			p.logRetry(job, attempt, v, delay)
 		}

@@ -10,10 +10,13 @@ import (
 	"github.com/brazier-relay/brazier/sendapi"
 )
 
-// Handler does one job. ctx ends when the worker is cut off at the end of its drain budget. A panic counts as a failed
-// attempt.
+// Handler does the jobs of one page. It is safe for concurrent use.
 type Handler interface {
+	// Handle does one job. ctx ends when the worker is cut off at the end of its drain budget.
 	Handle(ctx context.Context, job *queue.Delivery) Verdict
+	// InDoubt returns the verdict on an attempt of which nobody knows whether it did the job: Handle panicked. Cause is for
+	// people.
+	InDoubt(job *queue.Delivery, cause string) Verdict
 }
 
 // Outcome is what is to become of a job.
@@ -24,7 +27,7 @@ const (
 	Delivered Outcome = "delivered"
 	// Dead ends it as a dead letter.
 	Dead Outcome = "dead"
-	// Retry puts it back, counts the attempt, and makes it a dead letter once MaxAttempts are used up.
+	// Retry puts it back, counts the attempt for its Class, and makes it a dead letter once MaxAttempts are used up.
 	Retry Outcome = "retry"
 	// Hold puts it back uncounted and stops its page for a while: the fault is not the job's.
 	Hold Outcome = "hold"
@@ -64,7 +67,8 @@ type Verdict struct {
 	// Delays are between attempts (Retry) or between probes of the page (Hold). A hold without any lasts until the page has
 	// other credentials, or a person resumes it.
 	Delays Delays
-	// MaxAttempts bounds Retry. Zero means no bound but the job's time of expiry.
+	// MaxAttempts bounds Retry: so many attempts that end with one of this Class. Zero means no bound but the job's time of
+	// expiry.
 	MaxAttempts int
 	// HoldFor is how long Facebook said to wait (Hold). Zero: it did not say, Delays decide. They also do when it says so again.
 	HoldFor time.Duration

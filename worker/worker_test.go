@@ -33,6 +33,10 @@ type handler func(ctx context.Context, job *queue.Delivery) worker.Verdict
 
 func (h handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdict { return h(ctx, job) }
 
+func (h handler) InDoubt(_ *queue.Delivery, cause string) worker.Verdict {
+	return worker.Verdict{Outcome: worker.Retry, Class: sendapi.ClassInDoubt, Text: cause}
+}
+
 var delivered = worker.Verdict{Outcome: worker.Delivered, MessageID: "m_1", Took: time.Millisecond}
 
 // fixture is a queue and a worker on it.
@@ -209,6 +213,20 @@ func TestVerdicts(t *testing.T) {
 		if attempts.Load() != 3 {
 			t.Errorf("%d attempts", attempts.Load())
 		}
+		f.isEmpty(acme)
+	})
+	t.Run("each class has its own bound", func(t *testing.T) {
+		t.Parallel()
+		f := newFixture(t)
+		f.publish(acme, queue.Bulk, 1)
+		thread := worker.Verdict{Outcome: worker.Retry, Class: sendapi.ClassThread, Delays: soon, MaxAttempts: 3, Took: time.Millisecond}
+		endless := worker.Verdict{Outcome: worker.Retry, Class: sendapi.ClassTransient, Delays: soon, Took: time.Millisecond}
+		verdicts := []worker.Verdict{endless, endless, thread, endless, endless, thread, endless, thread}
+		f.start(func(_ context.Context, job *queue.Delivery) worker.Verdict {
+			return verdicts[min(job.Attempts, len(verdicts)-1)]
+		}, worker.Config{})
+		has(t, f.await("dead", 1), "", map[string]any{"attempts": len(verdicts), "class": "thread"})
+		f.await("retry", len(verdicts)-1)
 		f.isEmpty(acme)
 	})
 	t.Run("expired", func(t *testing.T) {

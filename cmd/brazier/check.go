@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/brazier-relay/brazier/sendapi"
+	"github.com/brazier-relay/brazier/worker/deliver"
 )
 
 type checkCommand struct {
@@ -174,11 +175,18 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 		row("  rate", fmt.Sprintf("%v calls/s, all workers together", p.Rate))
 		row("  media rate", fmt.Sprintf("%v calls/s, all workers together", p.MediaRate))
 		row("  max in flight", p.MaxInFlight)
-		row("  in doubt", p.InDoubt)
+		row("  in doubt", p.inDoubt())
 		row("  metadata", p.Metadata)
 		row("  expire", p.Expire)
 		row("  queue share", fmt.Sprintf("%.0f%% of what other pages leave", 100*p.QueueShare))
 	}
+}
+
+func (p pageConfig) inDoubt() string {
+	if p.InDoubt == deliver.Resend {
+		return fmt.Sprintf("%s, %d times at most, then park", p.InDoubt, p.Repeats)
+	}
+	return string(p.InDoubt)
 }
 
 // describe says where the token comes from, never what it is.

@@ -89,7 +89,7 @@ func TestCheckPrintsSettings(t *testing.T) {
 		"acme id": "1029384756", "acme token": "from " + dir + "/acme.token", "acme app secret": "from " + dir + "/acme.secret",
 		"acme keys": "2", "acme rate": "12.5 calls/s, all workers together", "acme media rate": "10 calls/s, all workers together", "acme metadata": "false",
 		"acme queue share": "50% of what other pages leave", "5647382910 queue share": "50% of what other pages leave",
-		"acme max in flight": "64", "acme in doubt": "resend", "acme expire": "24h0m0s",
+		"acme max in flight": "64", "acme in doubt": "resend, 1 times at most, then park", "acme expire": "24h0m0s",
 		"5647382910 id": "5647382910", "5647382910 token": "set, masked", "5647382910 keys": "1",
 		"5647382910 rate": "40 calls/s, all workers together", "5647382910 media rate": "10 calls/s, all workers together", "5647382910 metadata": "false",
 		"5647382910 max in flight": "64", "5647382910 in doubt": "park", "5647382910 expire": "1h0m0s",

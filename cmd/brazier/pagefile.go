@@ -30,6 +30,7 @@ type pageConfig struct {
 	Rate, MediaRate float64
 	MaxInFlight     int
 	InDoubt         deliver.InDoubt
+	Repeats         int // of a message in doubt, with deliver.Resend
 	Metadata        bool
 	Expire          time.Duration
 	QueueShare      float64
@@ -141,22 +142,23 @@ func (r *pageReader) read(source []byte) []pageConfig {
 
 func (r *pageReader) page(n ast.Node) pageConfig {
 	p := pageConfig{line: line(n), Rate: worker.DefaultRate, MediaRate: worker.DefaultMediaRate,
-		MaxInFlight: worker.DefaultMaxInFlight, InDoubt: deliver.Resend, Expire: ingress.DefaultExpire, QueueShare: queue.DefaultShare}
+		MaxInFlight: worker.DefaultMaxInFlight, InDoubt: deliver.Resend, Repeats: deliver.DefaultRepeats, Expire: ingress.DefaultExpire, QueueShare: queue.DefaultShare}
 	at := r.fields(n, "a page", "- id:", map[string]func(ast.Node){
-		"id":              func(n ast.Node) { p.ID = r.pageID(n) },
-		"name":            func(n ast.Node) { p.Name = r.name(n, "name") },
-		"app":             func(n ast.Node) { p.App = r.name(n, "app") },
-		"token":           func(n ast.Node) { p.Secrets.Token, p.Secrets.Variable = r.secret(n, "token") },
-		"token_file":      func(n ast.Node) { p.Secrets.TokenFile = r.secretFile(n, "token_file") },
-		"app_secret_file": func(n ast.Node) { p.Secrets.AppSecretFile = r.secretFile(n, "app_secret_file") },
-		"keys":            func(n ast.Node) { p.Keys = r.keys(n) },
-		"rate":            func(n ast.Node) { p.Rate = r.rate(n, "rate", sendapi.MaxCallsPerSecond) },
-		"media_rate":      func(n ast.Node) { p.MediaRate = r.rate(n, "media_rate", sendapi.MaxMediaCallsPerSecond) },
-		"max_in_flight":   func(n ast.Node) { p.MaxInFlight = r.count(n, "max_in_flight", 10_000) },
-		"in_doubt":        func(n ast.Node) { p.InDoubt = r.inDoubt(n) },
-		"metadata":        func(n ast.Node) { p.Metadata = r.flag(n, "metadata") },
-		"expire":          func(n ast.Node) { p.Expire = r.expire(n) },
-		"queue_share":     func(n ast.Node) { p.QueueShare = r.percent(n, "queue_share") },
+		"id":               func(n ast.Node) { p.ID = r.pageID(n) },
+		"in_doubt_repeats": func(n ast.Node) { p.Repeats = r.repeats(n) },
+		"name":             func(n ast.Node) { p.Name = r.name(n, "name") },
+		"app":              func(n ast.Node) { p.App = r.name(n, "app") },
+		"token":            func(n ast.Node) { p.Secrets.Token, p.Secrets.Variable = r.secret(n, "token") },
+		"token_file":       func(n ast.Node) { p.Secrets.TokenFile = r.secretFile(n, "token_file") },
+		"app_secret_file":  func(n ast.Node) { p.Secrets.AppSecretFile = r.secretFile(n, "app_secret_file") },
+		"keys":             func(n ast.Node) { p.Keys = r.keys(n) },
+		"rate":             func(n ast.Node) { p.Rate = r.rate(n, "rate", sendapi.MaxCallsPerSecond) },
+		"media_rate":       func(n ast.Node) { p.MediaRate = r.rate(n, "media_rate", sendapi.MaxMediaCallsPerSecond) },
+		"max_in_flight":    func(n ast.Node) { p.MaxInFlight = r.count(n, "max_in_flight", 10_000) },
+		"in_doubt":         func(n ast.Node) { p.InDoubt = r.inDoubt(n) },
+		"metadata":         func(n ast.Node) { p.Metadata = r.flag(n, "metadata") },
+		"expire":           func(n ast.Node) { p.Expire = r.expire(n) },
+		"queue_share":      func(n ast.Node) { p.QueueShare = r.percent(n, "queue_share") },
 	})
 	if p.Name == "" {
 		p.Name = p.ID
@@ -175,6 +177,12 @@ func (r *pageReader) complete(p *pageConfig, at map[string]int) {
 	}
 	if at["id"] == 0 {
 		r.problem(p.line, "%s: id is missing: add the Facebook page id, in quotes", page)
+	}
+	if p.Repeats == 0 {
+		p.InDoubt = deliver.Park
+	}
+	if parks := at["in_doubt"] != 0 && p.InDoubt == deliver.Park; parks && at["in_doubt_repeats"] != 0 && p.Repeats > 0 {
+		r.problem(at["in_doubt_repeats"], "%s: in_doubt_repeats does nothing with in_doubt: park: remove one of the two", page)
 	}
 	switch token, file := at["token"], at["token_file"]; {
 	case token == 0 && file == 0 && r.withoutSecrets:

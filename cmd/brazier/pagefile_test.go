@@ -67,7 +67,7 @@ pages:
     in_doubt: park
     expire: 90m
     queue_share: 25%
-  - {"id": 00005647382910, "token": "${BRAZIER_TEST_TOKEN}", "keys": ["sha256:`+strings.Repeat("0a", 32)+`"]}
+  - {"id": 00005647382910, "token": "${BRAZIER_TEST_TOKEN}", "keys": ["sha256:`+strings.Repeat("0a", 32)+`"], "in_doubt_repeats": 3}
 `))
 	got, err := readPages(path)
 	if err != nil {
@@ -78,14 +78,14 @@ pages:
 			ID: "1029384756", Name: "acme",
 			Secrets: secrets{TokenFile: filepath.Join(dir, "acme.token"), AppSecretFile: filepath.Join(dir, "acme.secret")},
 			Keys:    [][sha256.Size]byte{sha256.Sum256([]byte("key 1")), sha256.Sum256([]byte("key 2"))},
-			Rate:    12.5, MediaRate: 2, MaxInFlight: 8, InDoubt: deliver.Park, Expire: 90 * time.Minute, QueueShare: 0.25,
+			Rate:    12.5, MediaRate: 2, MaxInFlight: 8, InDoubt: deliver.Park, Repeats: 1, Expire: 90 * time.Minute, QueueShare: 0.25,
 			line: 3,
 		},
 		{
 			ID: "00005647382910", Name: "00005647382910", // a number keeps its digits
 			Secrets: secrets{Token: marker + "-token-from-variable", Variable: "BRAZIER_TEST_TOKEN"},
 			Keys:    [][sha256.Size]byte{[sha256.Size]byte([]byte(strings.Repeat("\n", 32)))},
-			Rate:    40, MediaRate: 10, MaxInFlight: 64, InDoubt: deliver.Resend, Expire: 24 * time.Hour, QueueShare: 0.5,
+			Rate:    40, MediaRate: 10, MaxInFlight: 64, InDoubt: deliver.Resend, Repeats: 3, Expire: 24 * time.Hour, QueueShare: 0.5,
 			line: 14,
 		},
 	}
@@ -105,7 +105,7 @@ func TestPageFileFaults(t *testing.T) {
 		head  = "pages:\n  - id: \"1\"\n    keys: [KEY1]\n" // token and the rest follow, from line 4
 		token = "    token: " + marker + "-token\n"
 		page  = head + token // the rest follows from line 5
-		known = "known are app, app_secret_file, expire, id, in_doubt, keys, max_in_flight, media_rate, metadata, name, queue_share, rate, token, token_file"
+		known = "known are app, app_secret_file, expire, id, in_doubt, in_doubt_repeats, keys, max_in_flight, media_rate, metadata, name, queue_share, rate, token, token_file"
 		look  = ": check quotes, colons and indentation here and in the line before"
 		long  = marker + "-and-so-on-as-long-as-a-token"
 
@@ -213,6 +213,8 @@ func TestPageFileFaults(t *testing.T) {
 		{"rate .nan", page + "    rate: .nan\n    media_rate: .inf\n", []string{`5: rate ".nan"` + rate, `6: media_rate ".inf"` + media}},
 		{"media rate over Facebook's", page + "    media_rate: 11\n", []string{`5: media_rate "11"` + media}},
 		{"in flight", page + "    max_in_flight: 0\n", []string{`5: max_in_flight "0"` + inFlight}},
+		{"repetitions", page + "    in_doubt_repeats: 4\n", []string{`5: in_doubt_repeats must be from 0 to 3 (got "4")`}},
+		{"repetitions, parked", page + "    in_doubt: park\n    in_doubt_repeats: 2\n", []string{`6: page 1: in_doubt_repeats does nothing with in_doubt: park: remove one of the two`}},
 		{"in flight, a fraction", page + "    max_in_flight: 1.5\n", []string{`5: max_in_flight "1.5"` + inFlight}},
 		{"in flight, too many", page + "    max_in_flight: 10001\n", []string{`5: max_in_flight "10001"` + inFlight}},
 		{"in doubt", page + "    in_doubt: wait\n", []string{`5: in_doubt "wait" is neither resend nor park`}},

@@ -195,6 +195,16 @@ func (r *pageReader) inDoubt(n ast.Node) deliver.InDoubt {
 	return ""
 }
 
+// repeats is how often a message in doubt is sent again.
+func (r *pageReader) repeats(n ast.Node) int {
+	v, ok := r.text(n, "in_doubt_repeats")
+	i, err := strconv.Atoi(v)
+	if ok && (err != nil || i < 0 || i > deliver.MaxRepeats) {
+		r.problem(line(n), "in_doubt_repeats must be from 0 to %d (got %s)", deliver.MaxRepeats, shown(v))
+	}
+	return i
+}
+
 func (r *pageReader) expire(n ast.Node) time.Duration {
 	v, ok := r.text(n, "expire")
 	d, err := time.ParseDuration(v)

@@ -257,7 +257,7 @@ func (h *house) worker(f *graphFlags) part {
 func workerPages(pages []pageConfig, sends deliver.Config) (works []worker.Page, err error) {
 	for _, p := range pages {
 		cred := &watched{secrets: p.Secrets}
-		handler, err := deliver.New(sends, deliver.Page{ID: p.ID, Name: p.Name, Credentials: cred.credentials, InDoubt: p.InDoubt, Metadata: p.Metadata})
+		handler, err := deliver.New(sends, deliver.Page{ID: p.ID, Name: p.Name, Credentials: cred.credentials, InDoubt: p.InDoubt, Repeats: p.Repeats, Metadata: p.Metadata})
 		if err != nil {
 			return nil, err
 		}

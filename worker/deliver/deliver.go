@@ -22,7 +22,7 @@ import (
 type InDoubt string
 
 const (
-	// Resend sends it again: it may arrive twice.
+	// Resend sends it again, [Page.Repeats] times at the most: it may arrive so many times more.
 	Resend InDoubt = "resend"
 	// Park makes it a dead letter of class in_doubt: it may never arrive, until a person replays it.
 	Park InDoubt = "park"
@@ -36,6 +36,9 @@ type Page struct {
 	// for concurrent use. After an error this process does not send for the page.
 	Credentials func() (sendapi.Credentials, error)
 	InDoubt     InDoubt // default Resend
+	// Repeats is how often a message in doubt is sent again before it is parked (Resend), from 1 to [MaxRepeats]. Default
+	// [DefaultRepeats].
+	Repeats int
 	// Metadata sends the job's id along as the message's metadata, where it has none of its own. Facebook does not show it
 	// to people, and repeats it in the message_echoes webhook: by that, messages that arrived twice can be found.
 	Metadata bool
@@ -49,6 +52,14 @@ type Config struct {
 	ProbeEvery time.Duration
 	Log        *zap.Logger // default: nothing is logged
 }
+
+const (
+	// DefaultRepeats is our choice: who gets no answer twice rarely gets one at all, and each repetition may be a copy that a
+	// person reads.
+	DefaultRepeats = 1
+	// MaxRepeats bounds the copies of a message that a person can get to four.
+	MaxRepeats = 3
+)
 
 // DefaultProbeEvery is our choice: a person has to act first, and calls in vain do a restricted page no good.
 const DefaultProbeEvery = 30 * time.Minute
@@ -75,6 +86,9 @@ func New(cfg Config, page Page) (*Handler, error) {
 	if page.InDoubt == "" {
 		page.InDoubt = Resend
 	}
+	if page.Repeats == 0 {
+		page.Repeats = DefaultRepeats
+	}
 	switch {
 	case cfg.Client == nil:
 		return nil, errors.New("deliver: Client is missing")
@@ -82,16 +96,17 @@ func New(cfg Config, page Page) (*Handler, error) {
 		return nil, fmt.Errorf("deliver: page %s: Credentials is missing", page.Name)
 	case page.InDoubt != Resend && page.InDoubt != Park:
 		return nil, fmt.Errorf("deliver: page %s: InDoubt is %q, not resend or park", page.Name, page.InDoubt)
+	case page.Repeats < 1 || page.Repeats > MaxRepeats:
+		return nil, fmt.Errorf("deliver: page %s: Repeats must be from 1 to %d (got %d)", page.Name, MaxRepeats, page.Repeats)
 	}
 	return &Handler{client: cfg.Client, page: page, probeEvery: cfg.ProbeEvery, log: cfg.Log}, nil
 }
 
-// Handle sends one message, unless it is in doubt and its page wants such messages parked.
+// Handle sends one message, unless it is in doubt and has been sent again as often as its page allows.
 func (h *Handler) Handle(ctx context.Context, job *queue.Delivery) worker.Verdict {
 	if job.InDoubt {
-		h.inDoubt(job, job.Doubt)
-		if h.page.InDoubt == Park {
-			return worker.Verdict{Outcome: worker.Dead, Class: sendapi.ClassInDoubt, Text: "it may have been sent: " + job.Doubt}
+		if v := h.inDoubt(job, &sendapi.Error{}, job.Doubt, doubts(job)); v.Outcome == worker.Dead {
+			return v
 		}
 	}
 	cred, err := h.page.Credentials()
@@ -125,23 +140,34 @@ func (h *Handler) failed(ctx context.Context, job *queue.Delivery, err error) wo
 	if !errors.As(err, &fb) { // Send promises one; whatever this is, the message may have gone out
 		fb = &sendapi.Error{Class: sendapi.ClassInDoubt}
 	}
-	v := h.verdict(fb, err.Error())
 	switch {
 	case fb.Class == sendapi.ClassInDoubt:
-		h.inDoubt(job, err.Error())
-		if h.page.InDoubt == Park {
-			v.Outcome = worker.Dead
-		}
+		return h.inDoubt(job, fb, err.Error(), doubts(job)+1)
 	case fb.Class == sendapi.ClassTransient && ctx.Err() != nil:
 		// The worker is being stopped and nothing was sent: this was no attempt.
-		v.Outcome = worker.Release
+		return worker.Verdict{Outcome: worker.Release, Class: fb.Class, Usage: fb.Usage}
 	}
-	return v
+	return h.verdict(fb, err.Error())
 }
 
-func (h *Handler) inDoubt(job *queue.Delivery, cause string) {
+// InDoubt is part of [worker.Handler].
+func (h *Handler) InDoubt(job *queue.Delivery, cause string) worker.Verdict {
+	return h.inDoubt(job, &sendapi.Error{}, cause, doubts(job)+1)
+}
+
+// doubts is how many attempts with a message ended in doubt: without an answer, or with their worker.
+func doubts(job *queue.Delivery) int { return job.Counts[string(sendapi.ClassInDoubt)] + job.Lost }
+
+// inDoubt returns what is done about a message that is in doubt for the n-th time.
+func (h *Handler) inDoubt(job *queue.Delivery, fb *sendapi.Error, cause string, n int) worker.Verdict {
+	fb.Class = sendapi.ClassInDoubt
+	v, action := h.verdict(fb, cause), Resend
+	if h.page.InDoubt == Park || n > h.page.Repeats {
+		v.Outcome, v.Text, action = worker.Dead, "it may have been sent: "+cause, Park
+	}
 	fields := []zap.Field{zap.String("event", "in_doubt"), zap.String("id", job.ID), zap.String("page", h.page.Name),
 		zap.String("lane", string(job.Lane)), zap.Int("attempt", job.Attempts+1), zap.String("cause", cause),
-		zap.String("action", string(h.page.InDoubt))}
+		zap.String("action", string(action))}
 	h.log.Warn("message may have been sent", append(fields, worker.TrackingFields(h.log, job)...)...)
+	return v
 }

@@ -43,6 +43,12 @@ func newFixture(t *testing.T, inDoubt deliver.InDoubt, credentials func() (senda
 // newFixtureWith fills in what cfg lacks.
 func newFixtureWith(t *testing.T, cfg deliver.Config, inDoubt deliver.InDoubt, credentials func() (sendapi.Credentials, error)) fixture {
 	t.Helper()
+	return newFixtureFor(t, cfg, deliver.Page{InDoubt: inDoubt, Credentials: credentials})
+}
+
+// newFixtureFor fills in what cfg and p lack.
+func newFixtureFor(t *testing.T, cfg deliver.Config, p deliver.Page) fixture {
+	t.Helper()
 	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page, Token: token}}})
 	if err != nil {
 		t.Fatal(err)
@@ -53,12 +59,13 @@ func newFixtureWith(t *testing.T, cfg deliver.Config, inDoubt deliver.InDoubt, c
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	if credentials == nil {
-		credentials = func() (sendapi.Credentials, error) { return sendapi.Credentials{Token: token}, nil }
+	p.ID, p.Name = page, "acme"
+	if p.Credentials == nil {
+		p.Credentials = func() (sendapi.Credentials, error) { return sendapi.Credentials{Token: token}, nil }
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
 	cfg.Client, cfg.Log = client, zap.New(core)
-	h, err := deliver.New(cfg, deliver.Page{ID: page, Name: "acme", Credentials: credentials, InDoubt: inDoubt})
+	h, err := deliver.New(cfg, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +129,7 @@ func TestAnswers(t *testing.T) {
 			switch {
 			case v.Outcome == worker.Delivered && v.Class == "" && v.MessageID == "":
 				t.Error("delivered without a message id")
-			case v.Outcome == worker.Retry && (v.Delays.First == 0 || v.Delays.Max < v.Delays.First || v.MaxAttempts == 0):
+			case v.Outcome == worker.Retry && (v.Delays.First == 0 || v.Delays.Max < v.Delays.First):
 				t.Errorf("a retry without a plan: %+v", v)
 			case v.Outcome == worker.Hold && (v.Delays.First == 0 || v.Delays.Max < v.Delays.First), v.Class == sendapi.ClassAuth && v.Credentials == "":
 				t.Errorf("a hold without a plan: %+v", v)
@@ -146,26 +153,44 @@ func TestHoldAsLongAsFacebookSays(t *testing.T) {
 	}
 }
 
+// A message in doubt is sent again as often as its page says, and then parked. Attempts that ended otherwise do not count.
 func TestInDoubt(t *testing.T) {
 	const lostAnswer, plain = "9000000444000001", "2000000000000001"
-	again := job(plain)
-	again.InDoubt, again.Doubt = true, "handed out once before"
 	tests := []struct {
 		name    string
-		policy  deliver.InDoubt
-		job     *queue.Delivery
+		page    deliver.Page
+		psid    string
+		counts  map[string]int
+		lost    int  // earlier attempts that ended with their worker
+		again   bool // the last one was one of those
 		outcome worker.Outcome
 		calls   int
 	}{
-		{"an answer is lost, resend", deliver.Resend, job(lostAnswer), worker.Retry, 1},
-		{"an answer is lost, park", deliver.Park, job(lostAnswer), worker.Dead, 1},
-		{"a delivery was lost, resend", deliver.Resend, again, worker.Delivered, 1},
-		{"a delivery was lost, park", deliver.Park, again, worker.Dead, 0},
+		{name: "an answer is lost", psid: lostAnswer, outcome: worker.Retry, calls: 1},
+		{name: "for the second time", psid: lostAnswer, counts: map[string]int{"in_doubt": 1}, outcome: worker.Dead, calls: 1},
+		{name: "after a lost worker", psid: lostAnswer, lost: 1, again: true, outcome: worker.Dead, calls: 1},
+		{name: "after other attempts", psid: lostAnswer, counts: map[string]int{"transient": 9, "thread": 2}, outcome: worker.Retry, calls: 1},
+		{name: "after a lost answer it is sent", psid: plain, counts: map[string]int{"in_doubt": 1}, outcome: worker.Delivered, calls: 1},
+		{name: "three repetitions, twice in doubt", page: deliver.Page{Repeats: 3}, psid: lostAnswer, counts: map[string]int{"in_doubt": 1}, lost: 1, outcome: worker.Retry, calls: 1},
+		{name: "three repetitions, three times in doubt", page: deliver.Page{Repeats: 3}, psid: lostAnswer, counts: map[string]int{"in_doubt": 3}, outcome: worker.Dead, calls: 1},
+		{name: "an answer is lost, park", page: deliver.Page{InDoubt: deliver.Park}, psid: lostAnswer, outcome: worker.Dead, calls: 1},
+		{name: "a worker was lost", psid: plain, lost: 1, again: true, outcome: worker.Delivered, calls: 1},
+		{name: "a worker was lost again", psid: plain, lost: 2, again: true, outcome: worker.Dead, calls: 0},
+		{name: "a worker was lost, park", page: deliver.Page{InDoubt: deliver.Park}, psid: plain, lost: 1, again: true, outcome: worker.Dead, calls: 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFixture(t, tt.policy, nil)
-			v := f.handler.Handle(t.Context(), tt.job)
+			f := newFixtureFor(t, deliver.Config{}, tt.page)
+			j := job(tt.psid)
+			j.Counts, j.Lost = tt.counts, tt.lost
+			for _, n := range tt.counts {
+				j.Attempts += n
+			}
+			j.Attempts += tt.lost
+			if tt.again {
+				j.InDoubt, j.Doubt = true, "a worker began it"
+			}
+			v := f.handler.Handle(t.Context(), j)
 			if v.Outcome != tt.outcome || (v.Outcome != worker.Delivered && v.Class != sendapi.ClassInDoubt) {
 				t.Errorf("got %+v, want %s", v, tt.outcome)
 			}
@@ -173,21 +198,54 @@ func TestInDoubt(t *testing.T) {
 				t.Errorf("%d calls, want %d", n, tt.calls)
 			}
 			lines := f.logs.FilterField(zap.String("event", "in_doubt")).All()
-			if len(lines) != 1 {
-				t.Fatalf("%d in_doubt lines", len(lines))
+			if tt.psid == plain && !tt.again {
+				if len(lines) > 0 {
+					t.Errorf("in_doubt lines: %v", lines)
+				}
+				return
 			}
-			line := lines[0].ContextMap()
+			if len(lines) == 0 {
+				t.Fatal("no in_doubt line")
+			}
+			line := lines[len(lines)-1].ContextMap()
 			for key, want := range map[string]any{"lane": "bulk", "campaign": "c", "dispatch": "d", "user": "u",
 				"stream_seq": uint64(7), "consumer_seq": uint64(8), "deliveries": uint64(2)} {
 				if line[key] != want {
 					t.Errorf("in_doubt line: %s is %v, want %v", key, line[key], want)
 				}
 			}
-			if line["id"] != "JOB1" || line["page"] != "acme" || line["action"] != string(tt.policy) || line["attempt"] != int64(1) || line["cause"] == "" {
+			action := "resend"
+			if tt.outcome == worker.Dead {
+				action = "park"
+			}
+			if line["id"] != "JOB1" || line["page"] != "acme" || line["action"] != action || line["attempt"] != int64(j.Attempts+1) || line["cause"] == "" {
 				t.Errorf("in_doubt line: %v", line)
 			}
-			f.keeps(t, v, plain)
+			f.keeps(t, v, tt.psid)
 		})
+	}
+}
+
+// A handler that panicked leaves its message in doubt, and what the page wants done about those is done.
+func TestPanicIsInDoubt(t *testing.T) {
+	for _, c := range []struct {
+		page    deliver.Page
+		counts  map[string]int
+		outcome worker.Outcome
+	}{
+		{outcome: worker.Retry},
+		{counts: map[string]int{"in_doubt": 1}, outcome: worker.Dead},
+		{page: deliver.Page{InDoubt: deliver.Park}, outcome: worker.Dead},
+	} {
+		f := newFixtureFor(t, deliver.Config{}, c.page)
+		j := job("2000000000000001")
+		j.Counts = c.counts
+		if v := f.handler.InDoubt(j, "the handler panicked"); v.Outcome != c.outcome || v.Class != sendapi.ClassInDoubt || !strings.Contains(v.Text, "panicked") {
+			t.Errorf("page %+v, counts %v: %+v, want %s", c.page, c.counts, v, c.outcome)
+		}
+		if n := f.logs.FilterField(zap.String("event", "in_doubt")).Len(); n != 1 {
+			t.Errorf("%d in_doubt lines", n)
+		}
 	}
 }
 
@@ -227,6 +285,7 @@ func TestNew(t *testing.T) {
 		"Client":      {nil, deliver.Page{ID: page, Credentials: none}},
 		"Credentials": {client, deliver.Page{ID: page}},
 		"InDoubt":     {client, deliver.Page{ID: page, Credentials: none, InDoubt: "maybe"}},
+		"Repeats":     {client, deliver.Page{ID: page, Credentials: none, Repeats: 4}},
 	} {
 		if _, err := deliver.New(deliver.Config{Client: c.client}, c.page); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not name %s", err, want)

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/brazier-relay/brazier/sendapi"
@@ -14,12 +15,13 @@ type policy struct {
 	maxAttempts int
 }
 
-// policies are our choice, class by class; Facebook documents no schedule for any of them. Attempts and delays of the
-// retried classes sum up to about an hour (transient, in_doubt) and a working day (thread) on average.
+// policies are our choice, class by class; Facebook documents no schedule for any of them.
 var policies = map[sendapi.Class]policy{
-	sendapi.ClassTransient: {worker.Retry, worker.Delays{First: time.Second, Max: 30 * time.Minute}, 15},
-	sendapi.ClassInDoubt:   {worker.Retry, worker.Delays{First: 2 * time.Second, Max: 10 * time.Minute}, 12},
-	// The other app gives the conversation back when its talk is over, which takes as long as people talk.
+	// Until it expires: what the trouble is lasts as long as it lasts.
+	sendapi.ClassTransient: {outcome: worker.Retry, delays: worker.Delays{First: time.Second, Max: 15 * time.Minute}},
+	// As often as [Page.Repeats] says.
+	sendapi.ClassInDoubt: {outcome: worker.Retry, delays: worker.Delays{First: 2 * time.Second, Max: 10 * time.Minute}},
+	// Some hours, a working day on average. The other app gives the conversation back when its talk is over, which takes as long as people talk.
 	sendapi.ClassThread: {worker.Retry, worker.Delays{First: time.Minute, Max: 2 * time.Hour}, 12},
 
 	// Each further call lengthens a throttle, so these stop the page. Usually Facebook says for how long.
@@ -38,12 +40,27 @@ var policies = map[sendapi.Class]policy{
 	sendapi.ClassDeliveredAnyway: {outcome: worker.Delivered},
 }
 
+// silentRefusal is for HTTP 401, 403, 404 and 405 without a Graph error: something between us and Facebook says no, a proxy or
+// a firewall, and says so to every message. A few attempts, some minutes on average, cover a change of its rules.
+var silentRefusal = policy{worker.Retry, worker.Delays{First: 30 * time.Second, Max: 15 * time.Minute}, 5}
+
+// policyOf returns what is done about an error.
+func policyOf(e *sendapi.Error) policy {
+	if e.Class == sendapi.ClassTransient && e.Code == 0 && e.Type == "" {
+		switch e.Status {
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
+			return silentRefusal
+		}
+	}
+	if p, ok := policies[e.Class]; ok {
+		return p
+	}
+	return policies[sendapi.ClassTransient] // a class that the table forgot; a test keeps that from happening
+}
+
 // verdict applies the policy of an error's class.
 func (h *Handler) verdict(e *sendapi.Error, text string) worker.Verdict {
-	p, ok := policies[e.Class]
-	if !ok { // a class that this table forgot; a test keeps that from happening
-		p = policies[sendapi.ClassTransient]
-	}
+	p := policyOf(e)
 	v := worker.Verdict{
 		Outcome: p.outcome,
 		Class:   e.Class, Code: e.Code, Subcode: e.Subcode, TraceID: e.TraceID, Text: text, Usage: e.Usage,
