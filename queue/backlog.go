@@ -89,6 +89,24 @@ func (q *Queue) countSubjects(ctx context.Context, filter string) (uint64, error
 
 // Waiting counts the jobs that are stored and not settled, by page and lane. Lanes without any are not there.
 func (q *Queue) Waiting(ctx context.Context) (map[PageLane]uint64, error) {
+	waiting, err := q.waitingJobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[PageLane]uint64, len(waiting))
+	for lane, w := range waiting {
+		found[lane] = w.jobs
+	}
+	return found, nil
+}
+
+// laneJobs are the jobs of a lane that are stored and not settled.
+type laneJobs struct {
+	jobs    uint64
+	fetched bool // a worker waits for them
+}
+
+func (q *Queue) waitingJobs(ctx context.Context) (map[PageLane]laneJobs, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	all, err := q.Lanes(ctx)
@@ -103,16 +121,16 @@ func (q *Queue) Waiting(ctx context.Context) (map[PageLane]uint64, error) {
 	if err := list.Err(); err != nil {
 		return nil, fmt.Errorf("queue: waiting: %w", redact(err))
 	}
-	found := make(map[PageLane]uint64, len(all))
+	found := make(map[PageLane]laneJobs, len(all))
 	for _, lane := range all {
-		var n uint64
+		var w laneJobs
 		if info := known[consumerName(lane.Page, lane.Lane)]; info != nil {
-			n = info.NumPending + uint64(info.NumAckPending)
-		} else if n, err = q.countSubjects(ctx, jobSubject(lane.Page, lane.Lane, "*")); err != nil {
+			w = laneJobs{info.NumPending + uint64(info.NumAckPending), info.NumWaiting > 0}
+		} else if w.jobs, err = q.countSubjects(ctx, jobSubject(lane.Page, lane.Lane, "*")); err != nil {
 			return nil, fmt.Errorf("queue: waiting: %w", redact(err))
 		}
-		if n > 0 {
-			found[lane] = n
+		if w.jobs > 0 {
+			found[lane] = w
 		}
 	}
 	return found, nil

@@ -44,7 +44,7 @@ type Delivery struct {
 	window      time.Duration // for which its id is kept, from when it was accepted
 
 	mu      sync.Mutex
-	msg     jetstream.Msg // the latest delivery of the job to this process
+	msg     jetstream.Msg // the latest delivery of the job to this process; nil: it was read and not handed out
 	record  *record       // the latest that is known, nil if there is none
 	begun   bool          // the record says that this worker is at it
 	taken   bool          // another delivery has the job, or had it to its end
@@ -65,10 +65,7 @@ func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstr
 		ConsumerSeq: meta.Sequence.Consumer, Deliveries: meta.NumDelivered}
 	id := msg.Subject()[strings.LastIndexByte(msg.Subject(), '.')+1:]
 	d.Job = readJob(id, page, lane, msg.Headers(), msg.Data(), meta.Timestamp)
-	d.fingerprint = msg.Headers().Get(headerFingerprint)
-	if seconds, err := strconv.ParseInt(msg.Headers().Get(headerWindow), 10, 64); err == nil { // else it was published by hand
-		d.window = time.Duration(seconds) * time.Second
-	}
+	d.readHeaders(msg.Headers())
 	if q.inHand.replace(d) {
 		return nil, nil
 	}
@@ -81,25 +78,44 @@ func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstr
 	return q.redelivery(ctx, d)
 }
 
+// readHeaders reads what a stored job says of its id.
+func (d *Delivery) readHeaders(h nats.Header) {
+	d.fingerprint = h.Get(headerFingerprint)
+	if seconds, err := strconv.ParseInt(h.Get(headerWindow), 10, 64); err == nil { // else it was published by hand
+		d.window = time.Duration(seconds) * time.Second
+	}
+}
+
 // redelivery judges a delivery by the job's record.
 func (q *Queue) redelivery(ctx context.Context, d *Delivery) (*Delivery, error) {
-	if err := q.clock.ready(ctx); err != nil {
-		return nil, err
-	}
-	var err error
-	if d.record, err = q.findRecord(ctx, d.recordSubject()); err != nil {
+	found, wait, err := d.findRecord(ctx)
+	switch {
+	case err != nil:
 		return nil, err // the lease runs out, and somebody looks again
+	case found == ended:
+		d.ack()
+		return nil, nil
+	case found == tooEarly, found == foreign:
+		return nil, d.nak(ctx, wait)
+	}
+	q.inHand.add(d)
+	return d, nil
+}
+
+// findRecord takes in what the job's record says, and returns how it is judged.
+func (d *Delivery) findRecord(ctx context.Context) (found finding, wait time.Duration, err error) {
+	q := d.q
+	if err := q.clock.ready(ctx); err != nil {
+		return found, 0, err
+	}
+	if d.record, err = q.findRecord(ctx, d.recordSubject()); err != nil {
+		return found, 0, err
 	}
 	if d.record.ofAnother(d.fingerprint) {
 		d.record = &record{State: waiting, seq: d.record.seq}
 	}
-	switch found, wait := d.record.judge(q.Now(), q.back(), q.cfg.lease, q.isGone); found {
-	case ended:
-		d.ack()
-		return nil, nil
-	case tooEarly, foreign:
-		return nil, d.nak(ctx, wait)
-	case lost:
+	found, wait = d.record.judge(q.Now(), q.back(), q.cfg.lease, q.isGone)
+	if found == lost {
 		d.doubt()
 	}
 	if r := d.record; r != nil {
@@ -108,8 +124,7 @@ func (q *Queue) redelivery(ctx context.Context, d *Delivery) (*Delivery, error) 
 			d.Refused = time.UnixMilli(r.Refused)
 		}
 	}
-	q.inHand.add(d)
-	return d, nil
+	return found, wait, nil
 }
 
 // doubt marks a job whose last attempt was lost, which counts as an attempt.
@@ -239,7 +254,11 @@ func (d *Delivery) end(ctx context.Context, reason string) error {
 // ack removes a job that is settled by its record. It is of no matter if that is lost: the server hands the job out again,
 // and whoever gets it finds the record and acknowledges that delivery.
 func (d *Delivery) ack() {
-	if !d.gone {
+	switch {
+	case d.gone:
+	case d.msg == nil: // see [Overdue]
+		d.remove()
+	default:
 		_ = d.msg.Ack()
 	}
 }
@@ -297,7 +316,7 @@ func (d *Delivery) requeue(ctx context.Context, r record, delay time.Duration) e
 // nak has the server hand the job out again after delay. Should that be lost, the lease runs out, and the record tells
 // whether it is time.
 func (d *Delivery) nak(ctx context.Context, delay time.Duration) error {
-	if d.gone {
+	if d.gone || d.msg == nil {
 		return nil
 	}
 	return d.q.insist(ctx, readsOf(StreamJobs), func() error { return d.msg.NakWithDelay(delay) })

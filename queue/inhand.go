@@ -50,6 +50,13 @@ func (h *inHand) remove(d *Delivery) {
 	}
 }
 
+// has reports whether the job with this sequence is in hand.
+func (h *inHand) has(seq uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.jobs[seq] != nil
+}
+
 // replace reports whether the job is in hand already. The server has then forgotten that it handed it out, and what is said
 // of the job from now on is said of the new delivery.
 func (h *inHand) replace(d *Delivery) bool {

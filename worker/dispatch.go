@@ -444,6 +444,8 @@ func (p *page) feed(ctx context.Context, ph phases, lane queue.Lane, buffer int,
 // stopped and empty. What is left over goes back only then: before, it would come straight back to this source.
 func (p *page) pour(ctx context.Context, ph phases, source *queue.Source, lane queue.Lane, out chan<- *queue.Delivery) {
 	var left []*queue.Delivery
+	expired := newBurials(p)
+	defer expired.wait()
 	patience := time.NewTimer(p.patience)
 	defer patience.Stop()
 	for {
@@ -460,6 +462,10 @@ func (p *page) pour(ctx context.Context, ph phases, source *queue.Source, lane q
 		}
 		if lane != queue.Urgent {
 			p.w.cfg.Queue.Yield(ctx)
+		}
+		if p.expired(job) { // it takes no slot and no permit from those that are to be sent
+			expired.bury(ph.settle, job)
+			continue
 		}
 		patience.Reset(p.patience)
 		select {

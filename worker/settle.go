@@ -133,9 +133,12 @@ func (p *page) settle(ctx context.Context, job *queue.Delivery, a attempt, v Ver
 		if v.Took == 0 {
 			reason.Attempts = job.Attempts // it was not sent this time
 		}
-		if err = job.Bury(ctx, reason); err == nil {
+		switch err = job.Bury(ctx, reason); {
+		case err == nil:
 			p.dead.Add(1)
 			p.logDead(job, reason)
+		case v.Class == sendapi.ClassExpired && errors.Is(err, queue.ErrTaken):
+			err = nil // another worker found it expired too, and says so
 		}
 	case Hold:
 		p.hold(ctx, a, v, first)

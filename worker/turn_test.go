@@ -142,6 +142,7 @@ func runWorker(t *testing.T, cfg Config) *observer.ObservedLogs {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.overdueEvery = time.Second
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- w.Run(ctx) }()

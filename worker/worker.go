@@ -109,6 +109,8 @@ type Worker struct {
 	metrics  *metrics
 	hands    *hands
 
+	overdueEvery time.Duration // less in tests
+
 	mu      sync.Mutex
 	pages   map[string]*page
 	states  map[string]*shared        // of all pages and apps that are known
@@ -135,7 +137,7 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	w := &Worker{cfg: cfg, name: queue.NewID(), pages: map[string]*page{}, states: map[string]*shared{}, changed: make(chan struct{}, 1), metrics: newMetrics(), hands: newHands()}
+	w := &Worker{cfg: cfg, name: queue.NewID(), pages: map[string]*page{}, states: map[string]*shared{}, changed: make(chan struct{}, 1), metrics: newMetrics(), hands: newHands(), overdueEvery: overdueEvery}
 	w.circuit.w = w
 	return w, w.SetPages(cfg.Pages)
 }
@@ -205,6 +207,7 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	running.Go(func() { w.watch(ctx, known) })
 	running.Go(func() { w.report(ctx) })
 	running.Go(func() { w.wakeLanes(ctx) })
+	running.Go(func() { w.findOverdue(ctx, settle) })
 	running.Go(func() {
 		select {
 		case <-known:

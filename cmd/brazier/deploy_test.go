@@ -401,6 +401,35 @@ func TestDeployNATSInboxes(t *testing.T) {
 	}
 }
 
+// buryOverdue does what a worker does about a message of a page that no worker has.
+func buryOverdue(t *testing.T, q *queue.Queue, address string) {
+	t.Helper()
+	operator, err := queue.Open(t.Context(), queue.Config{URL: "nats://operator:poperator@" + address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer operator.Close()
+	job := &queue.Job{ID: queue.NewID(), Page: "42", Lane: queue.Bulk, Accepted: time.Now(), Expire: time.Now().Add(-time.Minute), Body: []byte("{}")}
+	if _, err := operator.Publish(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	overdue := q.NewOverdue()
+	if _, err := overdue.Claim(t.Context(), time.Second); err != nil { // the worker may have it
+		t.Error(err)
+	}
+	err = overdue.Each(t.Context(), queue.PageLane{Page: job.Page, Lane: job.Lane}, func(d *queue.Delivery) {
+		if err := d.Bury(t.Context(), queue.Reason{Class: "expired"}); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if b, err := operator.Backlog(t.Context(), job.Page); err != nil || b.Pending != 0 || b.Dead != 1 {
+		t.Errorf("of a page that no worker has: backlog %+v, error %v", b, err)
+	}
+}
+
 // TestDeployNATSUsers takes messages through a server on which the roles have the rights of deploy/nats-users.conf, and
 // no others.
 func TestDeployNATSUsers(t *testing.T) {
@@ -451,6 +480,7 @@ func TestDeployNATSUsers(t *testing.T) {
 		t.Errorf("backlog %+v, error %v", backlog, err)
 	}
 	usePages(t, q, page.id)
+	buryOverdue(t, q, address)
 	for name, r := range map[string]*role{"worker": w, "ingress": door} {
 		if refused := r.log.events("nats_error"); len(refused) > 0 {
 			t.Errorf("%s: %v", name, refused)

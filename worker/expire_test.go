@@ -1,0 +1,111 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
+	"github.com/brazier-relay/brazier/sendapi"
+)
+
+// These tests are inside the package for the sake of a time that is too long to wait for.
+
+func awaitDead(t *testing.T, logs *observer.ObservedLogs, class sendapi.Class, n int) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	dead := func() int {
+		return logs.FilterField(zap.String("event", "dead")).FilterField(zap.String("class", string(class))).Len()
+	}
+	for poll := time.NewTicker(10 * time.Millisecond); dead() < n; <-poll.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d messages are dead, want %d", dead(), n)
+		}
+	}
+}
+
+// Messages that have expired take no slots from one that has not: at a call in five seconds, 400 of them would hold it up for
+// half an hour.
+func TestExpiredTakeNoSlots(t *testing.T) {
+	t.Parallel()
+	q := queuetest.New(t)
+	const expired = 400
+	publishExpiring(t, q, expiringPage, queue.Bulk, expired, -time.Minute)
+	publishExpiring(t, q, expiringPage, queue.Bulk, 1, time.Hour)
+	sent := make(chan struct{}, 1)
+	logs := runWorker(t, Config{Queue: q, Pages: []Page{{ID: expiringPage, Rate: 0.2, MaxInFlight: 1,
+		Handler: handlerFunc(func(context.Context, *queue.Delivery) Verdict {
+			sent <- struct{}{}
+			return Verdict{Outcome: Delivered}
+		})}}})
+	select {
+	case <-sent:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the message that has not expired is held up")
+	}
+	awaitDead(t, logs, sendapi.ClassExpired, expired)
+	if b, err := q.Backlog(t.Context(), expiringPage); err != nil || b.Dead != expired {
+		t.Errorf("backlog %+v, error %v", b, err)
+	}
+}
+
+// Messages expire also where nobody fetches them: of a page that is held, and of one that no worker has. What has not expired
+// stays, in every lane.
+func TestExpireWhereNobodyFetches(t *testing.T) {
+	t.Parallel()
+	q := queuetest.New(t)
+	const nobodys, each = "5647382910", 20
+	state, err := q.PageState(t.Context(), expiringPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state.Hold(queue.PageState{Class: "manual", Reason: "for a test", Since: time.Now()})
+	if _, err := q.SetPageState(t.Context(), expiringPage, state); err != nil {
+		t.Fatal(err)
+	}
+	lanes := []queue.Lane{queue.Urgent, queue.Bulk}
+	for _, page := range []string{expiringPage, nobodys} {
+		for _, lane := range lanes {
+			publishExpiring(t, q, page, lane, each, -time.Minute)
+			publishExpiring(t, q, page, lane, 1, time.Hour)
+			publishExpiring(t, q, page, lane, each, 3*time.Second)
+		}
+	}
+	pages := []Page{{ID: expiringPage, Rate: 1000, Handler: handlerFunc(func(context.Context, *queue.Delivery) Verdict {
+		t.Error("a message of a held page was sent")
+		return Verdict{Outcome: Delivered}
+	})}}
+	logs := []*observer.ObservedLogs{runWorker(t, Config{Queue: q, Pages: pages}), runWorker(t, Config{Queue: q, Pages: pages})}
+	for _, page := range []string{expiringPage, nobodys} {
+		deadline := time.Now().Add(30 * time.Second)
+		for poll := time.NewTicker(20 * time.Millisecond); ; <-poll.C {
+			b, err := q.Backlog(t.Context(), page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Pending == 2 && b.Dead == 4*each {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("page %s: backlog %+v", page, b)
+			}
+		}
+	}
+	said := map[string]int{}
+	for _, l := range logs {
+		for _, e := range l.FilterField(zap.String("event", "dead")).All() {
+			said[fmt.Sprint(e.ContextMap()["page"])]++
+		}
+		if n := l.FilterField(zap.String("event", "unsettled")).Len(); n > 0 {
+			t.Errorf("%d unsettled lines", n)
+		}
+	}
+	if said[expiringPage] != 4*each || said[nobodys] != 4*each {
+		t.Errorf("lines of dead messages: %v, want %d for each page", said, 4*each)
+	}
+}
