@@ -3,6 +3,7 @@ package worker_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/embedded"
 	"github.com/brazier-relay/brazier/queue/queuetest"
 	"github.com/brazier-relay/brazier/worker"
 )
@@ -22,10 +24,16 @@ import (
 // stall leads to a server whose disk can stall for the records of jobs: what is published under their subjects is held
 // back, and everything else goes on.
 type stall struct {
-	server nats.InProcessConnProvider
+	mu     sync.Mutex
+	server nats.InProcessConnProvider // nil while it is away
+	over   chan struct{}              // closed when nothing is held back any more
+}
 
-	mu   sync.Mutex
-	over chan struct{} // closed when nothing is held back any more
+// lead makes it lead to another server, or to none.
+func (s *stall) lead(server nats.InProcessConnProvider) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server = server
 }
 
 func newStall(server nats.InProcessConnProvider) *stall {
@@ -50,7 +58,13 @@ func (s *stall) isOver() <-chan struct{} {
 }
 
 func (s *stall) InProcessConn() (net.Conn, error) {
-	conn, err := s.server.InProcessConn()
+	s.mu.Lock()
+	server := s.server
+	s.mu.Unlock()
+	if server == nil {
+		return nil, errors.New("the server is away")
+	}
+	conn, err := server.InProcessConn()
 	if err != nil {
 		return nil, err
 	}
@@ -197,6 +211,77 @@ func stalledCalls(t *testing.T, rate int) (most int) {
 		most = max(most, to-from+1)
 	}
 	return most
+}
+
+// NATS goes away while calls are under way, and comes back after they have ended. Each message was sent once, and is settled
+// by the worker that sent it.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	start := func() *embedded.Server {
+		srv, err := embedded.Start(queuetest.Unflushed(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return srv
+	}
+	srv := start()
+	t.Cleanup(func() { _ = srv.Close() })
+	nats := newStall(srv)
+	f := &fixture{t: t}
+	f.logs, f.log = observed()
+	var err error
+	if f.q, err = queue.Open(t.Context(), queue.Config{InProcess: nats, Embedded: true, Log: zaptest.NewLogger(t)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.q.Close)
+	const calls = 20
+	f.publish(acme, queue.Bulk, calls)
+	var mu sync.Mutex
+	copies := map[string]int{}
+	answer := make(chan struct{})
+	f.start(func(_ context.Context, job *queue.Delivery) worker.Verdict {
+		mu.Lock()
+		copies[job.ID]++
+		mu.Unlock()
+		if job.InDoubt {
+			t.Errorf("%s is in doubt: %s", job.ID, job.Doubt)
+		}
+		<-answer
+		return delivered
+	}, worker.Config{})
+	eventually(t, "the calls are under way", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(copies) == calls
+	})
+	nats.lead(nil)
+	if err := srv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the connection is lost", func() bool { return !f.q.Connected() })
+	close(answer)
+	wait(t, 3*time.Second) // settlements are tried, and fail
+	if n := len(f.events("delivered")); n > 0 {
+		t.Errorf("%d messages are called delivered without NATS", n)
+	}
+	srv = start()
+	nats.lead(srv)
+	eventually(t, "all are settled", func() bool { return len(f.events("delivered")) == calls })
+	f.publish(acme, queue.Bulk, 1)
+	f.await("delivered", calls+1)
+	eventually(t, "nothing is left", func() bool {
+		b, err := f.q.Backlog(t.Context(), acme)
+		return err == nil && b.Pending == 0
+	})
+	for id, n := range copies {
+		if n != 1 {
+			t.Errorf("%s was sent %d times", id, n)
+		}
+	}
+	if n := len(f.events("unsettled")); n > 0 {
+		t.Errorf("%d unsettled lines", n)
+	}
 }
 
 // wait passes a span of time that is the point of a test.
