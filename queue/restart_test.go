@@ -56,6 +56,36 @@ func TestServerRestart(t *testing.T) {
 	isEmpty(t, q, acme)
 }
 
+// Who waits for a job while the server is restarted hears of the next one at once: its consumer went with the server, and a
+// request to none would be found out after two heartbeats, 20 s.
+func TestRestartWhileWaiting(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.start()
+	q := m.open()
+	s := source(t, q, acme, queue.Bulk, 1)
+	publish(t, q, job(acme, queue.Bulk))
+	done(t, next(t, s))
+	got := make(chan *queue.Delivery, 1)
+	go func() {
+		if d, err := s.Next(within(t, 2*patience)); err == nil {
+			got <- d
+		}
+	}()
+	m.restart(q)
+	after := job(acme, queue.Bulk)
+	publish(t, q, after)
+	select {
+	case d := <-got:
+		if d.ID != after.ID {
+			t.Errorf("got %s, want %s", d.ID, after.ID)
+		}
+		done(t, d)
+	case <-time.After(12 * time.Second): // it takes one or two
+		t.Error("the next job is not handed out")
+	}
+}
+
 // A restart of the server in good order, while a worker is at a job that is older than a lease: the job stays its own.
 func TestRestartInHand(t *testing.T) {
 	t.Parallel()

@@ -58,6 +58,7 @@ type Source struct {
 	stopped bool
 	batch   jetstream.MessagesContext // nil between two of them
 	epoch   uint64                    // the connection's reconnects when batch was asked for
+	unwatch func() bool               // ends the watch over its connection
 	drained chan struct{}             // not nil: batch is being ended, and gets no more jobs once this is closed
 }
 
@@ -138,7 +139,7 @@ func (s *Source) take(batch jetstream.MessagesContext) (msg jetstream.Msg, err e
 
 // current returns the batch that is under way, or asks for one.
 func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error) {
-	epoch := s.q.nc.Stats().Reconnects
+	connection, epoch := s.q.connection.Load(), s.q.nc.Stats().Reconnects
 	s.mu.Lock()
 	if epoch != s.epoch {
 		s.consumer = nil // it went with a server that kept it in memory
@@ -158,6 +159,8 @@ func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error)
 		return batch, nil
 	case stopped, s.q.nc.IsClosed():
 		return nil, ErrStopped
+	case !s.q.Connected(): // what is asked for now would be asked of whichever server comes
+		return nil, nats.ErrDisconnected
 	}
 	batch, err := s.ask(ctx)
 	if err != nil {
@@ -170,7 +173,18 @@ func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error)
 		return nil, ErrStopped
 	}
 	s.batch, s.epoch = batch, epoch
+	s.unwatch = context.AfterFunc(connection.ctx, func() { s.lost(batch) })
 	return batch, nil
+}
+
+// lost ends a batch whose connection is lost. Where the server was restarted its consumer may be gone, and a request to none is
+// met with silence: without this, Next would find out after two heartbeats.
+func (s *Source) lost(batch jetstream.MessagesContext) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.batch == batch {
+		s.drain()
+	}
 }
 
 func (s *Source) ask(ctx context.Context) (jetstream.MessagesContext, error) {
@@ -264,7 +278,10 @@ func (s *Source) ended(err error) error {
 		s.drain() // what has come meanwhile is still to be had
 		return nil
 	}
-	s.batch, s.drained = nil, nil
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	s.batch, s.drained, s.unwatch = nil, nil, nil
 	switch {
 	case s.stopped, s.q.nc.IsClosed():
 		return ErrStopped
