@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,10 +23,11 @@ type Page struct {
 	// App names the Facebook app whose tokens the page uses: pages of one app are throttled together. Pages that name none
 	// count as of one app.
 	App string
-	// Rate and MediaRate are calls a second, all workers together. Default [DefaultRate] and [DefaultMediaRate].
+	// Rate and MediaRate are calls a second, all workers together, at least [MinRate]. Default [DefaultRate] and
+	// [DefaultMediaRate].
 	Rate, MediaRate float64
 	// MaxInFlight bounds the calls under way at one time, in this process: those with text, and as many with media. Default
-	// [DefaultMaxInFlight].
+	// [DefaultMaxInFlight] of Rate.
 	MaxInFlight int
 	// Handler does the page's jobs. Another one takes over for the jobs that begin after [Worker.SetPages]. Required.
 	Handler Handler
@@ -41,9 +43,23 @@ const (
 	DefaultRate = 40
 	// DefaultMediaRate is Facebook's limit for audio and video, calls a second and page (Messenger rate limits).
 	DefaultMediaRate = 10
-	// DefaultMaxInFlight allows the default rate with calls of 1.6 s.
-	DefaultMaxInFlight = 64
+	// MinRate is one call in 50 seconds. At a tenth of it, where a page goes when Facebook's limits are near, slots are still
+	// to be had (see [queue.Pace.Reserve]).
+	MinRate = 0.02
 )
+
+const (
+	// inFlightFor is twice what a call to Facebook usually takes (0.8 s), and what its settlement takes besides.
+	inFlightFor = 1.6 // seconds
+	// minInFlight lets a slow page's calls hang for a while. maxInFlight is more than Facebook's rates ask for; each call is a
+	// connection.
+	minInFlight, maxInFlight = 64, 10_000
+)
+
+// DefaultMaxInFlight allows a rate with calls of 1.6 s.
+func DefaultMaxInFlight(rate float64) int {
+	return int(min(max(math.Ceil(inFlightFor*rate), minInFlight), maxInFlight))
+}
 
 func (p *Page) setDefaults() error {
 	if p.Name == "" {
@@ -56,7 +72,7 @@ func (p *Page) setDefaults() error {
 		p.MediaRate = DefaultMediaRate
 	}
 	if p.MaxInFlight == 0 {
-		p.MaxInFlight = DefaultMaxInFlight
+		p.MaxInFlight = DefaultMaxInFlight(p.Rate)
 	}
 	if p.Credentials == nil {
 		p.Credentials = func() (string, error) { return "", nil }
@@ -66,8 +82,8 @@ func (p *Page) setDefaults() error {
 		return errors.New("worker: a page has no id")
 	case p.Handler == nil:
 		return fmt.Errorf("worker: page %s: Handler is missing", p.Name)
-	case p.Rate < 0, p.MediaRate < 0:
-		return fmt.Errorf("worker: page %s: Rate and MediaRate must be above 0", p.Name)
+	case p.Rate < MinRate, p.MediaRate < MinRate:
+		return fmt.Errorf("worker: page %s: Rate and MediaRate must be at least %v", p.Name, MinRate)
 	case p.MaxInFlight < 0:
 		return fmt.Errorf("worker: page %s: MaxInFlight must be above 0", p.Name)
 	}

@@ -463,10 +463,20 @@ func TestNew(t *testing.T) {
 		"Handler":     {Queue: q, Pages: []worker.Page{{ID: acme}}},
 		"id":          {Queue: q, Pages: []worker.Page{{Handler: h}}},
 		"Rate":        {Queue: q, Pages: []worker.Page{{ID: acme, Handler: h, Rate: -1}}},
+		"at least":    {Queue: q, Pages: []worker.Page{{ID: acme, Handler: h, Rate: 0.01}}},
 		"MaxInFlight": {Queue: q, Pages: []worker.Page{{ID: acme, Handler: h, MaxInFlight: -1}}},
 	} {
 		if _, err := worker.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not name %s", err, want)
+		}
+	}
+}
+
+// A page may have as many calls under way as its rate needs with calls of 1.6 s.
+func TestDefaultMaxInFlight(t *testing.T) {
+	for rate, want := range map[float64]int{worker.MinRate: 64, worker.DefaultRate: 64, 41: 66, 300: 480, 1e5: 10_000} {
+		if got := worker.DefaultMaxInFlight(rate); got != want {
+			t.Errorf("at %v calls a second %d, want %d", rate, got, want)
 		}
 	}
 }

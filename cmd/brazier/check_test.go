@@ -116,7 +116,7 @@ func TestCheckFindsAllFaults(t *testing.T) {
 	_, wrong, _ := strings.Cut(out, "\nWrong (")
 	for _, want := range []string{
 		pages + `:2: id "acme" is not a Facebook page id: digits only, as in the page's About section`,
-		pages + `:4: rate "999" is not a number above 0 and up to 300, Facebook's limit of calls a second`,
+		pages + `:4: rate "999" is not a number from 0.02 to 300, Facebook's limit of calls a second`,
 		pages + `:5: a key is not "sha256:" and 64 hexadecimal digits: take it from brazier keys new, or from printf %s KEY | sha256sum`,
 		`--graph-url: `,
 		`--graph-version: Graph API v2.7 is long ended: choose a newer version`,

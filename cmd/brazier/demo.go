@@ -85,7 +85,7 @@ func newDemo(c demoCommand, std stdio, logFile string) *demo {
 		d.keys[p.Name] = key
 		p.Secrets.Token = sandbox.DefaultToken(p.ID)
 		p.Keys = [][sha256.Size]byte{sha256.Sum256([]byte(key))}
-		p.Rate, p.MediaRate, p.MaxInFlight = worker.DefaultRate, worker.DefaultMediaRate, worker.DefaultMaxInFlight
+		p.Rate, p.MediaRate = worker.DefaultRate, worker.DefaultMediaRate
 		p.InDoubt, p.Expire = deliver.Resend, time.Hour
 		d.pages = append(d.pages, p)
 	}

@@ -142,7 +142,7 @@ func (r *pageReader) read(source []byte) []pageConfig {
 
 func (r *pageReader) page(n ast.Node) pageConfig {
 	p := pageConfig{line: line(n), Rate: worker.DefaultRate, MediaRate: worker.DefaultMediaRate,
-		MaxInFlight: worker.DefaultMaxInFlight, InDoubt: deliver.Resend, Repeats: deliver.DefaultRepeats, Expire: ingress.DefaultExpire, QueueShare: queue.DefaultShare}
+		InDoubt: deliver.Resend, Repeats: deliver.DefaultRepeats, Expire: ingress.DefaultExpire, QueueShare: queue.DefaultShare}
 	at := r.fields(n, "a page", "- id:", map[string]func(ast.Node){
 		"id":               func(n ast.Node) { p.ID = r.pageID(n) },
 		"in_doubt_repeats": func(n ast.Node) { p.Repeats = r.repeats(n) },
@@ -183,6 +183,9 @@ func (r *pageReader) complete(p *pageConfig, at map[string]int) {
 	}
 	if parks := at["in_doubt"] != 0 && p.InDoubt == deliver.Park; parks && at["in_doubt_repeats"] != 0 && p.Repeats > 0 {
 		r.problem(at["in_doubt_repeats"], "%s: in_doubt_repeats does nothing with in_doubt: park: remove one of the two", page)
+	}
+	if at["max_in_flight"] == 0 {
+		p.MaxInFlight = worker.DefaultMaxInFlight(p.Rate)
 	}
 	switch token, file := at["token"], at["token_file"]; {
 	case token == 0 && file == 0 && r.withoutSecrets:

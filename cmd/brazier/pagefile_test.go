@@ -67,7 +67,7 @@ pages:
     in_doubt: park
     expire: 90m
     queue_share: 25%
-  - {"id": 00005647382910, "token": "${BRAZIER_TEST_TOKEN}", "keys": ["sha256:`+strings.Repeat("0a", 32)+`"], "in_doubt_repeats": 3}
+  - {"id": 00005647382910, "token": "${BRAZIER_TEST_TOKEN}", "keys": ["sha256:`+strings.Repeat("0a", 32)+`"], "in_doubt_repeats": 3, "rate": 300}
 `))
 	got, err := readPages(path)
 	if err != nil {
@@ -85,7 +85,7 @@ pages:
 			ID: "00005647382910", Name: "00005647382910", // a number keeps its digits
 			Secrets: secrets{Token: marker + "-token-from-variable", Variable: "BRAZIER_TEST_TOKEN"},
 			Keys:    [][sha256.Size]byte{[sha256.Size]byte([]byte(strings.Repeat("\n", 32)))},
-			Rate:    40, MediaRate: 10, MaxInFlight: 64, InDoubt: deliver.Resend, Repeats: 3, Expire: 24 * time.Hour, QueueShare: 0.5,
+			Rate:    300, MediaRate: 10, MaxInFlight: 480, InDoubt: deliver.Resend, Repeats: 3, Expire: 24 * time.Hour, QueueShare: 0.5,
 			line: 14,
 		},
 	}
@@ -111,8 +111,8 @@ func TestPageFileFaults(t *testing.T) {
 
 		aKey     = `a key is not "sha256:" and 64 hexadecimal digits: take it from brazier keys new, or from printf %s KEY | sha256sum`
 		plain    = " has a YAML anchor, alias or tag (&, *, !), which are not read here: write the value out, in quotes if it begins with one of these"
-		rate     = " is not a number above 0 and up to 300, Facebook's limit of calls a second"
-		media    = " is not a number above 0 and up to 10, Facebook's limit of calls a second"
+		rate     = " is not a number from 0.02 to 300, Facebook's limit of calls a second"
+		media    = " is not a number from 0.02 to 10, Facebook's limit of calls a second"
 		inFlight = " is not a whole number from 1 to 10000"
 		expire   = " is no time between 1s and 168h: write it like 90m or 24h"
 		variable = "token is no variable: write ${NAME} with capitals, digits and _, and nothing beside it"
@@ -205,6 +205,7 @@ func TestPageFileFaults(t *testing.T) {
 
 		// Numbers and choices.
 		{"rate 0", page + "    rate: 0\n", []string{`5: rate "0"` + rate}},
+		{"a tiny rate", page + "    rate: 0.001\n", []string{`5: rate "0.001"` + rate}},
 		{"rate under 0", page + "    rate: -1\n", []string{`5: rate "-1"` + rate}},
 		{"rate over Facebook's", page + "    rate: 301\n", []string{`5: rate "301"` + rate}},
 		{"rate at Facebook's", page + "    rate: 300\n    media_rate: 10\n", nil},
@@ -296,7 +297,7 @@ func TestLiftedRates(t *testing.T) {
 		}
 	}
 	writeFile(t, path, digests.Replace(strings.Replace(page, "20000", "100001", 1)))
-	if _, err := readPagesOfDoor(path); err == nil || !strings.Contains(err.Error(), `rate "100001" is not a number above 0 and up to 100000, the most of calls a second`) {
+	if _, err := readPagesOfDoor(path); err == nil || !strings.Contains(err.Error(), `rate "100001" is not a number from 0.02 to 100000, the most of calls a second`) {
 		t.Errorf("over what can be paced: %v", err)
 	}
 }

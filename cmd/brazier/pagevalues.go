@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/worker"
 	"github.com/brazier-relay/brazier/worker/deliver"
 )
 
@@ -148,8 +149,8 @@ func (r *pageReader) rate(n ast.Node, field string, ceiling int) float64 {
 	}
 	v, ok := r.text(n, field)
 	f, err := strconv.ParseFloat(v, 64)
-	if ok && (err != nil || !(f > 0) || f > float64(ceiling)) {
-		r.problem(line(n), "%s %s is not a number above 0 and up to %d, %s of calls a second", field, shown(v), ceiling, whose)
+	if ok && (err != nil || !(f >= worker.MinRate) || f > float64(ceiling)) {
+		r.problem(line(n), "%s %s is not a number from %v to %d, %s of calls a second", field, shown(v), worker.MinRate, ceiling, whose)
 		return 0
 	}
 	return f
