@@ -31,7 +31,7 @@ func TestProof(t *testing.T) {
 		"":                        {Outcome: worker.Hold, Class: sendapi.ClassPage, Code: 100},
 	} {
 		credentials := func() (sendapi.Credentials, error) { return sendapi.Credentials{Token: token, AppSecret: secret}, nil }
-		h, err := deliver.New(deliver.Config{Client: client, Pages: []deliver.Page{{ID: page, Credentials: credentials}}})
+		h, err := deliver.New(deliver.Config{Client: client}, deliver.Page{ID: page, Credentials: credentials})
 		if err != nil {
 			t.Fatal(err)
 		}
