@@ -12,9 +12,11 @@ func decode(contentType string, body []byte) (tree, *InvalidError) {
 	body = bytes.Trim(body, " \t\r\n")
 	switch {
 	case isMultipart(contentType):
-		return tree{}, &InvalidError{Reason: "is multipart/form-data, which is not supported", Remedy: "send JSON, and name a file by its url or attachment_id"}
+		return tree{}, &InvalidError{Cause: CauseUnsupported, Reason: "is multipart/form-data, uploads are not supported here", Remedy: "send JSON, and name a file by its url or attachment_id"}
 	case len(body) == 0:
-		return tree{}, &InvalidError{Reason: "is empty", Remedy: recipientAndMessage}
+		return tree{}, &InvalidError{Cause: CauseEmpty, Reason: "is empty", Remedy: recipientAndMessage}
+	case bytes.HasPrefix(body, []byte("\x1f\x8b")): // gzip
+		return tree{}, Compressed()
 	case isForm(body):
 		nested, invalid := decodeForm(body)
 		if invalid != nil {
@@ -29,9 +31,9 @@ func decode(contentType string, body []byte) (tree, *InvalidError) {
 	switch t.kind(0) {
 	case '{':
 	case '[':
-		return t, &InvalidError{Reason: "is a list", Remedy: "send one request per call"}
+		return t, &InvalidError{Cause: CauseUnsupported, Reason: "is a list, batches are not supported here", Remedy: "send one request per call"}
 	default:
-		return t, &InvalidError{Reason: "is not an object", Remedy: recipientAndMessage}
+		return t, &InvalidError{Cause: CauseType, Reason: "is not an object", Remedy: recipientAndMessage}
 	}
 	if !t.isFlat() {
 		return t, nil
@@ -50,6 +52,11 @@ const (
 	urlEncodeRemedy     = "use the Liquid filter url_encode"
 	recipientAndMessage = `send JSON with a recipient and a message`
 )
+
+// Compressed is why a compressed body is refused, for callers of [Parse] who see it from a Content-Encoding.
+func Compressed() *InvalidError {
+	return &InvalidError{Cause: CauseEncoding, Reason: "is compressed", Remedy: "do not compress it"}
+}
 
 func isMultipart(contentType string) bool {
 	const multipart = "multipart/"
@@ -85,7 +92,7 @@ func (t *tree) unfold() ([]byte, *InvalidError) {
 		}
 		text, ok := appendText(make([]byte, 0, len(t.text(n))), t.text(n))
 		if !ok {
-			return nil, &InvalidError{Field: t.path(n), Reason: "is not UTF-8", Remedy: "send it as UTF-8"}
+			return nil, &InvalidError{Field: t.path(n), Cause: CauseEncoding, Reason: "is not UTF-8", Remedy: "send it as UTF-8"}
 		}
 		value, invalid := param(t.path(n), text)
 		if invalid != nil {
@@ -114,11 +121,11 @@ func decodeForm(form []byte) ([]byte, *InvalidError) {
 		name, errName := url.QueryUnescape(rawName)
 		field := knownField(name)
 		if base, _, isArray := strings.Cut(name, "["); isArray {
-			return nil, &InvalidError{Field: knownField(base), Reason: "is in parts, with brackets in its name", Remedy: `send it whole, as in recipient={"id":"…"}`}
+			return nil, inParts(knownField(base))
 		}
 		text, errValue := url.QueryUnescape(rawValue)
 		if errName != nil || errValue != nil {
-			return nil, &InvalidError{Field: field, Reason: "is not percent-encoded", Remedy: urlEncodeRemedy}
+			return nil, &InvalidError{Field: field, Cause: CauseEncoding, Reason: "is not percent-encoded", Remedy: urlEncodeRemedy}
 		}
 		value, invalid := param(field, []byte(text))
 		if invalid != nil {
@@ -140,6 +147,15 @@ func decodeForm(form []byte) ([]byte, *InvalidError) {
 	return append(nested, '}'), nil
 }
 
+// inParts refuses a field of a form such as recipient[id].
+func inParts(field string) *InvalidError {
+	remedy := `send it whole, as in recipient={"id":"…"}`
+	if field == "message" {
+		remedy = `send it whole, as in message={"text":"…"}`
+	}
+	return &InvalidError{Field: field, Cause: CauseUnsupported, Reason: "is in parts, with brackets in its name", Remedy: remedy}
+}
+
 // param returns the JSON in the text of a parameter, nil if it is to stay a string. Recipient and message must be objects.
 // Others are objects if they look like it, as thread_control or the payload of a reaction are.
 func param(field string, text []byte) ([]byte, *InvalidError) {
@@ -147,10 +163,10 @@ func param(field string, text []byte) ([]byte, *InvalidError) {
 	trimmed := bytes.TrimLeft(text, " \t\r\n")
 	switch {
 	case must && len(trimmed) == 0:
-		return nil, &InvalidError{Field: field, Reason: "is empty", Remedy: recipientAndMessage}
+		return nil, &InvalidError{Field: field, Cause: CauseEmpty, Reason: "is empty", Remedy: recipientAndMessage}
 	case len(trimmed) == 0 || trimmed[0] != '{' && (must || trimmed[0] != '['):
 		if must {
-			return nil, &InvalidError{Field: field, Reason: "must be an object in braces", Remedy: `such as {"id":"…"} or {"text":"…"}`}
+			return nil, &InvalidError{Field: field, Cause: CauseType, Reason: "must be an object in braces", Remedy: `such as {"id":"…"} or {"text":"…"}`}
 		}
 		return nil, nil
 	}

@@ -67,9 +67,9 @@ func (c *checker) message(msg int32) {
 	case attachment != 0 || template != 0 || other:
 	case attachments != 0 && !c.empty(attachments):
 	case text != 0 && c.blank(text):
-		c.fail(text, "is empty", defaultRemedy)
+		c.fail(text, CauseEmpty, "is empty", defaultRemedy)
 	case text == 0 && c.only(msg, "text", "attachment", "attachments", "template", "sticker_id", "dynamic_text", "metadata", "quick_replies"):
-		c.fail(msg, "says nothing", "give it a text, an attachment or a template")
+		c.fail(msg, CauseEmpty, "says nothing", "give it a text, an attachment or a template")
 	}
 	if attachment != 0 {
 		c.attachment(attachment)
@@ -105,13 +105,13 @@ func (c *checker) payload(attachment int32) int32 {
 	n := c.member(attachment, "payload")
 	switch {
 	case n == 0:
-		c.failMember(attachment, "payload", "is missing", "add it")
+		c.failMember(attachment, "payload", CauseMissing, "is missing", "add it")
 	case c.kind(n) == '{':
 		return n
 	case c.kind(n) == '"':
 		c.opaque = true
 	default:
-		c.fail(n, "must be an object in braces", "see the Send API reference for its form")
+		c.fail(n, CauseType, "must be an object in braces", "see the Send API reference for its form")
 	}
 	return 0
 }
@@ -126,11 +126,11 @@ func (c *checker) file(attachment int32) {
 	url, id := c.optional(payload, "url", 0), c.optional(payload, "attachment_id", 0)
 	switch {
 	case url != 0 && c.blank(url):
-		c.fail(url, "is empty", defaultRemedy)
+		c.fail(url, CauseEmpty, "is empty", defaultRemedy)
 	case id != 0 && c.blank(id):
-		c.fail(id, "is empty", defaultRemedy)
+		c.fail(id, CauseEmpty, "is empty", defaultRemedy)
 	case url == 0 && id == 0 && c.only(payload, "url", "attachment_id", "is_reusable"):
-		c.fail(payload, "names no file", "give it a url or an attachment_id; a file itself cannot be sent")
+		c.fail(payload, CauseMissing, "names no file", "give it a url or an attachment_id; a file itself cannot be sent")
 	}
 }
 
@@ -145,10 +145,10 @@ func (c *checker) quickReplies(msg int32) {
 		}
 		image := c.optional(n, "image_url", 0)
 		if image == 0 && (title == 0 || c.blank(title)) {
-			c.failMember(n, "title", "is empty", "a quick reply of content_type text needs a title or an image_url")
+			c.failMember(n, "title", CauseEmpty, "is empty", "a quick reply of content_type text needs a title or an image_url")
 		}
 		if payload == 0 {
-			c.failMember(n, "payload", "is missing", "a quick reply of content_type text needs one")
+			c.failMember(n, "payload", CauseMissing, "is missing", "a quick reply of content_type text needs one")
 		}
 	}
 }
@@ -159,7 +159,7 @@ func (c *checker) utility(template int32) {
 	if language := c.object(template, "language"); language != 0 {
 		c.required(language, "code", 0)
 	} else {
-		c.failMember(template, "language", "is missing", `write "language":{"code":"en_US"}`)
+		c.failMember(template, "language", CauseMissing, "is missing", `write "language":{"code":"en_US"}`)
 	}
 	for component := range c.each(c.list(template, "components", 0, 0)) {
 		c.required(component, "type", 0)

@@ -74,7 +74,7 @@ const recipientRemedy = `write "recipient":{"id":"…"} with the PSID`
 func (c *checker) recipient() Recipient {
 	obj := c.object(0, "recipient")
 	if obj == 0 {
-		c.failMember(0, "recipient", "is missing", recipientRemedy)
+		c.failMember(0, "recipient", CauseMissing, "is missing", recipientRemedy)
 		return Recipient{}
 	}
 	var kind RecipientKind
@@ -83,13 +83,13 @@ func (c *checker) recipient() Recipient {
 		switch n := c.member(obj, string(k)); {
 		case n == 0:
 		case value != 0:
-			c.fail(obj, "names "+string(kind)+" and "+string(k), "keep one of them")
+			c.fail(obj, CauseRecipient, "names "+string(kind)+" and "+string(k), "keep one of them")
 		default:
 			kind, value = k, n
 		}
 	}
 	if value == 0 {
-		c.fail(obj, "names nobody", recipientRemedy)
+		c.fail(obj, CauseRecipient, "names nobody", recipientRemedy)
 		return Recipient{}
 	}
 	if kind == ByPhoneNumber {
@@ -108,29 +108,29 @@ func (c *checker) recipientValue(kind RecipientKind, n int32) string {
 		val := c.nodes[n].val
 		digits := string(c.src[val.start:val.end])
 		if !isDigits(digits) {
-			c.fail(n, notWhole, notWholeRemedy)
+			c.fail(n, CauseRecipient, notWhole, notWholeRemedy)
 		}
 		c.quote = n
 		return digits
 	default:
-		c.fail(n, "must be text", "put it in quotes")
+		c.fail(n, CauseType, "must be text", "put it in quotes")
 		return ""
 	}
 	text := c.text(n)
 	if isBlank(text) {
-		c.fail(n, "is empty", emptyRecipientRemedy(kind))
+		c.fail(n, CauseEmpty, "is empty", emptyRecipientRemedy(kind))
 		return ""
 	}
 	value, ok := c.string(n)
 	if !ok {
-		c.fail(n, "is not UTF-8", "send it as UTF-8")
+		c.fail(n, CauseEncoding, "is not UTF-8", "send it as UTF-8")
 	}
 	if kind == ByPSID && !isDigits(value) {
 		switch {
 		case isRounded(value):
-			c.fail(n, notWhole, notWholeRemedy)
+			c.fail(n, CauseRecipient, notWhole, notWholeRemedy)
 		case !isID(value):
-			c.fail(n, "is not a PSID", "check which attribute its tag names; a PSID is digits")
+			c.fail(n, CauseRecipient, "is not a PSID", "check which attribute its tag names; a PSID is digits")
 		}
 	}
 	return value

@@ -136,8 +136,13 @@ func Parse(contentType string, body []byte) (*Request, error) {
 func (c *checker) request() *Request {
 	c.secrets()
 	c.liquid()
+	sound := c.err == nil
+	recipient := c.recipient()
+	if sound && c.err != nil && c.err.Cause != CauseUnsupported {
+		c.err.Cause = CauseRecipient
+	}
 	r := &Request{
-		Recipient:        c.recipient(),
+		Recipient:        recipient,
 		MessagingType:    enum(c, c.optional(0, "messaging_type", 0), Response, Update, MessageTag, Utility),
 		Tag:              enum(c, c.optional(0, "tag", 0), HumanAgent, CustomerFeedback, ConfirmedEventUpdate, AccountUpdate, PostPurchaseUpdate),
 		NotificationType: enum(c, c.optional(0, "notification_type", 0), Regular, SilentPush, NoPush),
@@ -147,14 +152,14 @@ func (c *checker) request() *Request {
 	r.SenderAction = enum(c, action, TypingOn, TypingOff, MarkSeen, React, Unreact)
 	switch {
 	case message != 0 && action != 0:
-		c.fail(action, "cannot go together with a message", "send it in a request of its own")
+		c.fail(action, CauseConflict, "cannot go together with a message", "send it in a request of its own")
 	case message != 0:
 		c.message(message)
 		c.messagingType(r, message)
 	case action != 0:
 		c.senderAction(r.SenderAction)
 	default:
-		c.failMember(0, "message", "is missing", `write "message":{"text":"…"}`)
+		c.failMember(0, "message", CauseMissing, "is missing", `write "message":{"text":"…"}`)
 	}
 	c.tag(r)
 	c.replyTo()
@@ -168,7 +173,7 @@ func (c *checker) secrets() {
 	for n := range c.children(0) {
 		for _, name := range [...]string{"access_token", "appsecret_proof", "appsecret_time"} {
 			if c.isNamed(n, name) {
-				c.fail(n, "does not belong in the body", "put the key into the header Authorization: Bearer …")
+				c.fail(n, CauseToken, "does not belong in the body", "put the key into the header Authorization: Bearer …")
 			}
 		}
 	}
@@ -176,22 +181,22 @@ func (c *checker) secrets() {
 
 func (c *checker) messagingType(r *Request, message int32) {
 	if r.MessagingType == Utility && c.member(message, "template") == 0 {
-		c.failMember(message, "template", "is missing", "messaging_type UTILITY needs the name of an approved template there")
+		c.failMember(message, "template", CauseMissing, "is missing", "messaging_type UTILITY needs the name of an approved template there")
 	}
 }
 
 func (c *checker) tag(r *Request) {
 	switch r.Tag {
 	case ConfirmedEventUpdate, AccountUpdate, PostPurchaseUpdate:
-		c.failMember(0, "tag", string(r.Tag)+" was retired on 2026-04-27", "use messaging_type UTILITY with an approved template")
+		c.failMember(0, "tag", CauseRetired, string(r.Tag)+" was retired on 2026-04-27", "use messaging_type UTILITY with an approved template")
 	case CustomerFeedback:
 		// "Use in any other form is prohibited and will fail" (Customer feedback template page).
 		if c.template != FeedbackTemplate && !c.opaque {
-			c.failMember(0, "tag", "CUSTOMER_FEEDBACK goes only with the feedback template", "send template_type customer_feedback")
+			c.failMember(0, "tag", CauseConflict, "CUSTOMER_FEEDBACK goes only with the feedback template", "send template_type customer_feedback")
 		}
 	case "":
 		if r.MessagingType == MessageTag {
-			c.failMember(0, "tag", "is missing", "messaging_type MESSAGE_TAG needs one, HUMAN_AGENT or CUSTOMER_FEEDBACK")
+			c.failMember(0, "tag", CauseMissing, "is missing", "messaging_type MESSAGE_TAG needs one, HUMAN_AGENT or CUSTOMER_FEEDBACK")
 		}
 		return
 	}
@@ -199,7 +204,7 @@ func (c *checker) tag(r *Request) {
 	// without any messaging_type passes is not known.
 	switch r.MessagingType {
 	case Response, Update, Utility:
-		c.failMember(0, "tag", "goes only with messaging_type MESSAGE_TAG", "change the type or remove the tag")
+		c.failMember(0, "tag", CauseConflict, "goes only with messaging_type MESSAGE_TAG", "change the type or remove the tag")
 	}
 }
 
@@ -212,7 +217,7 @@ func (c *checker) senderAction(action SenderAction) {
 	payload := c.member(0, "payload")
 	switch {
 	case payload == 0:
-		c.failMember(0, "payload", "is missing", "name the message in its message_id")
+		c.failMember(0, "payload", CauseMissing, "is missing", "name the message in its message_id")
 	case c.kind(payload) == '{':
 		c.required(payload, "message_id", 0)
 		if action == React {

@@ -19,16 +19,16 @@ type checker struct {
 }
 
 // fail refuses the value n.
-func (c *checker) fail(n int32, reason, remedy string) {
+func (c *checker) fail(n int32, cause Cause, reason, remedy string) {
 	if c.err == nil {
-		c.err = &InvalidError{Field: c.path(n), Reason: reason, Remedy: remedy}
+		c.err = &InvalidError{Field: c.path(n), Cause: cause, Reason: reason, Remedy: remedy}
 	}
 }
 
 // failMember refuses obj for its member name, which may be absent.
-func (c *checker) failMember(obj int32, name, reason, remedy string) {
+func (c *checker) failMember(obj int32, name string, cause Cause, reason, remedy string) {
 	if c.err == nil {
-		c.err = &InvalidError{Field: join(c.path(obj), name), Reason: reason, Remedy: remedy}
+		c.err = &InvalidError{Field: join(c.path(obj), name), Cause: cause, Reason: reason, Remedy: remedy}
 	}
 }
 
@@ -39,7 +39,7 @@ func (c *checker) member(obj int32, name string) int32 {
 	for n := range c.children(obj) {
 		if c.isNamed(n, name) {
 			if found != 0 {
-				c.fail(n, "is there twice", "keep one")
+				c.fail(n, CauseConflict, "is there twice", "keep one")
 			}
 			found = n
 		}
@@ -73,7 +73,7 @@ func (c *checker) array(obj int32, name string) int32 {
 func (c *checker) structure(obj int32, name string, kind byte, reason string) int32 {
 	n := c.member(obj, name)
 	if n != 0 && c.kind(n) != kind {
-		c.fail(n, reason, "see the Send API reference for its form")
+		c.fail(n, CauseType, reason, "see the Send API reference for its form")
 		return 0
 	}
 	return n
@@ -84,23 +84,23 @@ func (c *checker) list(obj int32, name string, least, most int) int32 {
 	arr := c.array(obj, name)
 	if arr == 0 {
 		if least > 0 {
-			c.failMember(obj, name, "is missing", "add it")
+			c.failMember(obj, name, CauseMissing, "is missing", "add it")
 		}
 		return 0
 	}
 	count := 0
 	for n := range c.children(arr) {
 		if c.kind(n) != '{' {
-			c.fail(n, "must be an object in braces", "see the Send API reference for its form")
+			c.fail(n, CauseType, "must be an object in braces", "see the Send API reference for its form")
 			return 0
 		}
 		count++
 	}
 	switch {
 	case count < least:
-		c.fail(arr, fmt.Sprintf("has %d entries, fewer than %d", count, least), "add what is missing")
+		c.fail(arr, CauseMissing, fmt.Sprintf("has %d entries, fewer than %d", count, least), "add what is missing")
 	case most > 0 && count > most:
-		c.fail(arr, fmt.Sprintf("has %d entries, more than %d", count, most), "remove some")
+		c.fail(arr, CauseLimit, fmt.Sprintf("has %d entries, more than %d", count, most), "remove some")
 	}
 	return arr
 }
@@ -128,11 +128,11 @@ func (c *checker) optional(obj int32, name string, most int) int32 {
 	}
 	switch c.kind(n) {
 	case '{', '[':
-		c.fail(n, "must be text", "put it in quotes")
+		c.fail(n, CauseType, "must be text", "put it in quotes")
 	case '"':
 		if most > 0 && len(c.text(n)) > most {
 			if count := countRunes(c.text(n), c.nodes[n].escaped); count > most {
-				c.fail(n, fmt.Sprintf("has %d characters, more than %d", count, most), "use the Liquid filter truncate")
+				c.fail(n, CauseLimit, fmt.Sprintf("has %d characters, more than %d", count, most), "use the Liquid filter truncate")
 			}
 		}
 	}
@@ -144,9 +144,9 @@ func (c *checker) required(obj int32, name string, most int) int32 {
 	n := c.optional(obj, name, most)
 	switch {
 	case n == 0:
-		c.failMember(obj, name, "is missing", "add it")
+		c.failMember(obj, name, CauseMissing, "is missing", "add it")
 	case c.blank(n):
-		c.fail(n, "is empty", defaultRemedy)
+		c.fail(n, CauseEmpty, "is empty", defaultRemedy)
 	}
 	return n
 }
@@ -182,7 +182,7 @@ func enum[T ~string](c *checker, n int32, known ...T) T {
 func (c *checker) liquid() {
 	for i := range c.nodes {
 		if n := int32(i); c.nodes[i].brace && hasLiquid(c.text(n)) {
-			c.fail(n, unrenderedReason, unrenderedRemedy)
+			c.fail(n, CauseLiquid, unrenderedReason, unrenderedRemedy)
 			return
 		}
 	}

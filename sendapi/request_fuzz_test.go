@@ -88,7 +88,7 @@ func checkInvalid(t *testing.T, err error) {
 	if !ok {
 		t.Fatalf("%T, want an *InvalidError", err)
 	}
-	if invalid.Reason == "" || strings.Contains(fmt.Sprintf("%+v %v", *invalid, err), marker) {
+	if invalid.Reason == "" || invalid.Cause == "" || strings.Contains(fmt.Sprintf("%+v %v", *invalid, err), marker) {
 		t.Fatalf("error quotes the caller or says nothing: %v", err)
 	}
 	if (invalid.Line > 0) != (invalid.Column > 0) {

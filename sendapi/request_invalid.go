@@ -15,6 +15,7 @@ type InvalidError struct {
 	// Field is the path of the field at fault, such as message.attachment.payload.elements[3].title. It ends in * where
 	// a name follows that this package does not know. Empty when the body as a whole is at fault.
 	Field  string
+	Cause  Cause
 	Reason string // what is wrong, to be read after Field: "is empty"
 	Remedy string // what to do about it; may be empty
 
@@ -22,6 +23,28 @@ type InvalidError struct {
 	// not empty they count within the value of that field, which was JSON in a string or in a form.
 	Line, Column int
 }
+
+// A Cause is the kind of a fault, one short fixed word, by which refusals can be counted.
+type Cause string
+
+// The causes.
+const (
+	CauseSyntax      Cause = "syntax"      // no JSON
+	CauseEscape      Cause = "escape"      // no JSON, as a value was put into it without json_escape
+	CauseLiquid      Cause = "liquid"      // Liquid that was not rendered
+	CauseEncoding    Cause = "encoding"    // not UTF-8, compressed, or not percent-encoded
+	CauseUnsupported Cause = "unsupported" // an upload, a batch, a form whose names have brackets
+	CauseToken       Cause = "token"       // an access token, or a proof of one, in the body
+	CauseRecipient   Cause = "recipient"   // nobody, more than one, or not a PSID
+	CauseMissing     Cause = "missing"     // a field that is needed
+	CauseEmpty       Cause = "empty"       // a field or a list with nothing in it
+	CauseType        Cause = "type"        // text in place of an object, or the like
+	CauseLimit       Cause = "limit"       // too long, too many, too few
+	CauseConflict    Cause = "conflict"    // fields that do not go together, or one of them twice
+	CauseRetired     Cause = "retired"     // what Facebook has abolished
+	CauseURL         Cause = "url"         // no URL
+	CauseMisplaced   Cause = "misplaced"   // a known name where it does not belong
+)
 
 // Error is the field, the reason and then the remedy, short because Braze shows and truncates it.
 func (e *InvalidError) Error() string {
@@ -63,7 +86,11 @@ const (
 	rawControl
 	badEscape
 	strayComma
+	secondComma
+	commaMissing
 	singleQuote
+	curlyQuote
+	comment
 	valueMissing
 	notUTF8
 	tooDeep
@@ -72,21 +99,28 @@ const (
 	unrendered
 )
 
-// faults are worded for the usual cause, which is an attribute that Liquid put into the template as it was.
-var faults = [...]struct{ reason, remedy string }{
-	notJSON:      {"is not JSON", "check its braces, commas and quotes"},
-	endsEarly:    {"is JSON that ends too early", "close every quote, bracket and brace"},
-	quoteInside:  {"is not JSON, a quote inside a value ends it too early", escapeRemedy},
-	rawControl:   {"is not JSON, a value holds a raw line break or tab", escapeRemedy},
-	badEscape:    {"is not JSON, a value holds a raw backslash", escapeRemedy},
-	strayComma:   {"is not JSON, a comma stands before a closing bracket", "remove that comma"},
-	singleQuote:  {"is not JSON, it has single quotes", "use double quotes"},
-	valueMissing: {"is not JSON, a value is missing", "put quotes round its Liquid tag, or use the filter default"},
-	notUTF8:      {"is not UTF-8", "send it as UTF-8"},
-	tooDeep:      {"is nested too deep", fmt.Sprintf("a request needs far fewer than %d levels", maxDepth)},
-	tooLarge:     {"is too large", ""},
-	goesOn:       {"goes on after the end of its JSON", "remove what follows"},
-	unrendered:   {unrenderedReason, unrenderedRemedy},
+// faults name Liquid where an attribute that it put into the template is the usual cause, and only there.
+var faults = [...]struct {
+	cause          Cause
+	reason, remedy string
+}{
+	notJSON:      {CauseSyntax, "is not JSON", "check its braces, commas and quotes"},
+	endsEarly:    {CauseSyntax, "is JSON that ends too early", "close every quote, bracket and brace"},
+	quoteInside:  {CauseEscape, "is not JSON, a quote inside a value ends it too early", escapeRemedy},
+	rawControl:   {CauseEscape, "is not JSON, a value holds a raw line break or tab", escapeRemedy},
+	badEscape:    {CauseEscape, "is not JSON, a value holds a raw backslash", escapeRemedy},
+	strayComma:   {CauseSyntax, "is not JSON, a comma stands before a closing bracket", "remove that comma"},
+	secondComma:  {CauseSyntax, "is not JSON, there is a comma too many", "remove it; a loop writes commas between its entries only"},
+	commaMissing: {CauseSyntax, "is not JSON, a comma is missing", "put one before this place"},
+	singleQuote:  {CauseSyntax, "is not JSON, it has single quotes", "use double quotes"},
+	curlyQuote:   {CauseSyntax, "is not JSON, it has typographic quotes", `use straight ones, "`},
+	comment:      {CauseSyntax, "is not JSON, it has a comment", "remove the comment"},
+	valueMissing: {CauseSyntax, "is not JSON, a value is missing", "put quotes round its Liquid tag, or use the filter default"},
+	notUTF8:      {CauseEncoding, "is not UTF-8", "send it as UTF-8"},
+	tooDeep:      {CauseLimit, "is nested too deep", fmt.Sprintf("a request needs far fewer than %d levels", maxDepth)},
+	tooLarge:     {CauseLimit, "is too large", ""},
+	goesOn:       {CauseSyntax, "goes on after the end of its JSON", "remove what follows"},
+	unrendered:   {CauseLiquid, unrenderedReason, unrenderedRemedy},
 }
 
 // A syntaxError says where and how a text fails to be JSON.
@@ -106,6 +140,7 @@ func (e *syntaxError) invalid(field string, src []byte) *InvalidError {
 	lineStart := bytes.LastIndexByte(before, '\n') + 1
 	return &InvalidError{
 		Field:  field,
+		Cause:  faults[e.fault].cause,
 		Reason: faults[e.fault].reason,
 		Remedy: faults[e.fault].remedy,
 		Line:   bytes.Count(before, []byte("\n")) + 1,

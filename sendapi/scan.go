@@ -1,6 +1,7 @@
 package sendapi
 
 import (
+	"bytes"
 	"math"
 	"unicode/utf8"
 )
@@ -135,9 +136,13 @@ func (s *scanner) object(self int32) bool {
 	}
 	for {
 		s.space()
-		if c := s.peek(); c == '}' {
+		switch s.peek() {
+		case '"':
+		case '}':
 			return s.fail(strayComma)
-		} else if c != '"' {
+		case ',':
+			return s.fail(secondComma)
+		default:
 			return s.unexpected()
 		}
 		key, escaped, _, ok := s.str()
@@ -169,8 +174,12 @@ func (s *scanner) array(self int32) bool {
 		return s.close()
 	}
 	for {
-		if s.space(); s.peek() == ']' {
+		s.space()
+		switch s.peek() {
+		case ']':
 			return s.fail(strayComma)
+		case ',':
+			return s.fail(secondComma)
 		}
 		if !s.value(self, span{}, false) {
 			return false
@@ -209,21 +218,58 @@ func (s *scanner) more(end byte) (more, ok bool) {
 	case end:
 		return false, true
 	}
-	if s.pos < len(s.src) && s.nodes[len(s.nodes)-1].kind == '"' {
-		return false, s.fail(quoteInside)
-	}
-	return false, s.unexpected()
+	return false, s.unexpectedBehind(end)
 }
 
 // unexpected fails with what stands at the present position.
 func (s *scanner) unexpected() bool {
-	switch {
-	case s.pos == len(s.src):
+	if s.pos == len(s.src) {
 		return s.fail(endsEarly)
-	case s.src[s.pos] == '\'':
+	}
+	switch c, _ := utf8.DecodeRune(s.src[s.pos:]); c {
+	case '\'':
 		return s.fail(singleQuote)
+	case '“', '”', '„', '‟', '‘', '’', '‚', '«', '»', '″':
+		return s.fail(curlyQuote)
+	case '/':
+		if s.isComment() {
+			return s.fail(comment)
+		}
 	}
 	return s.fail(notJSON)
+}
+
+// unexpectedBehind fails with what stands behind a value where a comma or end belongs.
+func (s *scanner) unexpectedBehind(end byte) bool {
+	before := bytes.TrimRight(s.src[:s.pos], " \t\r\n")
+	isString := before[len(before)-1] == '"'
+	switch c := s.peek(); {
+	case s.pos == len(s.src) || s.isComment() || c == '}' || c == ']':
+		return s.unexpected()
+	case isString && !(c == '"' && s.beginsEntry(end)):
+		return s.fail(quoteInside)
+	case c == '"', end == ']' && (c == '{' || c == '['):
+		return s.fail(commaMissing)
+	}
+	return s.unexpected()
+}
+
+// isComment reports whether a comment of JavaScript begins at the present position.
+func (s *scanner) isComment() bool {
+	rest := s.src[s.pos:]
+	return bytes.HasPrefix(rest, []byte("//")) || bytes.HasPrefix(rest, []byte("/*"))
+}
+
+// beginsEntry reports whether the string at the present position is how the next entry begins, of an object or array that
+// ends with end: then a comma before it is missing, while other strings behind a string come from a quote inside it.
+func (s *scanner) beginsEntry(end byte) bool {
+	ahead := scanner{src: s.src, pos: s.pos}
+	if _, _, _, ok := ahead.str(); !ok {
+		return false
+	}
+	ahead.space()
+	c := ahead.peek()
+	return end == '}' && c == ':' || end == ']' && (c == ',' || c == ']')
 }
 
 // plain holds the bytes of a string that need no second look.

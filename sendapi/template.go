@@ -105,7 +105,7 @@ func (c *checker) generic(payload int32) {
 		c.optional(element, "subtitle", MaxSubtitle)
 		c.buttons(element, 0)
 		if c.only(element, "title") {
-			c.fail(element, "has nothing but a title", "add a subtitle, an image_url, a default_action or buttons")
+			c.fail(element, CauseEmpty, "has nothing but a title", "add a subtitle, an image_url, a default_action or buttons")
 		}
 	}
 }
@@ -119,11 +119,11 @@ func (c *checker) mediaTemplate(payload int32) {
 		url, id := c.optional(element, "url", 0), c.optional(element, "attachment_id", 0)
 		switch {
 		case url != 0 && id != 0:
-			c.fail(element, "has both a url and an attachment_id", "keep one of them")
+			c.fail(element, CauseConflict, "has both a url and an attachment_id", "keep one of them")
 		case url == 0 && id == 0:
-			c.fail(element, "names no image or video", "give it a url on facebook.com or an attachment_id")
+			c.fail(element, CauseMissing, "names no image or video", "give it a url on facebook.com or an attachment_id")
 		case url != 0 && c.blank(url), id != 0 && c.blank(id):
-			c.fail(max(url, id), "is empty", defaultRemedy)
+			c.fail(max(url, id), CauseEmpty, "is empty", defaultRemedy)
 		}
 		c.buttons(element, 0)
 	}
@@ -140,7 +140,7 @@ func (c *checker) receipt(payload int32) {
 	if summary := c.object(payload, "summary"); summary != 0 {
 		c.required(summary, "total_cost", 0)
 	} else {
-		c.failMember(payload, "summary", "is missing", "add it with a total_cost")
+		c.failMember(payload, "summary", CauseMissing, "is missing", "add it with a total_cost")
 	}
 }
 
@@ -149,7 +149,7 @@ func (c *checker) coupon(payload int32) {
 	c.optional(payload, "subtitle", MaxSubtitle)
 	code, url := c.optional(payload, "coupon_code", 0), c.optional(payload, "coupon_url", 0)
 	if (code == 0 || c.blank(code)) && (url == 0 || c.blank(url)) {
-		c.failMember(payload, "coupon_code", "is missing", "give it, or a coupon_url")
+		c.failMember(payload, "coupon_code", CauseMissing, "is missing", "give it, or a coupon_url")
 	}
 }
 
@@ -167,7 +167,7 @@ func (c *checker) feedback(payload int32) {
 	if privacy := c.object(payload, "business_privacy"); privacy != 0 {
 		c.required(privacy, "url", 0)
 	} else {
-		c.failMember(payload, "business_privacy", "is missing", "add it with the url of the privacy policy")
+		c.failMember(payload, "business_privacy", CauseMissing, "is missing", "add it with the url of the privacy policy")
 	}
 }
 
