@@ -14,12 +14,12 @@ const (
 	// analogy with MaxText). It comes back in the message_echoes webhook and is never shown.
 	MaxMetadata = 1000
 
-	// MaxQuickReplies, MaxQuickReplyTitle and MaxQuickReplyPayload are of the Quick replies guide.
+	// MaxQuickReplies and MaxQuickReplyPayload are of the Quick replies guide.
 	//
-	// Facebook refused a longer title in 2016 (code 100) and was seen to cut it with three dots in 2018
-	// (restfb/restfb#913). It is refused here: a caller who listens can mend it, a person with half a label cannot.
+	// It also gives a title 20 characters. That is not enforced, as for the title of a button (see MaxButtonPayload):
+	// Facebook refused a longer one in 2016, and has been seen to cut it with three dots since (Charca/bootbot#2,
+	// restfb/restfb#913).
 	MaxQuickReplies      = 13
-	MaxQuickReplyTitle   = 20
 	MaxQuickReplyPayload = 1000
 )
 
@@ -138,7 +138,7 @@ func (c *checker) file(attachment int32) {
 func (c *checker) quickReplies(msg int32) {
 	for n := range c.each(c.list(msg, "quick_replies", 0, MaxQuickReplies)) {
 		kind := c.optional(n, "content_type", 0)
-		title := c.optional(n, "title", MaxQuickReplyTitle)
+		title := c.optional(n, "title", 0)
 		payload := c.optional(n, "payload", MaxQuickReplyPayload)
 		if enum(c, kind, TextReply, PhoneNumberReply, EmailReply) != TextReply {
 			continue

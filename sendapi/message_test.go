@@ -41,6 +41,7 @@ func TestParseMessage(t *testing.T) {
 		{"most quick replies", `"text":"?",` + quickReplies(MaxQuickReplies), false},
 		{"other quick replies", `"text":"?","quick_replies":[{"content_type":"user_email"},{"content_type":"user_phone_number"},{"content_type":"new"},{}]`, false},
 		{"quick reply of an image", `"text":"?","quick_replies":[{"content_type":"text","title":"","image_url":"https://x.example/1","payload":""}]`, false},
+		{"quick reply cut by Facebook", `"text":"?","quick_replies":[{"content_type":"text","title":"` + strings.Repeat("t", 40) + `","payload":"p"}]`, false},
 		{"quick reply with a number", `"text":"?","quick_replies":[{"content_type":"text","title":"One","payload":1}]`, false},
 	}
 	for _, tc := range tests {
@@ -76,7 +77,6 @@ func TestParseRefusesMessage(t *testing.T) {
 		{"second of several", `"attachments":[{"type":"image","payload":{"url":"x"}},{"type":"image","payload":{}}]`, "message.attachments[1].payload", "names no file"},
 		{"several of no objects", `"attachments":["x"]`, "message.attachments[0]", "object"},
 		{"too many quick replies", `"text":"?",` + quickReplies(MaxQuickReplies+1), "message.quick_replies", "has 14 entries, more than 13"},
-		{"long quick reply", `"text":"?","quick_replies":[{"content_type":"text","title":"` + strings.Repeat("t", 21) + `","payload":"p"}]`, "message.quick_replies[0].title", "21"},
 		{"long quick reply payload", `"text":"?","quick_replies":[{},{"content_type":"text","title":"t","payload":"` + strings.Repeat("p", 1001) + `"}]`, "message.quick_replies[1].payload", "1001"},
 		{"quick reply without a title", `"text":"?","quick_replies":[{"content_type":"text","title":" ","payload":"p"}]`, "message.quick_replies[0].title", "image_url"},
 		{"quick reply without a payload", `"text":"?","quick_replies":[{"content_type":"text","title":"t"}]`, "message.quick_replies[0].payload", "missing"},
