@@ -52,6 +52,10 @@ const (
 	TextReply        ContentType = "text"
 	PhoneNumberReply ContentType = "user_phone_number"
 	EmailReply       ContentType = "user_email"
+
+	// locationReply asked for a place until Graph 4.0 of 2019 (guidone/node-red-contrib-chatbot#495,
+	// claudiajs/claudia-bot-builder#135).
+	locationReply ContentType = "location"
 )
 
 // message checks message; the package comment lists its fields. Whether text may stand beside an attachment is not known;
@@ -61,7 +65,10 @@ func (c *checker) message(msg int32) {
 	attachment := c.object(msg, "attachment")
 	attachments := c.list(msg, "attachments", 0, 0)
 	template := c.object(msg, "template")
-	other := slices.ContainsFunc([]string{"sticker_id", "dynamic_text"}, func(name string) bool { return c.member(msg, name) != 0 })
+	other := slices.ContainsFunc([]string{"sticker_id", "dynamic_text"}, func(name string) bool {
+		n := c.member(msg, name)
+		return n != 0 && c.says(n)
+	})
 
 	switch {
 	case attachment != 0 || template != 0 || other:
@@ -85,7 +92,7 @@ func (c *checker) message(msg int32) {
 }
 
 func (c *checker) attachment(n int32) {
-	kind := c.required(n, "type", 0)
+	kind := c.word(n, "type")
 	switch enum(c, kind, Image, Audio, Video, File, Template) {
 	case Audio, Video:
 		c.media = true
@@ -123,7 +130,7 @@ func (c *checker) file(attachment int32) {
 	if payload == 0 {
 		return
 	}
-	url, id := c.optional(payload, "url", 0), c.optional(payload, "attachment_id", 0)
+	url, id := c.url(payload, "url"), c.optional(payload, "attachment_id", 0)
 	switch {
 	case url != 0 && c.blank(url):
 		c.fail(url, CauseEmpty, "is empty", defaultRemedy)
@@ -136,15 +143,20 @@ func (c *checker) file(attachment int32) {
 
 // quickReplies checks message.quick_replies, see ContentType.
 func (c *checker) quickReplies(msg int32) {
-	for n := range c.each(c.list(msg, "quick_replies", 0, MaxQuickReplies)) {
+	for n := range c.each(c.filled(msg, "quick_replies", MaxQuickReplies)) {
 		kind := c.optional(n, "content_type", 0)
 		title := c.optional(n, "title", 0)
 		payload := c.optional(n, "payload", MaxQuickReplyPayload)
-		if enum(c, kind, TextReply, PhoneNumberReply, EmailReply) != TextReply {
+		image := c.url(n, "image_url")
+		switch enum(c, kind, TextReply, locationReply) {
+		case TextReply:
+		case locationReply:
+			c.fail(kind, CauseRetired, "is location, which was retired with Graph 4.0", "ask for it in a text")
+			continue
+		default:
 			continue
 		}
-		image := c.optional(n, "image_url", 0)
-		if image == 0 && (title == 0 || c.blank(title)) {
+		if (image == 0 || c.blank(image)) && (title == 0 || c.blank(title)) {
 			c.failMember(n, "title", CauseEmpty, "is empty", "a quick reply of content_type text needs a title or an image_url")
 		}
 		if payload == 0 {
@@ -162,9 +174,15 @@ func (c *checker) utility(template int32) {
 		c.failMember(template, "language", CauseMissing, "is missing", `write "language":{"code":"en_US"}`)
 	}
 	for component := range c.each(c.list(template, "components", 0, 0)) {
-		c.required(component, "type", 0)
+		c.word(component, "type")
+		// WhatsApp's templates have these, Messenger's have not.
+		for _, name := range [...]string{"sub_type", "index"} {
+			if n := c.member(component, name); n != 0 {
+				c.fail(n, CauseMisplaced, "is of a WhatsApp template", "remove it: parameters go in the order of the buttons")
+			}
+		}
 		for parameter := range c.each(c.list(component, "parameters", 0, 0)) {
-			c.required(parameter, "type", 0)
+			c.word(parameter, "type")
 			c.optional(parameter, "text", 0)
 		}
 	}

@@ -74,7 +74,7 @@ func TestParseRefusesMessage(t *testing.T) {
 		{"file to upload", `"attachment":{"type":"image","payload":{"is_reusable":true}}`, payload, "attachment_id"},
 		{"empty url", `"attachment":{"type":"image","payload":{"url":""}}`, payload + ".url", "default"},
 		{"empty attachment_id", `"attachment":{"type":"image","payload":{"attachment_id":" "}}`, payload + ".attachment_id", "default"},
-		{"second of several", `"attachments":[{"type":"image","payload":{"url":"x"}},{"type":"image","payload":{}}]`, "message.attachments[1].payload", "names no file"},
+		{"second of several", `"attachments":[{"type":"image","payload":{"url":"https://x.example/1"}},{"type":"image","payload":{}}]`, "message.attachments[1].payload", "names no file"},
 		{"several of no objects", `"attachments":["x"]`, "message.attachments[0]", "object"},
 		{"too many quick replies", `"text":"?",` + quickReplies(MaxQuickReplies+1), "message.quick_replies", "has 14 entries, more than 13"},
 		{"long quick reply payload", `"text":"?","quick_replies":[{},{"content_type":"text","title":"t","payload":"` + strings.Repeat("p", 1001) + `"}]`, "message.quick_replies[1].payload", "1001"},

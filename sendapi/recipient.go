@@ -74,6 +74,9 @@ const recipientRemedy = `write "recipient":{"id":"…"} with the PSID`
 func (c *checker) recipient() Recipient {
 	obj := c.object(0, "recipient")
 	if obj == 0 {
+		if batch := c.member(0, "batch"); batch != 0 {
+			c.fail(batch, CauseUnsupported, "is there, and batches are not supported here", "send one request for each message")
+		}
 		c.failMember(0, "recipient", CauseMissing, "is missing", recipientRemedy)
 		return Recipient{}
 	}
@@ -101,7 +104,10 @@ func (c *checker) recipient() Recipient {
 // recipientValue is the value of the recipient, which goes to Facebook as a string. A template without quotes round its
 // tag makes a number of it; then quotes are put round its digits, which pass through no float.
 func (c *checker) recipientValue(kind RecipientKind, n int32) string {
-	const notWhole, notWholeRemedy = "is not a whole number", "keep it as a string attribute and put quotes round its tag"
+	const (
+		notWhole, notWholeRemedy = "is not a whole number", "keep it as a string attribute and put quotes round its tag"
+		notPSID, notPSIDRemedy   = "is not a PSID", "check which attribute its tag names; a PSID is digits"
+	)
 	switch c.kind(n) {
 	case '"':
 	case '0':
@@ -109,6 +115,9 @@ func (c *checker) recipientValue(kind RecipientKind, n int32) string {
 		digits := string(c.src[val.start:val.end])
 		if !isDigits(digits) {
 			c.fail(n, CauseRecipient, notWhole, notWholeRemedy)
+		}
+		if kind == ByPSID && digits == "0" {
+			c.fail(n, CauseRecipient, notPSID, notPSIDRemedy)
 		}
 		c.quote = n
 		return digits
@@ -125,12 +134,14 @@ func (c *checker) recipientValue(kind RecipientKind, n int32) string {
 	if !ok {
 		c.fail(n, CauseEncoding, "is not UTF-8", "send it as UTF-8")
 	}
-	if kind == ByPSID && !isDigits(value) {
+	if kind == ByPSID && !isPSID(value) {
 		switch {
-		case isRounded(value):
+		case isRounded(value) && !isDigits(value):
 			c.fail(n, CauseRecipient, notWhole, notWholeRemedy)
-		case !isID(value):
-			c.fail(n, CauseRecipient, "is not a PSID", "check which attribute its tag names; a PSID is digits")
+		case isPSID(strings.TrimSpace(value)):
+			c.fail(n, CauseRecipient, "has spaces round it", "use the Liquid filter strip")
+		default:
+			c.fail(n, CauseRecipient, notPSID, notPSIDRemedy)
 		}
 	}
 	return value
@@ -158,13 +169,9 @@ func isRounded(s string) bool {
 	return err == nil && isDigit(s[0])
 }
 
-// isID reports whether s could be an id of Facebook's: letters, digits and the signs seen in ids.
+// isPSID reports whether s could be a PSID: digits, not all of them 0.
 //
 // The Page messages reference says "numeric string", and Facebook answers anything else with "(#100) Param recipient[id]
-// must be a valid ID string (e.g., "123")". Letters are let through all the same, should ids change; what is refused is a
-// placeholder left in the template, an e-mail address, a name, white space.
-func isID(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool {
-		return !(isLetter(r) || '0' <= r && r <= '9' || strings.ContainsRune("_-.:$", r))
-	}) < 0
-}
+// must be a valid ID string (e.g., "123")" (botpress/botpress#559). What comes in its place is a placeholder left in the
+// template, "undefined" or "null" from a program, an e-mail address, or an id of something else.
+func isPSID(s string) bool { return isDigits(s) && strings.Trim(s, "0") != "" }

@@ -1,5 +1,7 @@
 package sendapi
 
+import "strings"
+
 // A Request is one call of the Send API: a message, or a sender action, for one recipient.
 //
 // There is no body for several recipients or several messages; the Broadcast API that had one was removed in 2020.
@@ -74,13 +76,40 @@ const (
 	CustomerFeedback Tag = "CUSTOMER_FEEDBACK"
 )
 
-// The tags that are dead: since 2026-04-27 every request with one fails with code 100, seen with subcode 1893061
-// (Send API reference; chatwoot/chatwoot#14669). A utility template takes their place. Parse refuses them.
+// When Facebook retired tags and a messaging type, and what takes their place.
 const (
-	ConfirmedEventUpdate Tag = "CONFIRMED_EVENT_UPDATE"
-	AccountUpdate        Tag = "ACCOUNT_UPDATE"
-	PostPurchaseUpdate   Tag = "POST_PURCHASE_UPDATE"
+	retired2020   = "2020-03-04"
+	retired2026   = "2026-04-27"
+	retiredRemedy = "use messaging_type UTILITY with an approved template"
 )
+
+// subscription is the messaging type of 2018 for what is now a Utility message or none.
+const subscription MessagingType = "NON_PROMOTIONAL_SUBSCRIPTION"
+
+// retiredTags is when a tag was retired. Those of 2026 fail with code 100, seen with subcode 1893061 (Send API reference;
+// chatwoot/chatwoot#14669). Those of 2020 stand in no reference any more, and fail as no tag at all
+// (theopenconversationkit/tock#701, ker0x/messenger#142).
+var retiredTags = map[string]string{
+	"CONFIRMED_EVENT_UPDATE":       retired2026,
+	"ACCOUNT_UPDATE":               retired2026,
+	"POST_PURCHASE_UPDATE":         retired2026,
+	"APPLICATION_UPDATE":           retired2020,
+	"APPOINTMENT_UPDATE":           retired2020,
+	"BUSINESS_PRODUCTIVITY":        retired2020,
+	"COMMUNITY_ALERT":              retired2020,
+	"CONFIRMED_EVENT_REMINDER":     retired2020,
+	"FEATURE_FUNCTIONALITY_UPDATE": retired2020,
+	"GAME_EVENT":                   retired2020,
+	"ISSUE_RESOLUTION":             retired2020,
+	"NON_PROMOTIONAL_SUBSCRIPTION": retired2020,
+	"PAIRING_UPDATE":               retired2020,
+	"PAYMENT_UPDATE":               retired2020,
+	"PERSONAL_FINANCE_UPDATE":      retired2020,
+	"RESERVATION_UPDATE":           retired2020,
+	"SHIPPING_UPDATE":              retired2020,
+	"TICKET_UPDATE":                retired2020,
+	"TRANSPORTATION_UPDATE":        retired2020,
+}
 
 // A NotificationType is how the person's device announces a message.
 type NotificationType string
@@ -143,11 +172,12 @@ func (c *checker) request() *Request {
 	}
 	r := &Request{
 		Recipient:        recipient,
-		MessagingType:    enum(c, c.optional(0, "messaging_type", 0), Response, Update, MessageTag, Utility),
-		Tag:              enum(c, c.optional(0, "tag", 0), HumanAgent, CustomerFeedback, ConfirmedEventUpdate, AccountUpdate, PostPurchaseUpdate),
+		MessagingType:    enum(c, c.optional(0, "messaging_type", 0), Response, Update, MessageTag, Utility, subscription),
+		Tag:              enum(c, c.optional(0, "tag", 0), HumanAgent, CustomerFeedback),
 		NotificationType: enum(c, c.optional(0, "notification_type", 0), Regular, SilentPush, NoPush),
 	}
 	message := c.object(0, "message")
+	c.misplaced(message)
 	action := c.optional(0, "sender_action", 0)
 	r.SenderAction = enum(c, action, TypingOn, TypingOff, MarkSeen, React, Unreact)
 	switch {
@@ -171,24 +201,57 @@ func (c *checker) request() *Request {
 // secrets refuses a token in the body: it would lie in the queue and be sent on.
 func (c *checker) secrets() {
 	for n := range c.children(0) {
-		for _, name := range [...]string{"access_token", "appsecret_proof", "appsecret_time"} {
-			if c.isNamed(n, name) {
-				c.fail(n, CauseToken, "does not belong in the body", "put the key into the header Authorization: Bearer …")
+		switch string(c.name(n)) {
+		case "access_token", "appsecret_proof", "appsecret_time":
+			c.fail(n, CauseToken, "does not belong in the body", "put the key into the header Authorization: Bearer …")
+		}
+	}
+}
+
+// misplaced refuses a name that this package knows and Facebook does not look for at its level. Beside message Facebook
+// ignores it, and the message would go out without it. In message it answers "(#100) Invalid keys … were found in param
+// "message"" (botpress/botpress#2227); names not known here are left to it all the same.
+func (c *checker) misplaced(message int32) {
+	for n := range c.children(0) {
+		switch string(c.name(n)) {
+		case "text", "attachment", "attachments", "template", "sticker_id", "dynamic_text", "quick_replies", "quickReplies":
+			if c.says(n) {
+				c.fail(n, CauseMisplaced, "is beside message", "put it into message")
 			}
+		}
+	}
+	if message == 0 {
+		return
+	}
+	for n := range c.children(message) {
+		switch string(c.name(n)) {
+		case "recipient", "messaging_type", "tag", "notification_type", "sender_action", "persona_id", "reply_to", "thread_control":
+			if c.says(n) {
+				c.fail(n, CauseMisplaced, "is inside message", "put it beside message")
+			}
+		case "quickReplies":
+			c.fail(n, CauseMisplaced, "is not how Facebook spells it", "write quick_replies")
 		}
 	}
 }
 
 func (c *checker) messagingType(r *Request, message int32) {
+	if r.MessagingType == subscription {
+		c.failMember(0, "messaging_type", CauseRetired, string(subscription)+" was retired on "+retired2020, retiredRemedy)
+	}
 	if r.MessagingType == Utility && c.member(message, "template") == 0 {
 		c.failMember(message, "template", CauseMissing, "is missing", "messaging_type UTILITY needs the name of an approved template there")
 	}
 }
 
 func (c *checker) tag(r *Request) {
+	if r.Tag != "" {
+		tag := strings.ToUpper(string(r.Tag))
+		if retired := retiredTags[tag]; retired != "" {
+			c.failMember(0, "tag", CauseRetired, tag+" was retired on "+retired, retiredRemedy)
+		}
+	}
 	switch r.Tag {
-	case ConfirmedEventUpdate, AccountUpdate, PostPurchaseUpdate:
-		c.failMember(0, "tag", CauseRetired, string(r.Tag)+" was retired on 2026-04-27", "use messaging_type UTILITY with an approved template")
 	case CustomerFeedback:
 		// "Use in any other form is prohibited and will fail" (Customer feedback template page).
 		if c.template != FeedbackTemplate && !c.opaque {

@@ -50,6 +50,9 @@ func seedParse(f *testing.F) {
 		}
 		bodies = append(bodies, body.Body)
 	}
+	for _, tc := range append(bodyCases(f, "client_bodies.jsonl", 120), bodyCases(f, "ingress_cases.jsonl", 150)...) {
+		bodies = append(bodies, string(tc.bytes()))
+	}
 	for _, body := range bodies {
 		f.Add("", []byte(body))
 	}

@@ -38,11 +38,22 @@ func (t *tree) children(n int32) iter.Seq[int32] {
 func (t *tree) empty(n int32) bool { return t.nodes[n].next == n+1 }
 
 func (t *tree) isNamed(n int32, name string) bool {
-	key := t.nodes[n].key
-	if !t.nodes[n].keyEscaped {
-		return string(t.src[key.start:key.end]) == name
+	member := &t.nodes[n]
+	key := t.src[member.key.start:member.key.end]
+	if !member.keyEscaped {
+		return string(key) == name
 	}
-	return equals(t.src[key.start:key.end], name, false)
+	return equals(key, name, false)
+}
+
+// name is the name of a member, its escapes undone.
+func (t *tree) name(n int32) []byte {
+	key := t.nodes[n].key
+	name := t.src[key.start:key.end]
+	if t.nodes[n].keyEscaped {
+		name, _ = appendText(nil, name)
+	}
+	return name
 }
 
 // path names the place of n as InvalidError.Field does. Below a name it does not know it says no more.
@@ -87,14 +98,14 @@ func join(path, name string) string {
 
 // fieldNames are the names that may stand in an error. A name the caller made up could be anything.
 var fieldNames = []string{
-	"recipient", "id", "user_ref", "comment_id", "post_id", "notification_messages_token", "one_time_notif_token",
+	"batch", "recipient", "id", "user_ref", "comment_id", "post_id", "notification_messages_token", "one_time_notif_token",
 	"phone_number", "name", "first_name", "last_name",
 	"message", "messaging_type", "tag", "notification_type", "sender_action", "persona_id", "reply_to", "mid", "payload",
 	"message_id", "reaction", "thread_control", "access_token", "appsecret_proof", "appsecret_time",
 	"text", "dynamic_text", "fallback_text", "attachment", "attachments", "type", "url", "attachment_id", "is_reusable",
-	"sticker_id", "metadata", "quick_replies", "content_type", "title", "image_url",
-	"template", "language", "code", "components", "parameters",
-	"template_type", "elements", "subtitle", "buttons", "default_action", "fallback_url", "media_type", "sharable",
+	"sticker_id", "metadata", "quick_replies", "quickReplies", "content_type", "title", "image_url",
+	"template", "language", "code", "components", "parameters", "sub_type", "index",
+	"template_type", "elements", "subtitle", "buttons", "default_action", "item_url", "fallback_url", "media_type", "sharable",
 	"images", "action", "is_hero_image",
 	"recipient_name", "merchant_name", "order_number", "currency", "payment_method", "order_url", "timestamp", "quantity",
 	"price", "address", "street_1", "street_2", "city", "postal_code", "state", "country", "summary", "subtotal",

@@ -34,6 +34,10 @@ const (
 	// ImageGridTemplate is 2 to 6 images in one element, since 2026-06-30. An image has a url, an action
 	// (web_url or postback) and at most one of them is_hero_image.
 	ImageGridTemplate TemplateType = "image_grid"
+
+	// These two went with Graph 4.0 of 2019 (microsoft/botbuilder-js#1686, restfb/restfb#1015).
+	listTemplate      TemplateType = "list"
+	openGraphTemplate TemplateType = "open_graph"
 )
 
 // The limits of templates, in characters or entries, by the page of each template.
@@ -55,7 +59,7 @@ const (
 // MaxButtonPayload is the characters of a postback button's payload (Postback button page, 2026-06-17).
 //
 // The title of a button has 20, say the same pages. That one is not enforced: a longer title was delivered and shown with
-// three dots (microsoft/BotFramework-Services#112, 2019).
+// three dots (microsoft/BotFramework-Services#112, 2019), as that of a quick reply is.
 const MaxButtonPayload = 1000
 
 // A ButtonType is what a button of a template does.
@@ -73,10 +77,12 @@ const (
 
 // attachmentTemplate checks the payload of an attachment of type template.
 func (c *checker) attachmentTemplate(payload int32) {
-	kind := c.required(payload, "template_type", 0)
+	kind := c.word(payload, "template_type")
 	c.template = enum(c, kind, GenericTemplate, ButtonTemplate, MediaTemplate, ReceiptTemplate, CouponTemplate, ProductTemplate,
-		FeedbackTemplate, ImageGridTemplate)
+		FeedbackTemplate, ImageGridTemplate, listTemplate, openGraphTemplate)
 	switch c.template {
+	case listTemplate, openGraphTemplate:
+		c.fail(kind, CauseRetired, "is "+string(c.template)+", which was retired with Graph 4.0", "use template_type generic")
 	case GenericTemplate:
 		c.generic(payload)
 	case ButtonTemplate:
@@ -104,15 +110,37 @@ func (c *checker) generic(payload int32) {
 		c.required(element, "title", MaxElementTitle)
 		c.optional(element, "subtitle", MaxSubtitle)
 		c.buttons(element, 0)
-		if c.only(element, "title") {
+		if !c.cardSays(element) {
 			c.fail(element, CauseEmpty, "has nothing but a title", "add a subtitle, an image_url, a default_action or buttons")
 		}
 	}
 }
 
+// cardSays checks the URLs of a card, and reports whether it has anything besides its title: "(#100) Incomplete element data:
+// title and at least one other field (image url, subtitle or buttons)" (tgallice/fb-messenger-sdk#13). What is null, blank
+// or empty says nothing.
+func (c *checker) cardSays(element int32) (says bool) {
+	for n := range c.children(element) {
+		switch string(c.name(n)) {
+		case "title":
+			continue
+		case "image_url", "item_url":
+			if c.kind(n) != 'n' {
+				c.checkURL(n)
+			}
+		case "default_action":
+			if c.kind(n) == '{' {
+				c.url(n, "url")
+			}
+		}
+		says = says || c.says(n)
+	}
+	return says
+}
+
 func (c *checker) mediaTemplate(payload int32) {
 	for element := range c.each(c.list(payload, "elements", 1, 1)) {
-		kind := c.required(element, "media_type", 0)
+		kind := c.word(element, "media_type")
 		if c.is(kind, "video") {
 			c.media = true
 		}
@@ -125,6 +153,7 @@ func (c *checker) mediaTemplate(payload int32) {
 		case url != 0 && c.blank(url), id != 0 && c.blank(id):
 			c.fail(max(url, id), CauseEmpty, "is empty", defaultRemedy)
 		}
+		c.url(element, "url")
 		c.buttons(element, 0)
 	}
 }
@@ -134,8 +163,10 @@ func (c *checker) receipt(payload int32) {
 	for _, name := range [...]string{"recipient_name", "order_number", "currency", "payment_method"} {
 		c.required(payload, name, 0)
 	}
+	c.url(payload, "order_url")
 	for element := range c.each(c.list(payload, "elements", 0, MaxReceiptItems)) {
 		c.required(element, "title", 0)
+		c.url(element, "image_url")
 	}
 	if summary := c.object(payload, "summary"); summary != 0 {
 		c.required(summary, "total_cost", 0)
@@ -147,7 +178,8 @@ func (c *checker) receipt(payload int32) {
 func (c *checker) coupon(payload int32) {
 	c.required(payload, "title", MaxElementTitle)
 	c.optional(payload, "subtitle", MaxSubtitle)
-	code, url := c.optional(payload, "coupon_code", 0), c.optional(payload, "coupon_url", 0)
+	c.url(payload, "image_url")
+	code, url := c.optional(payload, "coupon_code", 0), c.url(payload, "coupon_url")
 	if (code == 0 || c.blank(code)) && (url == 0 || c.blank(url)) {
 		c.failMember(payload, "coupon_code", CauseMissing, "is missing", "give it, or a coupon_url")
 	}
@@ -160,12 +192,12 @@ func (c *checker) feedback(payload int32) {
 	for screen := range c.each(c.list(payload, "feedback_screens", 1, 1)) {
 		for question := range c.each(c.list(screen, "questions", 1, 1)) {
 			c.required(question, "id", 0)
-			c.required(question, "type", 0)
+			c.word(question, "type")
 			c.optional(question, "title", MaxQuestionTitle)
 		}
 	}
 	if privacy := c.object(payload, "business_privacy"); privacy != 0 {
-		c.required(privacy, "url", 0)
+		c.requiredURL(privacy, "url")
 	} else {
 		c.failMember(payload, "business_privacy", CauseMissing, "is missing", "add it with the url of the privacy policy")
 	}
@@ -176,7 +208,7 @@ func (c *checker) imageGrid(payload int32) {
 		c.optional(element, "title", MaxGridTitle)
 		c.optional(element, "subtitle", MaxSubtitle)
 		for image := range c.each(c.list(element, "images", MinGridImages, MaxGridImages)) {
-			c.required(image, "url", 0)
+			c.requiredURL(image, "url")
 		}
 		c.buttons(element, 0)
 	}
@@ -184,11 +216,17 @@ func (c *checker) imageGrid(payload int32) {
 
 // buttons checks the buttons of a template or of one of its elements.
 func (c *checker) buttons(obj int32, least int) {
-	for button := range c.each(c.list(obj, "buttons", least, MaxButtons)) {
-		switch enum(c, c.required(button, "type", 0), URLButton, PostbackButton, CallButton, LoginButton, LogoutButton, GameButton) {
+	var buttons int32
+	if least > 0 {
+		buttons = c.list(obj, "buttons", least, MaxButtons)
+	} else {
+		buttons = c.filled(obj, "buttons", MaxButtons)
+	}
+	for button := range c.each(buttons) {
+		switch enum(c, c.word(button, "type"), URLButton, PostbackButton, CallButton, LoginButton, LogoutButton, GameButton) {
 		case URLButton:
 			c.required(button, "title", 0)
-			c.required(button, "url", 0)
+			c.requiredURL(button, "url")
 		case PostbackButton:
 			c.required(button, "title", 0)
 			c.required(button, "payload", MaxButtonPayload)
@@ -196,7 +234,7 @@ func (c *checker) buttons(obj int32, least int) {
 			c.required(button, "title", 0)
 			c.required(button, "payload", 0)
 		case LoginButton:
-			c.required(button, "url", 0)
+			c.requiredURL(button, "url")
 		}
 	}
 }
