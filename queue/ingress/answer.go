@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,13 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi"
 )
 
 // refusal is an answer other than 202. Its text is what the marketer reads in Braze, cut short: the reason first, then
@@ -21,6 +24,7 @@ import (
 type refusal struct {
 	status int
 	reason string // as metrics name it
+	kind   string // finer than reason, for the log; may be empty
 	text   string
 	after  int   // seconds for Retry-After, with 503
 	cause  error // why the queue did not take the job; nil if it was not asked
@@ -141,7 +145,7 @@ func (d *Door) admit(w http.ResponseWriter, r *http.Request, v *visit) (refused 
 	}
 	target, ok := route(r.URL.Path)
 	if !ok {
-		return &refusal{status: http.StatusNotFound, reason: reasonPath, text: "no such path: post to /v25.0/me/messages"}
+		return &refusal{status: http.StatusNotFound, reason: reasonPath, text: noRoute(r)}
 	}
 	if r.Method != http.MethodPost {
 		return &refusal{status: http.StatusMethodNotAllowed, reason: reasonMethod, text: "method is not POST: set the webhook's HTTP method to POST"}
@@ -149,11 +153,14 @@ func (d *Door) admit(w http.ResponseWriter, r *http.Request, v *visit) (refused 
 	if d.draining.Load() {
 		return &refusal{status: http.StatusServiceUnavailable, reason: reasonDraining, text: "the relay is closing: try again", after: retryUnavailable}
 	}
-	if v.page, refused = d.authenticate(r); refused != nil {
+	if v.page, refused = d.authenticate(w, r); refused != nil {
 		return refused
 	}
 	if target != "me" && target != v.page.ID {
 		return &refusal{status: http.StatusForbidden, reason: reasonPage, text: "the key is of another page: use the page's own key, or /me/messages"}
+	}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return invalid(sendapi.Compressed())
 	}
 	body, refused := d.body(w, r, v)
 	if refused != nil {
@@ -232,8 +239,17 @@ func (d *Door) logRefused(r *http.Request, v *visit, why *refusal) {
 	if len(d.cfg.TrustedProxies) > 0 {
 		remote = v.caller.String()
 	}
-	d.log.Warn("request rejected", zap.String("event", "rejected"), zap.String("page", v.pageName()), zap.String("reason", why.text),
-		zap.Int("status", why.status), zap.String("remote", remote))
+	fields := []zap.Field{zap.String("event", "rejected"), zap.String("page", v.pageName()), zap.String("reason", why.text),
+		zap.String("cause", cmp.Or(why.kind, why.reason)), zap.Int("status", why.status), zap.String("remote", remote)}
+	for _, f := range [...]struct{ key, header string }{
+		{"campaign", "X-Brazier-Campaign"}, {"dispatch", "X-Brazier-Dispatch"}, {"user", "X-Brazier-User"},
+	} {
+		h := headers{Header: r.Header}
+		if value := h.text(f.header); value != "" && h.refused == nil {
+			fields = append(fields, zap.String(f.key, value))
+		}
+	}
+	d.log.Warn("request rejected", fields...)
 	if why.cause != nil && why.status != http.StatusConflict {
 		d.log.Error("message not stored", zap.String("event", "store_error"), zap.String("page", v.pageName()), zap.Error(why.cause))
 	}

@@ -1,8 +1,10 @@
-// Package ingress is the HTTP door: it takes what a Braze campaign or any Send API client posts, makes it durable, and
-// answers truthfully about it.
+// Package ingress is the HTTP door: it takes the Send API requests of Braze campaigns and of programs like them, makes them
+// durable, and answers truthfully about them.
 //
-// It speaks Graph's own forms (POST /{version}/me/messages and its variants), so that a template needs only another host
-// and another token. The token is a key of the door, never a page's token, and names the page.
+// It reads Graph's own forms (POST /{version}/me/messages and its variants), so that a template needs only another host
+// and another token. The token is a key of the door, never a page's token, and names the page. It answers in its own way: 202
+// with the id that the message has here, where Facebook would answer 200 with ids of its own. Uploads, batches and the rest
+// of Graph are not here.
 //
 // Promises: 202 is answered only after the queue has stored the message. An answer is never a redirect (Braze does not
 // follow them and does not retry), never 200 with an error in it, and never holds a key, a message text or a recipient.

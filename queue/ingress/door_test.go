@@ -316,8 +316,8 @@ func TestLogLines(t *testing.T) {
 		{"accepted", "debug", map[string]any{"id": a.ID, "page": "acme", "lane": "bulk", "campaign": "spring", "dispatch": "d1", "user": "u1", "bytes": bytes, "took_ms": nil}},
 		{"duplicate", "debug", map[string]any{"id": a.ID, "page": "acme", "lane": "bulk", "campaign": "", "dispatch": "", "user": "", "bytes": bytes, "took_ms": nil, "body_differs": false}},
 		{"duplicate", "warn", map[string]any{"id": a.ID, "page": "acme", "lane": "bulk", "campaign": "", "dispatch": "", "user": "", "bytes": bytes + 1, "took_ms": nil, "body_differs": true}},
-		{"rejected", "warn", map[string]any{"page": "acme", "reason": nil, "status": int64(400), "remote": nil}},
-		{"rejected", "warn", map[string]any{"page": "", "reason": nil, "status": int64(401), "remote": nil}},
+		{"rejected", "warn", map[string]any{"page": "acme", "reason": nil, "cause": "syntax", "status": int64(400), "remote": nil}},
+		{"rejected", "warn", map[string]any{"page": "", "reason": nil, "cause": "key", "status": int64(401), "remote": nil}},
 	} {
 		t.Run(want.event, func(t *testing.T) {
 			for _, line := range lines.All() {

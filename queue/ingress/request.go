@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -30,6 +31,20 @@ func route(path string) (page string, ok bool) {
 	return parts[0], true
 }
 
+// noRoute says what is wrong with a path, also where Graph has something that is not here.
+func noRoute(r *http.Request) string {
+	path := strings.Trim(r.URL.Path, "/")
+	last := path[strings.LastIndexByte(path, '/')+1:]
+	switch {
+	case r.Method != http.MethodPost:
+	case path == "" || isVersion(path):
+		return "batches are not supported here: post each message to /v25.0/me/messages"
+	case last == "message_attachments":
+		return "uploads are not supported here: name a file by its url in the message"
+	}
+	return "no such path: post to /v25.0/me/messages"
+}
+
 func isVersion(s string) bool {
 	major, minor, ok := strings.Cut(s, ".")
 	return ok && strings.HasPrefix(major, "v") && isDigits(major[1:]) && isDigits(minor)
@@ -38,12 +53,16 @@ func isVersion(s string) bool {
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // authenticate returns the page that the request's key stands for.
-func (d *Door) authenticate(r *http.Request) (*knownPage, *refusal) {
+func (d *Door) authenticate(w http.ResponseWriter, r *http.Request) (*knownPage, *refusal) {
 	key := ""
 	if scheme, rest, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		key = strings.TrimSpace(rest)
 	} else if r.URL.RawQuery != "" {
 		key = r.URL.Query().Get("access_token")
+	}
+	if key == "" && keyInBody(w, r) {
+		return nil, &refusal{status: http.StatusUnauthorized, reason: reasonKey, kind: string(sendapi.CauseToken),
+			text: "the key is in the body: put it into the header Authorization: Bearer …"}
 	}
 	if key == "" {
 		return nil, &refusal{status: http.StatusUnauthorized, reason: reasonKey, text: "no key: send the header Authorization: Bearer with a key of this relay"}
@@ -57,11 +76,39 @@ func (d *Door) authenticate(r *http.Request) (*knownPage, *refusal) {
 	return page, nil
 }
 
+// keyInBody reports whether what has arrived of a request's body names a key, as the forms of Facebook's own samples do. It
+// waits no longer than finishBody does, and reads no more than a message is long.
+func keyInBody(w http.ResponseWriter, r *http.Request) bool {
+	const maxPeek = 16 << 10 // bytes
+	if r.ContentLength == 0 || r.Header.Get("Expect") != "" ||
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyGrace)) != nil {
+		return false
+	}
+	body, _ := io.ReadAll(io.LimitReader(r.Body, maxPeek)) // what there is of it
+	return bytes.Contains(body, []byte("access_token"))
+}
+
+// invalid refuses a body that Facebook can only refuse.
+func invalid(err error) *refusal {
+	refused := &refusal{status: http.StatusBadRequest, reason: reasonMessage, text: err.Error()}
+	if why, ok := errors.AsType[*sendapi.InvalidError](err); ok {
+		refused.kind = string(why.Cause)
+		if why.Cause == sendapi.CauseToken {
+			refused.status, refused.reason = http.StatusUnauthorized, reasonKey
+		}
+	}
+	return refused
+}
+
 // read makes a job of a request.
 func (d *Door) read(r *http.Request, page *knownPage, body []byte) (*queue.Job, *refusal) {
 	send, err := sendapi.Parse(r.Header.Get("Content-Type"), body)
+	if err != nil && len(bytes.TrimSpace(body)) == 0 && r.URL.Query().Has("recipient") {
+		return nil, &refusal{status: http.StatusBadRequest, reason: reasonMessage, kind: string(sendapi.CauseMisplaced),
+			text: "the request is in the query: put it into the body, as JSON"}
+	}
 	if err != nil {
-		return nil, &refusal{status: http.StatusBadRequest, reason: reasonMessage, text: err.Error()}
+		return nil, invalid(err)
 	}
 	h := headers{Header: r.Header}
 	job := &queue.Job{

@@ -268,7 +268,7 @@ func TestExpire(t *testing.T) {
 }
 
 // parsed decodes JSON without rounding numbers.
-func parsed(t *testing.T, b []byte) any {
+func parsed(t testing.TB, b []byte) any {
 	t.Helper()
 	var v any
 	d := json.NewDecoder(strings.NewReader(string(b)))
