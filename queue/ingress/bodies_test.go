@@ -236,3 +236,35 @@ func readFile(t *testing.T, path string) string {
 	}
 	return string(b)
 }
+
+// Requests that people have reported as special (K1-22): they are taken, or refused with a remedy.
+func TestReportedRequests(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	rest := fmt.Sprintf("Host: relay.example\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", acmeKey, len(nested), nested)
+	for _, line := range []string{"POST " + messages + " HTTP/1.0", "POST http://relay.example" + messages + " HTTP/1.1", "POST /v2.6/me/messages HTTP/1.1"} {
+		if status, body := h.raw(line+"\r\n"+rest, false); status != http.StatusAccepted {
+			t.Errorf("%s: status %d: %s", line, status, body)
+		}
+		h.only(acme)
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*http.Request)
+		want   string // in the refusal; empty: taken
+	}{
+		{"expecting", with("Expect", "100-continue"), ""},
+		{"emoji in a header", with("X-Brazier-Campaign", "spring 🌷"), ""},
+		{"key in the query", func(r *http.Request) { without("Authorization")(r); at(messages + "?access_token=" + acmeKey)(r) }, ""},
+		{"scheme OAuth", with("Authorization", "OAuth "+acmeKey), "Authorization: Bearer"},
+		{"expiry in days", with("X-Brazier-Expire", "1d"), "write it like 30m or 6h"},
+	} {
+		a := h.post(c.change)
+		if c.want == "" {
+			h.accepted(a, "queued")
+			h.only(acme)
+		} else if a.status == http.StatusAccepted || !strings.Contains(a.Error.Message, c.want) {
+			t.Errorf("%s: no %q in %d %s", c.name, c.want, a.status, a.body)
+		}
+	}
+}
