@@ -36,11 +36,19 @@ var (
 	errBodyTooLarge = &graphError{status: http.StatusRequestEntityTooLarge, code: 1, message: "(#1) The request is too large."}
 	errBatch        = &graphError{status: 400, code: 3, kind: "GraphMethodException",
 		message: "(#3) The sandbox does not simulate batch requests or the root path: POST to /me/messages"}
-	errNoToken  = &graphError{status: 401, code: 190, message: "An access token is required to request this resource."}
 	errBadProof = &graphError{status: 400, code: 100, kind: "GraphMethodException", message: "Invalid appsecret_proof provided in the API argument"}
 	errReal     = &graphError{status: 401, code: 190, message: "This is a sandbox, and " +
 		"the token looks like a real one, which has no business here. Nothing was sent.", exact: true}
 )
+
+// errNoToken is that of a call without token, which a proxy that drops the header Authorization makes of any (2500: jgorset/facepy#135,
+// fbsamples/messenger-platform-samples#125).
+func errNoToken(node string) *graphError {
+	if node == "me" {
+		return &graphError{status: 400, code: 2500, message: "An active access token must be used to query information about the current user."}
+	}
+	return &graphError{status: 400, code: 104, message: "An access token is required to request this resource."}
+}
 
 func errBadToken(rnd *rand.Rand) *graphError {
 	return &graphError{status: []int{400, 401}[rnd.IntN(2)], code: 190, message: "Invalid OAuth access token."}
@@ -93,9 +101,6 @@ func quote(s string) string {
 func (e graphError) varied(rnd *rand.Rand) graphError {
 	if e.exact {
 		return e
-	}
-	if e.kind == "" && rnd.IntN(8) == 0 {
-		e.kind = []string{"FacebookApiException", "IGApiException"}[rnd.IntN(2)] // GraphMethodException says that the call is wrong
 	}
 	if e.local != "" && rnd.IntN(3) == 0 {
 		e.message = e.local
@@ -166,7 +171,7 @@ func (s *Sandbox) success(rnd *rand.Rand, snd *send, seq int64) []byte {
 		fields = append(fields, field{"message_id", quote(s.messageID(seq))})
 	}
 	if snd.reusable {
-		fields = append(fields, field{"attachment_id", quote("sandbox" + strconv.FormatUint(rnd.Uint64N(1e15), 10))})
+		fields = append(fields, field{"attachment_id", quote(strconv.FormatUint(1e15+rnd.Uint64N(8e15), 10))})
 	}
 	return object(rnd, fields)
 }

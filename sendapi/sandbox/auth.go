@@ -13,7 +13,7 @@ import (
 // too, if the token is, or was, that page's. Needs mu.
 func (s *Sandbox) authorise(req *request, now time.Duration, rnd *rand.Rand) (*page, *graphError) {
 	if req.token == "" {
-		return nil, errNoToken
+		return nil, errNoToken(req.node)
 	}
 	if looksReal(req.token) {
 		return nil, errReal

@@ -33,10 +33,10 @@ func TestSummary(t *testing.T) {
 	if sum.Calls != sum.Accepted+sum.Actions+sum.Refused+sum.Dropped || sum.Distinct() != 4 {
 		t.Errorf("counts do not add up: %+v", sum.Counts)
 	}
-	if diff := cmp.Diff(map[string]int{"551/1545041": 2, "http 502": 1, "190": 1}, sum.RefusedBy); diff != "" {
+	if diff := cmp.Diff(map[string]int{"551/1545041": 2, "http 502": 1, "2500": 1}, sum.RefusedBy); diff != "" {
 		t.Errorf("refused (-want +got):\n%s", diff)
 	}
-	if p := sum.Pages[page]; p.Calls != 11 || p.RefusedBy["190"] != 0 || p.First.After(p.Last) || p.First.IsZero() {
+	if p := sum.Pages[page]; p.Calls != 11 || p.RefusedBy["2500"] != 0 || p.First.After(p.Last) || p.First.IsZero() {
 		t.Errorf("page: %+v", p)
 	}
 	dups := []Duplicate{{Page: page, Recipient: "1", Body: textDigest(t, "hello"), Times: 3}}

@@ -159,7 +159,7 @@ func TestPathsAndTokens(t *testing.T) {
 		{"ended version", "POST", "/v2.7/me/messages", "ten", "200"},
 		{"future version", "POST", "/v99.0/me/messages", "ten", "400 2500/0"},
 		{"odd version", "POST", "/v1.0/me/messages", "ten", "400 2500/0"},
-		{"no token", "POST", "/me/messages", "", "401 190/0"},
+		{"no token", "POST", "/me/messages", "", "400 2500/0"},
 		{"unknown token", "POST", "/me/messages", "eleven", "400 190/0|401 190/0"},
 		{"real token", "POST", "/me/messages", realToken, "401 190/0"},
 		{"get", "GET", "/me/messages", "ten", "400 100/33"},
