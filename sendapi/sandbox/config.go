@@ -80,8 +80,6 @@ type Page struct {
 	// Block is how long a page that exceeded Rate or MediaRate stays blocked after the last call it made. Default DefaultBlock.
 	// From one minute on the usage header says how long; below, it says 0 minutes.
 	Block time.Duration
-	// StrictKeys refuses unknown keys inside message, as Facebook was once seen to do. Unknown keys elsewhere are accepted.
-	StrictKeys bool
 }
 
 // DefaultToken is the token of a Page that sets none.

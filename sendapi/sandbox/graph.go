@@ -84,9 +84,6 @@ func (s *Sandbox) judge(req *request, err *graphError) *outcome {
 	if err == nil {
 		err = wrong
 	}
-	if err == nil && e.page.StrictKeys && o.send.unknown != "" {
-		err = errUnknownKey(o.send.unknown)
-	}
 	if o.err = err; err == nil {
 		s.deviate(o, &e)
 	}

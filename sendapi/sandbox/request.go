@@ -86,12 +86,18 @@ func (req *request) readBody(r *http.Request) *graphError {
 	if len(body) > maxBody {
 		return errBodyTooLarge
 	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return errBadBody
+	}
 	auth := uint8(authForm)
 	switch mediaType(r.Header.Get("Content-Type"), body) {
 	case "multipart/form-data":
 		return errMultipart
 	case "application/json":
 		auth = authJSON
+		if !utf8.Valid(body) {
+			return errBadBody
+		}
 		if err := req.params.addJSON(body); err != nil {
 			return errBadBody
 		}

@@ -18,88 +18,6 @@ const (
 	formBody = "application/x-www-form-urlencoded"
 )
 
-func TestRequests(t *testing.T) {
-	long := func(n int) string { return strings.Repeat("é", n) }
-	list := func(n int) string { return strings.TrimSuffix(strings.Repeat("{},", n), ",") }
-	template := func(payload string) string {
-		return `{"recipient":{"id":"1"},"message":{"attachment":{"type":"template","payload":` + payload + `}}}`
-	}
-	message := func(m string) string { return `{"recipient":{"id":"1"},"message":` + m + `}` }
-	with := func(more string) string { return `{"recipient":{"id":"1"},"message":{"text":"x"},` + more + `}` }
-	tests := []struct{ name, body, want string }{
-		{"text", message(`{"text":"hi"}`), "200"},
-		{"2000 characters", message(`{"text":"` + long(2000) + `"}`), "200"},
-		{"2001 characters", message(`{"text":"` + long(2001) + `"}`), "400 100/0"},
-		{"empty text", message(`{"text":""}`), "400 100/2018034"},
-		{"text of the wrong kind", message(`{"text":{}}`), "400 100/0"},
-		{"number for text", message(`{"text":7}`), "200"},
-		{"empty message", message(`{}`), "400 100/2018032"},
-		{"message of the wrong kind", message(`[1]`), "400 100/0"},
-		{"null message", message(`null`), "400 100/0"},
-		{"no message", `{"recipient":{"id":"1"}}`, "400 100/0"},
-		{"no recipient", `{"message":{"text":"x"}}`, "400 100/0"},
-		{"empty body", ``, "400 100/0"},
-		{"recipient of the wrong kind", `{"recipient":7,"message":{"text":"x"}}`, "400 100/0"},
-		{"empty recipient", `{"recipient":{},"message":{"text":"x"}}`, "400 100/0"},
-		{"empty id", `{"recipient":{"id":""},"message":{"text":"x"}}`, "400 100/0"},
-		{"blank id", `{"recipient":{"id":"  "},"message":{"text":"x"}}`, "400 100/0"},
-		{"unrendered id", `{"recipient":{"id":"{{custom_attribute.${messenger_id}}}"},"message":{"text":"x"}}`, "400 100/0"},
-		{"number for id", `{"recipient":{"id":1234567890123456},"message":{"text":"x"}}`, "200"},
-		{"two recipients", `{"recipient":{"id":"1","user_ref":"2"},"message":{"text":"x"}}`, "400 100/0"},
-		{"user_ref", `{"recipient":{"user_ref":"abc"},"message":{"text":"x"}}`, "200"},
-		{"comment_id", `{"recipient":{"comment_id":"1_2"},"message":{"text":"x"}}`, "200"},
-		{"blank user_ref", `{"recipient":{"user_ref":" "},"message":{"text":"x"}}`, "400 100/0"},
-		{"sender action", `{"recipient":{"id":"1"},"sender_action":"typing_on"}`, "200"},
-		{"unknown sender action", `{"recipient":{"id":"1"},"sender_action":"wave"}`, "400 100/0"},
-		{"message and sender action", with(`"sender_action":"typing_on"`), "400 100/2018014"},
-		{"unknown keys", with(`"foo":{"bar":[1,2]},"baz":null`), "200"},
-		{"unknown key in message", message(`{"text":"x","preview":true}`), "200"},
-		{"messaging type", with(`"messaging_type":"UTILITY"`), "200"},
-		{"unknown messaging type", with(`"messaging_type":"SPAM"`), "400 100/0"},
-		{"tag", with(`"messaging_type":"MESSAGE_TAG","tag":"HUMAN_AGENT"`), "200"},
-		{"no tag", with(`"messaging_type":"MESSAGE_TAG"`), "400 100/0"},
-		{"retired tag", with(`"messaging_type":"MESSAGE_TAG","tag":"ACCOUNT_UPDATE"`), "400 100/1893061"},
-		{"unknown tag", with(`"tag":"SHIPPING_UPDATE"`), "400 100/0"},
-		{"metadata", message(`{"text":"x","metadata":"` + long(999) + `"}`), "200"},
-		{"long metadata", message(`{"text":"x","metadata":"` + long(1000) + `"}`), "400 100/0"},
-		{"13 quick replies", message(`{"text":"x","quick_replies":[` + list(13) + `]}`), "200"},
-		{"14 quick replies", message(`{"text":"x","quick_replies":[` + list(14) + `]}`), "400 105/0"},
-		{"image", message(`{"attachment":{"type":"image","payload":{"url":"https://example.com/i.png"}}}`), "200"},
-		{"image without url", message(`{"attachment":{"type":"image","payload":{}}}`), "400 100/0"},
-		{"no payload", message(`{"attachment":{"type":"image"}}`), "400 100/0"},
-		{"unknown attachment", message(`{"attachment":{"type":"hologram","payload":{}}}`), "400 100/0"},
-		{"attachment of the wrong kind", message(`{"attachment":"x"}`), "400 100/0"},
-		{"template without kind", template(`{}`), "400 100/0"},
-		{"generic template", template(`{"template_type":"generic","elements":[` + list(10) + `]}`), "200"},
-		{"11 elements", template(`{"template_type":"generic","elements":[` + list(11) + `]}`), "400 105/0"},
-		{"no elements", template(`{"template_type":"generic"}`), "400 100/0"},
-		{"media template", template(`{"template_type":"media","elements":[{}]}`), "200"},
-		{"two media", template(`{"template_type":"media","elements":[{},{}]}`), "400 105/0"},
-		{"button template", template(`{"template_type":"button","text":"x","buttons":[{}]}`), "200"},
-		{"four buttons", template(`{"template_type":"button","text":"x","buttons":[{},{},{},{}]}`), "400 105/0"},
-		{"long text over buttons", template(`{"template_type":"button","text":"` + long(641) + `","buttons":[{}]}`), "400 100/0"},
-		{"no text over buttons", template(`{"template_type":"button","buttons":[{}]}`), "400 100/0"},
-		{"receipt", template(`{"template_type":"receipt"}`), "200"},
-		{"utility template", message(`{"template":{"name":"n","language":{"code":"en"}}}`), "200"},
-		{"not JSON", `{"recipient":{"id":"1"},"message":{"text":"Jon "the man" Doe"}}`, "400 100/0"},
-		{"line feed in a string", "{\"recipient\":{\"id\":\"1\"},\"message\":{\"text\":\"a\nb\"}}", "400 100/0"},
-		{"flat JSON", `{"recipient":"{\"id\":\"1\"}","message":"{\"text\":\"hi\"}"}`, "200"},
-		{"too large", message(`{"text":"` + strings.Repeat("x", maxBody) + `"}`), "413 1/0"},
-	}
-	r := start(t, Config{AnyPage: Page{Rate: Off, HighVolume: Off}})
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			rep, err := r.do(r.request("/v26.0/me/messages?access_token=token", jsonBody, tt.body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if rep.code() != tt.want {
-				t.Errorf("got %s: %s", rep.code(), rep.raw)
-			}
-		})
-	}
-}
-
 func TestEncodings(t *testing.T) {
 	form := func(kv ...string) string {
 		v := url.Values{}
@@ -289,14 +207,6 @@ func TestAppSecretProof(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-func TestStrictKeys(t *testing.T) {
-	r := start(t, Config{Pages: []Page{{ID: "10", Token: "token", StrictKeys: true}}})
-	rep, err := r.do(r.request("/me/messages?access_token=token", jsonBody, `{"recipient":{"id":"1"},"message":{"text":"x","preview":1}}`))
-	if err != nil || rep.code() != "400 100/0" || !strings.Contains(rep.body.Error.Message, `"preview"`) {
-		t.Errorf("%s, %v", rep.raw, err)
 	}
 }
 

@@ -1,0 +1,177 @@
+package sandbox
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// templates are the template types that Facebook has, by the page of each, with the rules of those whose pages give them. The
+// airline templates have pages of which only the names were looked up.
+var templates = map[string]func(*rules, node){
+	"generic":              (*rules).genericTemplate,
+	"button":               (*rules).buttonTemplate,
+	"media":                (*rules).mediaTemplate,
+	"receipt":              (*rules).receipt,
+	"coupon":               (*rules).coupon,
+	"product":              (*rules).product,
+	"customer_feedback":    (*rules).feedback,
+	"image_grid":           (*rules).imageGrid,
+	"one_time_notif_req":   func(r *rules, n node) { r.need(n, "title", 65); r.need(n, "payload", 0) },
+	"airline_boardingpass": nil, "airline_checkin": nil, "airline_itinerary": nil, "airline_update": nil, "notification_messages": nil,
+}
+
+var templateTypes = slices.Sorted(maps.Keys(templates))
+
+// template judges the payload of an attachment of type template and returns its template_type.
+func (r *rules) template(n node) string {
+	kind := strings.ToLower(r.need(n, "template_type", 0))
+	if kind == "list" || kind == "open_graph" { // microsoft/botbuilder-js#1686, restfb/restfb#1015
+		r.fail(100, 0, "The %s template on Messenger Platform is deprecated on API 4.0.", kind)
+	}
+	r.word(n, "template_type", templateTypes...)
+	if rule := templates[kind]; rule != nil {
+		rule(r, n)
+	}
+	return kind
+}
+
+// genericTemplate asks of each element one property that says something besides its title (tgallice/fb-messenger-sdk#13).
+func (r *rules) genericTemplate(n node) {
+	for _, e := range r.list(n, "elements", 1, 10) {
+		r.need(e, "title", 80)
+		subtitle, image, item := r.text(e, "subtitle", 80), r.file(e, "image_url"), r.link(e, "item_url")
+		action, acts := r.object(e, "default_action")
+		if acts {
+			r.word(action, "type", "web_url")
+			r.need(action, "url", 0)
+			r.link(action, "url")
+		}
+		r.buttons(e)
+		if blank(subtitle) && image == "" && item == "" && !acts && !e.has("buttons") {
+			r.fail(100, 0, "Param %s must have another property besides its title.", e.at)
+		}
+	}
+}
+
+func (r *rules) buttonTemplate(n node) {
+	r.need(n, "text", 640)
+	if !n.has("buttons") {
+		r.missing(n.path("buttons"))
+	}
+	r.buttons(n)
+}
+
+// buttonTypes are those of the Buttons guide, and the share button of older pages.
+var buttonTypes = []string{"web_url", "postback", "phone_number", "account_link", "account_unlink", "game_play", "element_share"}
+
+// buttons judges the one to three buttons of a template or an element. A title of more than 20 characters is taken and cut
+// (microsoft/BotFramework-Services#112).
+func (r *rules) buttons(n node) {
+	for _, b := range r.filled(n, "buttons", 3) {
+		r.need(b, "type", 0)
+		kind := r.word(b, "type", buttonTypes...)
+		switch kind {
+		case "web_url", "postback", "phone_number":
+			r.need(b, "title", 0)
+		}
+		switch kind {
+		case "web_url", "account_link":
+			r.need(b, "url", 0)
+			r.link(b, "url")
+			r.link(b, "fallback_url")
+		case "postback":
+			r.need(b, "payload", 1000)
+		case "phone_number":
+			r.need(b, "payload", 0)
+		}
+	}
+}
+
+func (r *rules) mediaTemplate(n node) {
+	for _, e := range r.list(n, "elements", 1, 1) {
+		r.need(e, "media_type", 0)
+		r.word(e, "media_type", "image", "video")
+		url := r.file(e, "url")
+		r.id(e, "attachment_id", 2018074)
+		if (url != "") == e.has("attachment_id") {
+			r.fail(100, 0, "Param %s must have either a url or an attachment_id.", e.at)
+		}
+		r.buttons(e)
+	}
+}
+
+// isVideo says whether a template's first element is a video, which counts as media.
+func isVideo(n node) bool {
+	list, _ := n.m["elements"].([]any)
+	if len(list) == 0 {
+		return false
+	}
+	e, _ := list[0].(map[string]any)
+	kind, _ := e["media_type"].(string)
+	return strings.EqualFold(kind, "video")
+}
+
+func (r *rules) receipt(n node) {
+	for _, key := range []string{"recipient_name", "order_number", "currency", "payment_method"} {
+		r.need(n, key, 0)
+	}
+	r.link(n, "order_url")
+	for _, e := range r.list(n, "elements", 0, 100) {
+		r.need(e, "title", 0)
+		r.file(e, "image_url")
+	}
+	if summary, ok := r.object(n, "summary"); ok {
+		r.need(summary, "total_cost", 0)
+	} else {
+		r.missing(n.path("summary"))
+	}
+}
+
+func (r *rules) coupon(n node) {
+	r.need(n, "title", 80)
+	r.text(n, "subtitle", 80)
+	r.file(n, "image_url")
+	if blank(r.text(n, "coupon_code", 0)) && r.link(n, "coupon_url") == "" {
+		r.missing(n.path("coupon_code"))
+	}
+}
+
+func (r *rules) product(n node) {
+	for _, e := range r.list(n, "elements", 1, 10) {
+		r.need(e, "id", 0)
+		r.id(e, "id", 2018320)
+	}
+}
+
+func (r *rules) feedback(n node) {
+	r.need(n, "title", 65)
+	r.need(n, "subtitle", 80)
+	r.need(n, "button_title", 20)
+	for _, screen := range r.list(n, "feedback_screens", 1, 1) {
+		for _, q := range r.list(screen, "questions", 1, 1) {
+			r.need(q, "id", 0)
+			r.need(q, "type", 0)
+			r.word(q, "type", "csat", "nps", "ces", "free_form")
+			r.text(q, "title", 85)
+		}
+	}
+	if privacy, ok := r.object(n, "business_privacy"); ok {
+		r.need(privacy, "url", 0)
+		r.link(privacy, "url")
+	} else {
+		r.missing(n.path("business_privacy"))
+	}
+}
+
+func (r *rules) imageGrid(n node) {
+	for _, e := range r.list(n, "elements", 1, 1) {
+		r.text(e, "title", 45)
+		r.text(e, "subtitle", 80)
+		for _, image := range r.list(e, "images", 2, 6) {
+			r.need(image, "url", 0)
+			r.file(image, "url")
+		}
+		r.buttons(e)
+	}
+}
