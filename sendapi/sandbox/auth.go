@@ -24,7 +24,7 @@ func (s *Sandbox) authorise(req *request, now time.Duration, rnd *rand.Rand) (*p
 		return nil, errBadToken(rnd)
 	case t.dead != 0:
 		return t.page, errDeadToken(t.dead)
-	case req.node != "me" && req.node != t.page.ID:
+	case req.node != "me" && !s.named(t.page, req.node):
 		return t.page, errNoObject
 	case t.page.AppSecret != "" && !proven(t.page.AppSecret, req.token, req.params, s.start.Add(now)):
 		return t.page, errBadProof

@@ -39,8 +39,8 @@ type Config struct {
 	Control string
 	// Pages are the pages that exist. None means AnyToken.
 	Pages []Page
-	// AnyToken accepts every token that belongs to no page of Pages, and makes a page of its own for it: PageIDFor(token),
-	// or the page that the path names.
+	// AnyToken accepts every token that belongs to no page of Pages, and makes a page of its own for it: the page that the path
+	// names; PageIDFor(token) as long as the path only says me.
 	AnyToken bool
 	// AnyPage holds the limits of the pages that AnyToken makes. Its ID, Name, Token and AppSecret must be empty.
 	AnyPage Page

@@ -11,7 +11,7 @@ var ErrNoPage = errors.New("sandbox: no such page")
 
 // addPage needs mu, but for New.
 func (s *Sandbox) addPage(p Page) *page {
-	pg := &page{Page: p, limits: newLimiter(p)}
+	pg := &page{Page: p, origin: p.ID, limits: newLimiter(p)}
 	s.pages[p.ID] = pg
 	s.tokens[p.Token] = &token{page: pg}
 	return pg
@@ -28,8 +28,8 @@ func (s *Sandbox) tokenFor(tok, node string) *token {
 	if !s.cfg.AnyToken || len(s.pages) >= maxPages {
 		return nil
 	}
-	id := PageIDFor(tok)
-	if digits(node) {
+	id, named := PageIDFor(tok), digits(node)
+	if named {
 		id = node
 	}
 	if s.pages[id] != nil {
@@ -37,8 +37,19 @@ func (s *Sandbox) tokenFor(tok, node string) *token {
 	}
 	p := s.cfg.AnyPage
 	p.ID, p.Name, p.Token = id, id, tok
-	s.addPage(p)
+	s.addPage(p).unnamed = !named
 	return s.tokens[tok]
+}
+
+// named says whether a path that names this id is for the page. The first such path gives its id to a page that AnyToken made
+// when the path only said me. Needs mu.
+func (s *Sandbox) named(p *page, id string) bool {
+	if p.unnamed && digits(id) && s.pages[id] == nil {
+		delete(s.pages, p.ID)
+		p.ID, p.Name, p.unnamed = id, id, false
+		s.pages[id] = p
+	}
+	return p.ID == id
 }
 
 // PageIDs returns the ids of all pages, sorted.

@@ -103,6 +103,9 @@ func (s *Sandbox) MaxInSecond(pageID string) int {
 func (s *Sandbox) Delivered(pageID, recipient string, body Digest) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if p := s.pages[pageID]; p != nil {
+		pageID = p.origin
+	}
 	return int(s.record.delivered[messageKey(pageID, recipient, body)])
 }
 

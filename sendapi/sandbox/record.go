@@ -38,7 +38,13 @@ func (e *entry) pageID() string {
 }
 
 // key identifies a message: same page, recipient and content.
-func (e *entry) key() key { return messageKey(e.pageID(), e.recipient, e.body) }
+func (e *entry) key() key {
+	origin := ""
+	if e.page != nil {
+		origin = e.page.origin
+	}
+	return messageKey(origin, e.recipient, e.body)
+}
 
 // key is the first half of a SHA-256, to keep the map of all delivered messages small.
 type key [16]byte

@@ -87,7 +87,7 @@ func TestFind(t *testing.T) {
 
 // The record forgets the oldest calls; counts and deliveries are for ever.
 func TestRecordIsBounded(t *testing.T) {
-	p := &page{Page: Page{ID: "10"}}
+	p := &page{Page: Page{ID: "10"}, origin: "10"}
 	for _, limit := range []int{1, 10, chunkSize, chunkSize + 1, 3*chunkSize - 1} {
 		r := newRecord(limit)
 		const n = 5 * chunkSize

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -234,6 +235,51 @@ func TestAnyToken(t *testing.T) {
 	if id := PageIDFor("one"); len(id) != 16 || !digits(id) {
 		t.Errorf("page id %q", id)
 	}
+}
+
+// A page that AnyToken made for a token when the path said me is the page that the first other path names, with all that was
+// recorded of it.
+func TestPathNamesThePageOfAToken(t *testing.T) {
+	r := start(t, Config{AnyToken: true, Pages: []Page{{ID: "10", Token: "ten"}}})
+	send := func(path, token, want string) {
+		t.Helper()
+		rep, err := r.do(r.request(path, jsonBody, textBody("1", "x"), "Authorization", "Bearer "+token))
+		if err != nil || rep.code() != want {
+			t.Errorf("%s with %s: %s, %v, want %s", path, token, rep.code(), err, want)
+		}
+	}
+	send("/me/messages", "one", "200")
+	send("/10/messages", "one", "400 100/33") // has a token of its own
+	send("/elsewhere/messages", "one", "400 100/33")
+	send("/555/messages", "one", "200")
+	send("/me/messages", "one", "200")
+	send("/555/messages", "one", "200")
+	send("/666/messages", "one", "400 100/33") // the page has its name now
+	send("/"+PageIDFor("one")+"/messages", "one", "400 100/33")
+	send("/me/messages", "two", "200")
+	send("/555/messages", "two", "400 100/33")
+	send("/777/messages", "three", "200") // named from the start
+	send("/888/messages", "three", "400 100/33")
+
+	if got := r.PageIDs(); len(got) != 4 || slices.Contains(got, PageIDFor("one")) || !slices.Contains(got, "555") {
+		t.Errorf("pages %v", got)
+	}
+	if calls := r.Find(Query{Page: "555"}); len(calls) != 8 || calls[0].Seq != 1 {
+		t.Errorf("%d calls of page 555", len(calls))
+	}
+	if n := r.Delivered("555", "1", textDigest(t, "x")); n != 4 {
+		t.Errorf("delivered %d times, want 4: the first under another name", n)
+	}
+	if sum := r.Summary(); sum.Pages["555"].Duplicates != 3 || sum.Duplicates != 3 {
+		t.Errorf("summary %+v", sum)
+	}
+	if dups := r.Duplicates(); len(dups) != 1 || dups[0].Page != "555" || dups[0].Times != 4 {
+		t.Errorf("duplicates %+v", dups)
+	}
+	if err := r.KillToken("555", 463); err != nil {
+		t.Error(err)
+	}
+	send("/me/messages", "one", "400 190/463")
 }
 
 func TestTokenDiesAndHeals(t *testing.T) {

@@ -35,9 +35,11 @@ type Sandbox struct {
 	changed   chan struct{} // closed at the next call if somebody waits; else nil
 }
 
-// page is a Page with what changes. Guarded by Sandbox.mu, but for what is never written after it was made.
+// page is a Page with what changes. Guarded by Sandbox.mu.
 type page struct {
 	Page
+	origin     string // the first ID, for the keys of its messages
+	unnamed    bool   // no path has named its id so far
 	calls      window // all, for MaxInSecond
 	limits     *limiter
 	tally      tally
