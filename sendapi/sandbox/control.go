@@ -159,6 +159,7 @@ func (q *Query) set(k, v string) (err error) {
 type faultJSON struct {
 	Page      string            `json:"page,omitempty"`
 	Recipient string            `json:"recipient,omitempty"`
+	Text      string            `json:"text,omitempty"`
 	Every     int               `json:"every,omitempty"`
 	Times     int               `json:"times,omitempty"`
 	Action    Action            `json:"action,omitempty"`
@@ -186,7 +187,7 @@ func (d *duration) UnmarshalText(b []byte) error {
 func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
 func (j faultJSON) fault() Fault {
-	f := Fault{Page: j.Page, Recipient: j.Recipient, Every: j.Every, Times: j.Times, Action: j.Action, Accept: j.Accept,
+	f := Fault{Page: j.Page, Recipient: j.Recipient, Text: j.Text, Every: j.Every, Times: j.Times, Action: j.Action, Accept: j.Accept,
 		Delay: time.Duration(j.Delay), Status: j.Status, Code: j.Code, Subcode: j.Subcode, Type: j.Type, Message: j.Message,
 		Transient: j.Transient, Body: j.Body}
 	for k, v := range j.Header {
@@ -199,7 +200,7 @@ func (j faultJSON) fault() Fault {
 }
 
 func wireFault(f Fault) faultJSON {
-	j := faultJSON{Page: f.Page, Recipient: f.Recipient, Every: f.Every, Times: f.Times, Action: f.Action, Accept: f.Accept,
+	j := faultJSON{Page: f.Page, Recipient: f.Recipient, Text: f.Text, Every: f.Every, Times: f.Times, Action: f.Action, Accept: f.Accept,
 		Delay: duration(f.Delay), Status: f.Status, Code: f.Code, Subcode: f.Subcode, Type: f.Type, Message: f.Message,
 		Transient: f.Transient, Body: f.Body}
 	for k := range f.Header {

@@ -19,8 +19,9 @@ const (
 	Empty      Action = "empty"             // answers with Status (default 200) and no body
 	Raw        Action = "raw"               // writes Body to the connection as it is, in place of an HTTP response, and closes
 	Hang       Action = "hang"              // holds the call until Delay (if any) has passed, Clear or Close, then cuts the connection
+	Close      Action = "close"             // closes the connection in good order once the request is read, without an answer
 	Reset      Action = "reset"             // cuts the connection once the request is read
-	ResetEarly Action = "reset_before_body" // cuts the connection before the request's body is read; never with Recipient or Accept
+	ResetEarly Action = "reset_before_body" // cuts the connection before the request's body is read; never with Recipient, Text or Accept
 	CutHeader  Action = "cut_header"        // sends half of the answer's header, then closes
 	CutBody    Action = "cut_body"          // sends half of the answer's body, then closes
 )
@@ -31,14 +32,17 @@ func (a Action) answers() bool { return a == Pass || a == Answer || a == HTML ||
 // Standing, given as Fault.Times, keeps a fault until Clear.
 const Standing = -1
 
-// Fault is a scripted deviation. Page, Recipient and Every choose the calls; faults never look at a message's text. Only
-// calls that pass authentication, limits and validation count, but for ResetEarly, which strikes before any of these.
+// Fault is a scripted deviation. Page, Recipient, Text and Every choose the calls. Only calls that pass authentication, limits and
+// validation count, but for ResetEarly, which strikes before any of these. A connection that is not even made is
+// RefuseConnections' matter.
 // Of several faults that match a call, the first scripted strikes.
 type Fault struct {
 	// Page is the id of the page; empty matches all.
 	Page string
 	// Recipient is a prefix of Call.Recipient; empty matches all.
 	Recipient string
+	// Text is part of a string anywhere in the message, a template's name or a button's title included; empty matches all.
+	Text string
 	// Every strikes only each Nth of the calls that match. 0 and 1 strike each.
 	Every int
 	// Times is how often the fault strikes before it is used up: 0 means once; Standing means until Clear.
@@ -109,10 +113,10 @@ func (f Fault) resolved() (Fault, error) {
 			return f, fieldError{"Body", "raw takes the bytes to write, and no Code"}
 		}
 	case ResetEarly:
-		if f.Recipient != "" || f.Accept {
-			return f, fieldError{"Action", fmt.Sprintf("%s strikes before the recipient is known: no Recipient, no Accept", f.Action)}
+		if f.Recipient != "" || f.Text != "" || f.Accept {
+			return f, fieldError{"Action", fmt.Sprintf("%s strikes before the body is known: no Recipient, Text or Accept", f.Action)}
 		}
-	case Pass, Hang, Reset:
+	case Pass, Hang, Close, Reset:
 		if f.Code != 0 || f.Status != 0 || f.Body != "" {
 			return f, fieldError{"Status, Code, Body", fmt.Sprintf("%s gives no answer of its own", f.Action)}
 		}
@@ -122,7 +126,7 @@ func (f Fault) resolved() (Fault, error) {
 	return f, f.check()
 }
 
-const actionNames = "pass, answer, html, empty, raw, hang, reset, reset_before_body, cut_header, cut_body"
+const actionNames = "pass, answer, html, empty, raw, hang, close, reset, reset_before_body, cut_header, cut_body"
 
 func (f Fault) check() error {
 	switch {
@@ -190,10 +194,13 @@ func (s *Sandbox) Faults() []FaultState {
 
 // strike returns the first fault that strikes a call, or nil. early asks for ResetEarly, which strikes at another moment than
 // all others. Needs mu.
-func (s *Sandbox) strike(early bool, page, recipient string) *armed {
+func (s *Sandbox) strike(early bool, page string, snd *send) *armed {
 	for _, a := range s.faults {
 		f := &a.Fault
-		if (f.Action == ResetEarly) != early || (f.Page != "" && f.Page != page) || !strings.HasPrefix(recipient, f.Recipient) {
+		if (f.Action == ResetEarly) != early || (f.Page != "" && f.Page != page) || !strings.HasPrefix(snd.recipient, f.Recipient) {
+			continue
+		}
+		if f.Text != "" && !says(snd.message, f.Text) {
 			continue
 		}
 		if f.Times != Standing && a.Hits >= f.Times {
@@ -207,6 +214,27 @@ func (s *Sandbox) strike(early bool, page, recipient string) *armed {
 		return a
 	}
 	return nil
+}
+
+// says reports whether a string anywhere in a value holds the text.
+func says(v any, text string) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.Contains(v, text)
+	case map[string]any:
+		for _, member := range v {
+			if says(member, text) {
+				return true
+			}
+		}
+	case []any:
+		for _, entry := range v {
+			if says(entry, text) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // graphError returns the error that a fault answers with, or nil.

@@ -36,6 +36,8 @@ func TestFaults(t *testing.T) {
 		{"raw", Fault{Action: Raw, Body: "HTTP/1.1 418 Teapot\r\nConnection: close\r\nContent-Length: 5\r\n\r\nshort"}, "418", nil, "short"},
 		{"raw rubbish", Fault{Action: Raw, Body: "rubbish\r\n\r\n"}, "", func(err error) bool { return strings.Contains(err.Error(), "malformed") }, ""},
 		{"reset", Fault{Action: Reset}, "", isReset, ""},
+		{"closed", Fault{Action: Close}, "", isCut, ""},
+		{"closed though accepted", Fault{Action: Close, Accept: true}, "", isCut, ""},
 		{"reset before body", Fault{Action: ResetEarly}, "", isReset, ""},
 		{"answer lost", Fault{Action: Reset, Accept: true}, "", isReset, ""},
 		{"error though accepted", Fault{Code: 1, Subcode: 1357046, Accept: true}, "400 1/1357046", nil, ""},
@@ -240,11 +242,13 @@ func TestFaultsThatMakeNoSense(t *testing.T) {
 		"Code: an":                  {Action: HTML, Code: 1},
 		"Status, Code, Body: reset": {Action: Reset, Code: 1},
 		"Status, Code, Body: hang":  {Action: Hang, Code: 1},
+		"Status, Code, Body: close": {Action: Close, Status: 200},
 		"Status, Code, Body: pass":  {Action: Pass, Status: 500},
 		"Every:":                    {Code: 1, Every: -1},
 		"Times:":                    {Code: 1, Times: -2},
 		"Delay:":                    {Code: 1, Delay: -1},
 		"Action: res":               {Action: ResetEarly, Recipient: "1"},
+		"Action: reset_before_body": {Action: ResetEarly, Text: "x"},
 	} {
 		if _, err := r.script(f); err == nil || !strings.HasPrefix(err.Error(), field) {
 			t.Errorf("%+v: error %v, want %s", f, err, field)
@@ -256,4 +260,39 @@ func TestFaultsThatMakeNoSense(t *testing.T) {
 		}
 	}()
 	r.Script(Fault{})
+}
+
+// A text chooses the messages that hold it in any string, however they are encoded; together with page and recipient it chooses
+// those that match all.
+func TestFaultByText(t *testing.T) {
+	r := start(t, Config{Pages: []Page{{ID: "10", Token: "token"}, {ID: "20", Token: "other"}}})
+	r.Script(Fault{Code: 368, Subcode: 1346003, Times: Standing, Text: "gratis „Geschenk“"})
+	r.Script(Fault{Code: 200, Times: Standing, Text: "order_shipped"})
+	r.Script(Fault{Code: 10, Times: Standing, Text: "vip", Recipient: "77", Page: "20"})
+	for _, tt := range []struct{ name, token, body, want string }{
+		{"another text", "token", textBody("1", "hello"), "200"},
+		{"the text", "token", textBody("1", "gratis „Geschenk“!"), "400 368/1346003"},
+		{"escaped", "token", message(`{"text":"gratis \u201eGeschenk\u201c"}`), "400 368/1346003"},
+		{"in another case", "token", textBody("1", "GRATIS „Geschenk“"), "200"},
+		{"flat JSON", "token", `{"recipient":"{\"id\":\"1\"}","message":"{\"text\":\"gratis „Geschenk“\"}"}`, "400 368/1346003"},
+		{"on a button", "token", button(`{"type":"postback","title":"gratis „Geschenk“","payload":"p"}`), "400 368/1346003"},
+		{"name of a template", "token", utility(`{"name":"order_shipped","language":{"code":"en"}}`), "400 200/0"},
+		{"name of a key", "token", message(`{"text":"x","metadata":"text"}`), "200"},
+		{"a sender action says nothing", "token", toOne(`"sender_action":"typing_on"`), "200"},
+		{"text and recipient, another page", "token", textBody("771", "vip"), "200"},
+		{"text and page, another recipient", "other", textBody("1", "vip"), "200"},
+		{"page and recipient, another text", "other", textBody("771", "hello"), "200"},
+		{"all three", "other", textBody("771", "vip"), "400 10/0"},
+		{"refused before the script is asked", "token", textBody("0", "order_shipped"), "400 100/0"},
+	} {
+		rep, err := r.do(r.request("/me/messages", jsonBody, tt.body, "Authorization", "Bearer "+tt.token))
+		if err != nil || rep.code() != tt.want {
+			t.Errorf("%s: %s %v, want %s", tt.name, rep.code(), err, tt.want)
+		}
+	}
+	for _, f := range r.Faults() {
+		if f.Seen != f.Hits {
+			t.Errorf("%+v: saw %d calls that it did not strike", f.Fault, f.Seen-f.Hits)
+		}
+	}
 }

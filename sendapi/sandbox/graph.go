@@ -54,7 +54,7 @@ func (s *Sandbox) judgeEarly(req *request) *outcome {
 	if t := s.tokens[req.token]; t != nil {
 		e.page, id = t.page, t.page.ID
 	}
-	a := s.strike(true, id, "")
+	a := s.strike(true, id, &send{})
 	if a == nil {
 		return nil
 	}
@@ -106,7 +106,7 @@ func (s *Sandbox) pace(rnd *rand.Rand) time.Duration {
 
 // deviate applies the first scripted fault that strikes, else what the person is known for. Needs mu.
 func (s *Sandbox) deviate(o *outcome, e *entry) {
-	if a := s.strike(false, e.pageID(), e.recipient); a != nil {
+	if a := s.strike(false, e.pageID(), &o.send); a != nil {
 		o.fault, o.cleared, o.err = a.Fault, a.cleared, a.Fault.graphError()
 		o.wait += a.Fault.Delay
 		return

@@ -60,6 +60,13 @@ const controlHelp = `Control:
   curl CONTROL/faults -d '{"action":"reset","accept":true,"every":10,"times":5}'
   # the page's next call gets no answer; after 30 s it is cut
   curl CONTROL/faults -d '{"action":"hang","delay":"30s","page":"1029384756"}'
+  # a text is refused, whoever sends it to whom
+  curl CONTROL/faults -d '{"times":-1,"text":"free gift","code":368,"subcode":1346003}'
+  # a proxy answers in Facebook's place: HTML with 200, no ids, a silent 502, 403 without a Graph error
+  curl CONTROL/faults -d '{"action":"html","status":200}'
+  curl CONTROL/faults -d '{"status":200,"body":"{}"}'
+  curl CONTROL/faults -d '{"status":502}'
+  curl CONTROL/faults -d '{"status":403,"body":"blocked","header":{"Server":"proxy"}}'
   # removes one fault; /faults without id removes all
   curl -X DELETE CONTROL/faults/f1
 
@@ -74,7 +81,7 @@ const controlHelp = `Control:
   # forgets the record and the script
   curl -X POST CONTROL/reset
 
-A fault takes page, recipient (a prefix), every, times (-1: until removed), action, accept, delay, status, code, subcode, type,
-message, is_transient, header, body. Its action is one of pass, answer (default), html, empty, raw, hang, reset,
-reset_before_body, cut_header, cut_body.
+A fault takes page, recipient (a prefix), text (part of the message), every, times (-1: until removed), action, accept,
+delay, status, code, subcode, type, message, is_transient, header, body. Its action is one of pass, answer (default), html,
+empty, raw, hang, close, reset, reset_before_body, cut_header, cut_body.
 `

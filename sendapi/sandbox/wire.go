@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +14,9 @@ func (h graphHandler) answer(w http.ResponseWriter, o *outcome) {
 	switch o.fault.Action {
 	case Hang, Reset, ResetEarly:
 		h.reset(w)
+		return
+	case Close:
+		h.writeRaw(w, "")
 		return
 	case Raw:
 		h.writeRaw(w, o.fault.Body)
@@ -46,6 +50,9 @@ func (h graphHandler) compose(header http.Header, o *outcome) (int, []byte) {
 		status, body = f.Status, []byte(cmp.Or(f.Body, htmlPage))
 	case f.Action == Answer || f.Action == Empty:
 		status, body = f.Status, []byte(f.Body)
+		if !json.Valid(body) {
+			header["Content-Type"] = []string{"text/plain; charset=utf-8"} // a proxy's word, or silence
+		}
 	default:
 		body = h.success(o.rnd, &o.send, o.seq)
 	}
