@@ -32,6 +32,7 @@ func (s *Sandbox) controlHandler() http.Handler {
 	mux.Handle("POST /pages/{id}/token", control(s.controlToken))
 	mux.Handle("POST /pages/{id}/restrict", control(s.controlRestrict))
 	mux.Handle("PUT /latency", control(s.controlLatency))
+	mux.Handle("PUT /connections", control(s.controlConnections))
 	mux.Handle("POST /reset", control(func(*http.Request) (any, error) { s.ResetRecord(); s.Clear(); return okay, nil }))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["X-Sandbox"] = sandboxHeader
@@ -276,6 +277,16 @@ func (s *Sandbox) controlRestrict(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return okay, s.Restrict(r.PathValue("id"), j.Code, j.Subcode)
+}
+
+func (s *Sandbox) controlConnections(r *http.Request) (any, error) {
+	var j struct {
+		Refuse bool `json:"refuse"`
+	}
+	if err := decode(r.Body, &j); err != nil {
+		return nil, err
+	}
+	return okay, s.RefuseConnections(j.Refuse)
 }
 
 func (s *Sandbox) controlLatency(r *http.Request) (any, error) {

@@ -78,6 +78,9 @@ const controlHelp = `Control:
   curl CONTROL/pages/1029384756/restrict -d '{"code":0}'
   # answers take 600 ms to 1 s
   curl -X PUT CONTROL/latency -d '{"latency":"800ms","jitter":"200ms"}'
+  # nobody listens: connections are refused; then again they are not
+  curl -X PUT CONTROL/connections -d '{"refuse":true}'
+  curl -X PUT CONTROL/connections -d '{"refuse":false}'
   # forgets the record and the script
   curl -X POST CONTROL/reset
 

@@ -63,19 +63,19 @@ func New(c Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: Listen: %w", err)
 	}
+	var control net.Listener
 	if c.Control != controlOff {
-		control, err := net.Listen("tcp", c.Control)
-		if err != nil {
+		if control, err = net.Listen("tcp", c.Control); err != nil {
 			graph.Close()
 			return nil, fmt.Errorf("sandbox: Control: %w", err)
 		}
-		s.control = newServer(control, s.controlHandler())
 	}
 	s.graph = newServer(graph, graphHandler{s})
-	s.graph.start()
-	if s.control != nil {
-		s.control.start()
+	if control != nil {
+		s.control = newServer(control, s.controlHandler())
+		s.control.start(control)
 	}
+	s.graph.start(graph)
 	return s, nil
 }
 
@@ -115,6 +115,16 @@ func (s *Sandbox) ControlURL() string {
 		return ""
 	}
 	return "http://" + s.control.addr
+}
+
+// RefuseConnections makes the simulated Graph API one that nobody listens at: connections that are open are cut and new ones
+// refused, until it is called with false. The address stays the same, and the control listener is not touched. Calls whose
+// answer was under way are in the record, with what became of them.
+func (s *Sandbox) RefuseConnections(refuse bool) error {
+	if err := s.graph.refuse(refuse); err != nil {
+		return fmt.Errorf("sandbox: refuse connections: %w", err)
+	}
+	return nil
 }
 
 // Seed is the seed in use, to repeat a run with.

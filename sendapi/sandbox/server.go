@@ -2,39 +2,46 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 )
 
-// server is an http.Server that knows when its last goroutine is done.
+// server is an HTTP server that can stop to listen and begin again at the same address, and that knows when its last goroutine is
+// done.
 type server struct {
-	http   *http.Server
-	listen net.Listener
-	addr   string
-	conns  sync.WaitGroup // connections that have not been closed
-	served chan struct{}  // closed when Serve has returned
+	handler http.Handler
+	addr    string
+	conns   sync.WaitGroup // connections that have not been closed
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	http   *http.Server  // nil while it does not listen
+	served chan struct{} // closed when Serve of http has returned
+	vacate func()        // gives the address free that is held while nobody listens
 }
 
+// newServer makes a server that does not serve yet.
 func newServer(l net.Listener, h http.Handler) *server {
-	s := &server{listen: l, addr: l.Addr().String(), served: make(chan struct{})}
-	s.http = &http.Server{
-		Handler:           h,
+	return &server{handler: h, addr: l.Addr().String()}
+}
+
+// start serves until stop. Needs mu, but for the first time.
+func (s *server) start(l net.Listener) {
+	hs, served := &http.Server{
+		Handler:           s.handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ConnState:         s.connState,
-	}
-	return s
-}
-
-// start serves until close.
-func (s *server) start() {
+	}, make(chan struct{})
+	s.http, s.served = hs, served
 	go func() {
-		defer close(s.served)
-		if err := s.http.Serve(s.listen); !errors.Is(err, http.ErrServerClosed) {
+		defer close(served)
+		if err := hs.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			// The listener failed under us. Nothing can be done here; callers will see refused connections.
-			s.listen.Close()
+			l.Close()
 		}
 	}()
 }
@@ -49,12 +56,51 @@ func (s *server) connState(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// close cuts all connections and waits until they are gone.
-func (s *server) close() error {
+// stop cuts all connections and listens no more. Needs mu.
+func (s *server) stop() error {
+	if s.http == nil {
+		return nil
+	}
 	err := s.http.Close()
 	<-s.served
 	// A connection accepted while Close ran may have escaped it; now there can be no more.
 	s.http.Close()
+	s.http = nil
+	return err
+}
+
+// refuse stops, so that connections are refused, or begins again. The address stays taken meanwhile, where the system allows that.
+func (s *server) refuse(refuse bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return errors.New("it is closed")
+	case refuse == (s.http == nil):
+		return nil
+	case refuse:
+		err := s.stop()
+		s.vacate = occupy(s.addr)
+		return err
+	}
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return fmt.Errorf("listen again: %w", err)
+	}
+	s.vacate()
+	s.start(l)
+	return nil
+}
+
+// close cuts all connections and waits until they are gone.
+func (s *server) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.http == nil {
+		s.vacate()
+	}
+	err := s.stop()
 	s.conns.Wait()
 	return err
 }

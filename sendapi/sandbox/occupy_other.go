@@ -1,0 +1,6 @@
+//go:build !unix
+
+package sandbox
+
+// occupy does nothing: the port is not reserved while nobody listens.
+func occupy(string) (vacate func()) { return func() {} }
