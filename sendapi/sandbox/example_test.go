@@ -96,3 +96,63 @@ func ExampleSandbox_Restrict() {
 	// 400 Bad Request
 	// 200 OK
 }
+
+// One text is refused like something that Facebook's policies forbid; other texts to the same person are not.
+func ExampleFault_text() {
+	s, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: "1029384756", Token: "acme-token"}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	s.Script(sandbox.Fault{Text: "free gift", Times: sandbox.Standing, Code: 368, Subcode: 1346003})
+
+	fmt.Println(post(s, "4711000000000001", "Your free gift!"))
+	fmt.Println(post(s, "4711000000000001", "Your order is on its way."))
+	// Output:
+	// 400 Bad Request
+	// 200 OK
+}
+
+// A proxy answers in Facebook's place: with HTML and HTTP 200, with nothing but a status, with a refusal of its own.
+func ExampleFault_proxy() {
+	s, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: "1029384756", Token: "acme-token"}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	s.Script(sandbox.Fault{Action: sandbox.HTML, Status: http.StatusOK})
+	s.Script(sandbox.Fault{Status: http.StatusBadGateway})
+	s.Script(sandbox.Fault{Status: http.StatusForbidden, Body: "<h1>blocked</h1>", Header: http.Header{"Server": {"proxy"}}})
+
+	for range 4 {
+		fmt.Println(post(s, "4711000000000001", "hello"))
+	}
+	fmt.Println(s.Counts().Accepted, "accepted")
+	// Output:
+	// 200 OK
+	// 502 Bad Gateway
+	// 403 Forbidden
+	// 200 OK
+	// 1 accepted
+}
+
+// Facebook cannot be reached for a while.
+func ExampleSandbox_RefuseConnections() {
+	s, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: "1029384756", Token: "acme-token"}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	for _, away := range []bool{true, false} {
+		if err := s.RefuseConnections(away); err != nil {
+			fmt.Println(err)
+		}
+		fmt.Println(post(s, "4711000000000001", "hello"))
+	}
+	// Output:
+	// no answer
+	// 200 OK
+}
