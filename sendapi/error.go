@@ -115,9 +115,11 @@ func (e *Error) Unreachable() bool {
 }
 
 // AboutOne reports whether the refusal is about one person: the person cannot be
-// reached, the window is closed, another app holds the conversation, or a rule of
-// the person's country forbids the message. However many such refusals come in a
-// row, they say nothing about the page.
+// reached, the window is closed, another app holds the conversation, a rule of the
+// person's country forbids the message, or the message was for something of the
+// person's that is gone or done (a deleted message, an answered comment, an account
+// linking token). However many such refusals come in a row, they say nothing about
+// the page.
 func (e *Error) AboutOne() bool {
 	switch e.Class {
 	case ClassRecipient, ClassWindow, ClassThread:
@@ -192,7 +194,7 @@ func (r proxyRefusal) Error() string { return "the proxy answered " + strconv.It
 // false for an error whose text is not to be trusted with that.
 func describe(err error) (text string, known bool) {
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "proxyconnect" { // net/http's name for the way to the proxy
+	if errors.As(err, &op) && (op.Op == "proxyconnect" || op.Op == "socks connect") { // net/http's names for the way to a proxy
 		text, known = describe(op.Err)
 		return "at the proxy: " + text, known
 	}

@@ -80,7 +80,20 @@ func TestProxyRefuses(t *testing.T) {
 			_ = conn.Close()
 		})
 	}
+	socks := strings.Replace(rawServer(t, func(_ int, conn *net.TCPConn) {
+		defer conn.Close()
+		greeting, request := make([]byte, 3), make([]byte, 5+len("graph.invalid")+2)
+		if _, err := io.ReadFull(conn, greeting); err != nil {
+			return
+		}
+		_, _ = conn.Write([]byte{5, 0}) // no authentication
+		if _, err := io.ReadFull(conn, request); err != nil {
+			return
+		}
+		_, _ = conn.Write([]byte{5, 4, 0, 1, 0, 0, 0, 0, 0, 0}) // host unreachable (RFC 1928)
+	}), "http:", "socks5:", 1)
 	tests := []struct{ name, proxy, text string }{
+		{"SOCKS", socks, "at the proxy: the connection failed"},
 		{"403", proxy("HTTP/1.1 403 Dear Ms Example\r\nContent-Length: 0\r\n\r\n"), "the proxy answered 403"},
 		{"407", proxy("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"), "the proxy answered 407"},
 		{"503", proxy("HTTP/1.1 503\r\nContent-Length: 0\r\n\r\n"), "the proxy answered 503"},
