@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -67,6 +68,15 @@ func newClock(q *Queue) *clock {
 func (q *Queue) Now() time.Time {
 	q.clock.start()
 	return q.clock.server(time.Now())
+}
+
+// ServerTime returns what [Queue.Now] does, once the offset was measured. It waits for that until ctx ends. It is for
+// processes that write down one time and end.
+func (q *Queue) ServerTime(ctx context.Context) (time.Time, error) {
+	if err := q.clock.ready(ctx); err != nil {
+		return time.Time{}, fmt.Errorf("queue: the server's time: %w", err)
+	}
+	return q.Now(), nil
 }
 
 // start begins to measure, once.

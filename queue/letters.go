@@ -36,6 +36,8 @@ type LetterFilter struct {
 	Since    time.Time // died at this time or later
 	Until    time.Time // died before this time
 	MaxSeq   uint64    // stored no later than the letter with this number
+	// Which is asked about the letters that fit all of that. Nil: they are meant.
+	Which func(*Letter) bool
 
 	ids map[string]bool // IDs while letters are compared with them: there may be thousands of both
 }
@@ -59,7 +61,8 @@ func (f *LetterFilter) has(l *Letter) bool {
 	return (f.Code == 0 || f.Code == l.Code) &&
 		(f.Campaign == "" || f.Campaign == l.Tracking.Campaign) &&
 		(f.Since.IsZero() || !l.Died.Before(f.Since)) &&
-		(len(f.IDs) == 0 || f.ids[l.ID] || f.ids[l.FirstID()])
+		(len(f.IDs) == 0 || f.ids[l.ID] || f.ids[l.FirstID()]) &&
+		(f.Which == nil || f.Which(l))
 }
 
 // Letters returns the dead letters that were there when the iteration began and fit the filter, oldest first, one by

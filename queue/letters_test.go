@@ -107,6 +107,7 @@ func TestLetters(t *testing.T) {
 		"page and class":  {LetterFilter{Page: "22", Class: "window"}, "D"},
 		"unknown page":    {LetterFilter{Page: "33"}, ""},
 		"code":            {LetterFilter{Code: 551}, "A B"},
+		"which":           {LetterFilter{Page: "11", Which: func(l *Letter) bool { return l.Subcode == 7 && l.Code != 10 }}, "A A-1"},
 		"campaign":        {LetterFilter{Campaign: "spring", Page: "11"}, "A A-1"},
 		"since":           {LetterFilter{Since: between}, "A-1 D"},
 		"until":           {LetterFilter{Until: between}, "A B C"},

@@ -18,14 +18,15 @@ import (
 // PageState is what all workers know of a page. It is kept in BRAZIER_PAGES over restarts of everything. Times are by
 // the server's clock, as [Queue.Now] tells it.
 type PageState struct {
-	// Held says that nothing is sent for the page, until Until, or until somebody resumes it if Until is zero.
+	// Held says that nothing is sent for the page, until Until, or until somebody resumes it if Until is zero. Class, Code,
+	// Subcode, Since and Began stay after the hold has ended, and tell of the last one.
 	Held    bool      `json:"held,omitempty"`
 	Class   string    `json:"class,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	Code    int       `json:"code,omitempty"`
 	Subcode int       `json:"subcode,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
-	// Began is when the row of refusals began that led to the hold; zero where it came at the first sign.
+	// Began is when the refusals in a row began that led to the hold. Zero: the first refusal led to it, at Since.
 	Began time.Time `json:"began,omitzero"`
 	Until time.Time `json:"until,omitzero"`
 	// Holds is how many there were in a row since a message was last taken.
@@ -33,7 +34,8 @@ type PageState struct {
 	// Prober names the worker that tries one message, and ProbeUntil is when it must have ended.
 	Prober     string    `json:"prober,omitempty"`
 	ProbeUntil time.Time `json:"probe_until,omitzero"`
-	// Resumed is when the page came out of its last hold, for the slow start. Zero: not lately.
+	// Resumed is when the page came out of its last hold, for the slow start. Zero: not lately. It is never later than the
+	// time at which the state was stored.
 	Resumed time.Time `json:"resumed,omitzero"`
 	// DeadToken names the credentials that Facebook refused, by a digest that the caller makes. A worker that still has them
 	// when the page goes on may try them from DeadUntil on.
@@ -54,8 +56,12 @@ func (s PageState) After(t PageState) bool {
 	return s.epoch > t.epoch || s.epoch == t.epoch && s.revision > t.revision
 }
 
-// Hold puts the page under a hold, whatever was before.
+// Hold puts the page under a hold, whatever was before. A hold that follows another of the same code without a message in
+// between, as after a probe that was refused, is of the same row of refusals: Began stays.
 func (s *PageState) Hold(h PageState) {
+	if s.Held && !s.Manual && !h.Manual && h.Code == s.Code && h.Subcode == s.Subcode {
+		h.Began = s.RefusedSince()
+	}
 	h.Held, h.epoch, h.revision = true, s.epoch, s.revision
 	*s = h
 }
@@ -64,6 +70,15 @@ func (s *PageState) Hold(h PageState) {
 func (s *PageState) Resume(now time.Time) {
 	*s = PageState{Class: s.Class, Code: s.Code, Subcode: s.Subcode, Since: s.Since, Began: s.Began, Holds: s.Holds, Resumed: now,
 		epoch: s.epoch, revision: s.revision}
+}
+
+// RefusedSince returns when the first of the refusals came that led to the hold, or to the last one. It is zero where the
+// page was never held.
+func (s PageState) RefusedSince() time.Time {
+	if !s.Began.IsZero() {
+		return s.Began
+	}
+	return s.Since
 }
 
 // AppKey is the key of the state that the pages of an app share, beside those of pages: to be used in place of a page's id.
@@ -101,6 +116,11 @@ func (q *Queue) pageState(entry jetstream.KeyValueEntry) (s PageState, err error
 		if err = json.Unmarshal(entry.Value(), &s); err != nil {
 			s, err = PageState{}, fmt.Errorf("queue: state of page %s: %w", entry.Key(), err)
 		}
+	}
+	// A clock that was wrong may have written a time to come. Who compares with it would go slowly, and take no refusal for
+	// one, until then.
+	if stored := entry.Created(); s.Resumed.After(stored) {
+		s.Resumed = stored
 	}
 	s.epoch, s.revision = q.epoch(streamOf(BucketPages)), entry.Revision()
 	return s, err

@@ -83,6 +83,62 @@ func TestPageState(t *testing.T) {
 	setPage(t, q, acme, got)
 }
 
+// A time to come, by a clock that was wrong, counts as the time at which it was written down.
+func TestResumedInTheFuture(t *testing.T) {
+	t.Parallel()
+	q, _ := fresh(t)
+	setPage(t, q, acme, queue.PageState{Resumed: time.Now().Add(time.Hour)})
+	got, err := q.PageState(within(t, 2*patience), acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ahead := time.Until(got.Resumed); ahead > time.Minute || ahead < -10*time.Minute {
+		t.Errorf("resumed at %v, in %v", got.Resumed, ahead)
+	}
+	first, _ := watch(t, q)
+	if len(first) != 1 || !first[0].state.Resumed.Equal(got.Resumed) {
+		t.Errorf("a watch says %+v, want it resumed at %v", first, got.Resumed)
+	}
+	all, err := q.PageStates(within(t, 2*patience))
+	if err != nil || !all[acme].Resumed.Equal(got.Resumed) {
+		t.Errorf("all states %+v, %v, want it resumed at %v", all, err, got.Resumed)
+	}
+}
+
+// What led to the last hold is known until there is another. Probes that are refused prolong a row of refusals.
+func TestRefusedSince(t *testing.T) {
+	var s queue.PageState
+	since := func(what string, want time.Time) {
+		t.Helper()
+		if got := s.RefusedSince(); !got.Equal(want) {
+			t.Errorf("%s: refused since %v, want %v", what, got, want)
+		}
+	}
+	minute := func(n int) time.Time { return at.Add(time.Duration(n) * time.Minute) }
+	since("never held", time.Time{})
+	s.Hold(queue.PageState{Class: "page", Code: 10, Since: minute(1)})
+	since("at the first sign", minute(1))
+	s.Hold(queue.PageState{Class: "page", Code: 10, Since: minute(2)})
+	s.Hold(queue.PageState{Class: "page", Code: 10, Since: minute(3)})
+	since("two probes later", minute(1))
+	s.Resume(minute(4))
+	since("resumed", minute(1))
+	want := queue.PageState{Class: "page", Code: 10, Since: minute(3), Began: minute(1), Resumed: minute(4)}
+	equal(t, "resumed", s, want, anyState)
+	s.Hold(queue.PageState{Class: "page", Code: 10, Since: minute(5)})
+	since("the same after a message was taken", minute(5))
+	s.Hold(queue.PageState{Class: "page", Code: 10, Subcode: 7, Since: minute(6)})
+	since("another refusal", minute(6))
+	s.Hold(queue.PageState{Class: "page", Code: 100, Subcode: 33, Since: minute(8), Began: minute(7)})
+	since("after a row", minute(7))
+	s.Hold(queue.PageState{Class: "page", Code: 100, Subcode: 33, Since: minute(9)})
+	since("after a row, and a probe", minute(7))
+	s.Hold(queue.PageState{Class: "manual", Manual: true, Since: minute(10)})
+	since("by hand", minute(10))
+	s.Hold(queue.PageState{Class: "in_doubt", Since: minute(11)})
+	since("after one by hand", minute(11))
+}
+
 // told is what WatchPages said.
 type told struct {
 	page  string

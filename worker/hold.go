@@ -156,9 +156,6 @@ func next(s queue.PageState, e event, now time.Time, slowStart time.Duration) (q
 	to := s
 	to.Hold(queue.PageState{Class: string(v.Class), Reason: v.Text, Code: v.Code, Subcode: v.Subcode, Since: now, Began: e.first,
 		Holds: holds + 1, DeadToken: s.DeadToken, DeadUntil: s.DeadUntil})
-	if s.Held && s.Code == v.Code && s.Subcode == v.Subcode {
-		to.Began = s.Began
-	}
 	length := v.HoldFor
 	if v.Delays.Max > 0 && (length == 0 || holds > 0) { // what Facebook says again and again was not enough
 		length = max(length, v.Delays.Steady(holds+1))

@@ -82,7 +82,7 @@ func TestNext(t *testing.T) {
 		{"renewed though another has it", probing(heldBy(throttle, at(-1), 1), other), event{kind: renewed, worker: me}, probing(heldBy(throttle, at(-1), 1), other), nothing},
 
 		{"the probe is refused", probing(heldBy(throttle, at(-1), 2), me), refusedBy(throttle, attempt{probe: true}),
-			queue.PageState{Held: true, Class: "throttle", Code: 613, Reason: "too fast", Since: now, Until: at(40), Holds: 3}, held},
+			queue.PageState{Held: true, Class: "throttle", Code: 613, Reason: "too fast", Since: now, Began: at(-60), Until: at(40), Holds: 3}, held},
 		{"the probe meets another refusal", probing(heldBy(throttle, at(-1), 1), me), refusedBy(page, attempt{probe: true}),
 			queue.PageState{Held: true, Class: "page", Code: 10, Reason: "may not", Since: now, Until: at(1800), Holds: 2}, held},
 		{"the probe is taken", probing(heldBy(throttle, at(-1), 2), me), event{kind: taken, worker: me, attempt: attempt{probe: true}},
