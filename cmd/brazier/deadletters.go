@@ -42,10 +42,14 @@ type letterFlags struct {
 }
 
 // moment is a point in time, given as such or as a time before now.
-type moment struct{ time.Time }
+type moment struct {
+	time.Time
+	ago bool // by this machine's clock
+}
 
 func (m *moment) UnmarshalText(text []byte) (err error) {
 	s := string(text)
+	m.ago = false
 	if m.Time, err = time.Parse(time.RFC3339, s); err == nil {
 		return nil
 	}
@@ -58,7 +62,7 @@ func (m *moment) UnmarshalText(text []byte) (err error) {
 	if err != nil || ago < 0 {
 		return fmt.Errorf("%q is neither a time like 2026-11-22T08:00:00Z nor how long ago, as 90m, 2h or 3d", s)
 	}
-	m.Time = time.Now().Add(-ago)
+	m.Time, m.ago = time.Now().Add(-ago), true
 	return nil
 }
 
@@ -78,6 +82,25 @@ func (f letterFlags) filter(ids []string) (queue.LetterFilter, pageNames, error)
 		return filter, names, usageError{errors.New("--since is not before --until: nothing can have died between them")}
 	}
 	return filter, names, nil
+}
+
+// byServer has times before now count from the server's now: by its clock letters have died.
+func (f letterFlags) byServer(ctx context.Context, q *queue.Queue, filter *queue.LetterFilter) error {
+	if !f.Since.ago && !f.Until.ago {
+		return nil
+	}
+	now, err := q.ServerTime(ctx)
+	if err != nil {
+		return err
+	}
+	ahead := time.Until(now)
+	if f.Since.ago {
+		filter.Since = filter.Since.Add(ahead)
+	}
+	if f.Until.ago {
+		filter.Until = filter.Until.Add(ahead)
+	}
+	return nil
 }
 
 func classNames() string {
@@ -112,6 +135,9 @@ func (c listLetters) Run(ctx context.Context, std stdio) error {
 		return err
 	}
 	defer done()
+	if err := c.byServer(ctx, q, &filter); err != nil {
+		return err
+	}
 	out := bufio.NewWriterSize(std.out, 64<<10)
 	var list letterWriter = &letterTable{out: out, names: names}
 	if c.JSON {

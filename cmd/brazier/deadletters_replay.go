@@ -42,7 +42,10 @@ func (f pickFlags) filter() (queue.LetterFilter, pageNames, error) {
 	return filter, names, nil
 }
 
-type replayLetters struct{ pickFlags }
+type replayLetters struct {
+	SinceHold bool `name:"since-hold" env:"-" group:"letters" help:"Of the refusals that led to the last hold of --page: with the same code and subcode, since the first of them in a row. Not with --code and --since."`
+	pickFlags
+}
 
 func (replayLetters) Help() string {
 	return "Shows how many dead letters are meant, by page and class, and replays them if that is confirmed on a terminal or by --yes. " +
@@ -53,11 +56,47 @@ func (replayLetters) Help() string {
 }
 
 func (c replayLetters) Run(ctx context.Context, std stdio) error {
-	return c.change(ctx, std, change{verb: "Replay", done: "replayed", undone: "Nothing was replayed. Add --yes to do it.",
+	replay := change{verb: "Replay", done: "replayed", undone: "Nothing was replayed. Add --yes to do it.",
 		each: func(ctx context.Context, q *queue.Queue, seq uint64) (before bool, err error) {
 			got, err := q.Replay(ctx, seq)
 			return got.Before, err
-		}})
+		}}
+	switch {
+	case c.SinceHold && c.Page == "":
+		return usageError{errors.New("--since-hold: of which page? Name it with --page")}
+	case c.SinceHold && (c.Code != 0 || !c.Since.IsZero()):
+		return usageError{errors.New("--since-hold: the hold says which code and since when: leave out --code and --since")}
+	case c.SinceHold:
+		replay.narrow = sinceHold
+	}
+	return c.change(ctx, std, replay)
+}
+
+// sinceHold narrows a filter for a page to the letters that died of what led to the page's last hold, and says what that
+// was.
+func sinceHold(ctx context.Context, std stdio, q *queue.Queue, names pageNames, f *queue.LetterFilter) error {
+	name := names.of(f.Page)
+	s, err := q.PageState(ctx, f.Page)
+	switch {
+	case err != nil:
+		return err
+	case s.RefusedSince().IsZero():
+		return fmt.Errorf("--since-hold: page %s was never held: name the letters by --code and --since", name)
+	case s.Class == classManual:
+		return fmt.Errorf("--since-hold: the last hold of page %s was made by hand, at %s, and not for a refusal: name the letters by --code and --since",
+			name, seconds3339(s.Since))
+	}
+	f.Since = s.RefusedSince()
+	f.Which = func(l *queue.Letter) bool {
+		return l.Code == s.Code && l.Subcode == s.Subcode && l.Class != string(sendapi.ClassExpired)
+	}
+	held := "was held"
+	if s.Held {
+		held = "is held"
+	}
+	fmt.Fprintf(std.out, "Page %s %s at %s (class %s, code %s). Its letters of that code since %s:\n\n", printable(name), held, seconds3339(s.Since),
+		printable(s.Class), codes(s.Code, s.Subcode), seconds3339(f.Since))
+	return nil
 }
 
 type discardLetters struct{ pickFlags }
@@ -76,7 +115,9 @@ func (c discardLetters) Run(ctx context.Context, std stdio) error {
 type change struct {
 	verb, done string
 	undone     string // what to say where nobody can confirm; "" makes that a wrong use
-	each       func(ctx context.Context, q *queue.Queue, seq uint64) (before bool, err error)
+	// narrow completes the filter by what the queue knows. Nil: it is complete.
+	narrow func(ctx context.Context, std stdio, q *queue.Queue, names pageNames, f *queue.LetterFilter) error
+	each   func(ctx context.Context, q *queue.Queue, seq uint64) (before bool, err error)
 }
 
 // change shows what is meant, asks, and does it.
@@ -90,6 +131,14 @@ func (f pickFlags) change(ctx context.Context, std stdio, what change) error {
 		return err
 	}
 	defer done()
+	if err := f.byServer(ctx, q, &filter); err != nil {
+		return err
+	}
+	if what.narrow != nil {
+		if err := what.narrow(ctx, std, q, names, &filter); err != nil {
+			return err
+		}
+	}
 	meant, err := survey(ctx, q, filter)
 	if err != nil {
 		return err

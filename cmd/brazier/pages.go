@@ -91,6 +91,10 @@ func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]pageView
 	if err != nil {
 		return nil, err
 	}
+	now, err := q.ServerTime(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ids := map[string]bool{}
 	for id := range names {
 		ids[id] = true
@@ -105,7 +109,7 @@ func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]pageView
 	}
 	views := make([]pageView, 0, len(ids))
 	for id := range maps.Keys(ids) {
-		v := newPageView(id, names, states[id])
+		v := newPageView(id, names, states[id], now)
 		v.Pending, v.Dead = totals.Jobs.ByPage[id], totals.Dead.ByPage[id]
 		views = append(views, v)
 	}
@@ -113,11 +117,11 @@ func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]pageView
 	return views, nil
 }
 
-func newPageView(id string, names pageNames, s queue.PageState) pageView {
+func newPageView(id string, names pageNames, s queue.PageState, now time.Time) pageView {
 	_, inFile := names[id]
 	v := pageView{Page: names.of(id), ID: id, State: "open", InFile: inFile}
 	switch {
-	case s.Held && s.Prober != "" && s.ProbeUntil.After(time.Now()):
+	case s.Held && s.Prober != "" && s.ProbeUntil.After(now):
 		v.State = "probing"
 	case s.Held:
 		v.State = "held"
@@ -196,7 +200,8 @@ func (c resumePage) Run(ctx context.Context, std stdio) error {
 	})
 }
 
-// change writes another state of a page, and says what became of it.
+// change writes another state of a page, and says what became of it. Times are the server's: workers compare them with
+// theirs, which are too, and this machine's clock may be wrong.
 func (c pageAccess) change(ctx context.Context, std stdio, page string, f func(now time.Time, s *queue.PageState) string) error {
 	names, unread := readNames(c.Pages)
 	id, err := names.id(page, c.Pages, unread)
@@ -216,8 +221,12 @@ func (c pageAccess) change(ctx context.Context, std stdio, page string, f func(n
 		if err != nil {
 			return err
 		}
+		now, err := q.ServerTime(ctx)
+		if err != nil {
+			return err
+		}
 		before := s
-		did := f(time.Now(), &s)
+		did := f(now, &s)
 		if s != before {
 			_, err = q.SetPageState(ctx, id, s)
 		}

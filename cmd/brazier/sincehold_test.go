@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi/sandbox"
+)
+
+// TestReplaySinceHold replays the letters that died of what the last hold was for, and no others, while the page is held
+// and after.
+func TestReplaySinceHold(t *testing.T) {
+	acme, nordwind := newTestPage("1029384756", "acme"), newTestPage("5647382910", "nordwind")
+	s := newPacing(t, acme, nordwind)
+	defer s.end()
+	run := func(args ...string) ended {
+		t.Helper()
+		return command(t, "", append(args, "--nats-url=nats://"+s.address, "--pages="+s.pages)...)
+	}
+	letters := func() (n int) {
+		t.Helper()
+		b, err := s.q.Backlog(t.Context(), acme.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(b.Dead)
+	}
+	change := func(f func(*queue.PageState)) {
+		t.Helper()
+		state, err := s.q.PageState(t.Context(), acme.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(&state)
+		if _, err := s.q.SetPageState(t.Context(), acme.id, state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for args, want := range map[string]string{
+		"":                                 "which dead letters?",
+		"--since-hold":                     "--since-hold: of which page? Name it with --page",
+		"--since-hold --all":               "--since-hold: of which page?",
+		"--since-hold --page=a --code=1":   "leave out --code and --since",
+		"--since-hold --page=a --since=1h": "leave out --code and --since",
+	} {
+		if got := run(append([]string{"deadletters", "replay", "--yes"}, strings.Fields(args)...)...); got.code != exitUsage || !strings.Contains(got.err, want) {
+			t.Errorf("%s: %+v, want %q", args, got, want)
+		}
+	}
+	replay := []string{"deadletters", "replay", "--since-hold", "--page=acme", "--yes"}
+	if got := run(replay...); got.code != exitFailed || !strings.Contains(got.err, "page acme was never held") {
+		t.Errorf("never held: %+v", got)
+	}
+
+	p := s.worker()
+	n := 0
+	die := func(code, subcode int) {
+		t.Helper()
+		fault := s.fb.Script(sandbox.Fault{Page: acme.id, Times: sandbox.Standing, Status: http.StatusBadRequest, Code: code, Subcode: subcode})
+		n++
+		s.publishOne(acme, queue.Bulk, fmt.Sprintf("20030040050060%02d", n))
+		eventually(t, "a message is dead", func() bool { return letters() == n })
+		s.fb.Clear(fault)
+	}
+	die(551, 1545041) // before the row
+	began := s.q.Now()
+	die(551, 1545041)
+	die(551, 0)
+	die(10, 2018278)
+	die(551, 1545041)
+	dead := p.log.events("dead")
+	hold := queue.PageState{Class: "page", Code: 551, Subcode: 1545041, Began: began, Since: s.q.Now()}
+	change(func(state *queue.PageState) { state.Hold(hold) })
+	if got := run(replay[:4]...); got.code != exitOK || !strings.Contains(got.out, "Page acme is held at ") || !strings.Contains(got.out, "(class page, code 551/1545041)") ||
+		!strings.Contains(got.out, " 2 ") || !strings.Contains(got.out, "Add --yes") {
+		t.Errorf("while it is held: %+v\n%v", got, dead)
+	}
+	var pages []pageView
+	if got := run("pages", "resume", "acme"); got.code != exitOK {
+		t.Fatal(got.err)
+	}
+	for line := range strings.Lines(run("pages", "list", "--json").out) {
+		var v pageView
+		if err := json.Unmarshal([]byte(line), &v); err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, v)
+	}
+	if i := slices.IndexFunc(pages, func(v pageView) bool { return v.Page == "acme" }); i < 0 || pages[i].State != "open" || pages[i].Class != "" || pages[i].Code != 0 || pages[i].Since != nil {
+		t.Errorf("after the hold the list has %+v", pages)
+	}
+	if got := run(replay...); got.code != exitOK || !strings.Contains(got.out, "Page acme was held at ") || !strings.Contains(got.out, "Replayed 2, failed 0") {
+		t.Errorf("after it was held: %+v", got)
+	}
+	eventually(t, "both are delivered", func() bool { return s.fb.Counts().Accepted == 2 })
+	if left := letters(); left != 3 {
+		t.Errorf("%d letters are left, want 3", left)
+	}
+
+	if got := run("pages", "hold", "acme"); got.code != exitOK {
+		t.Fatal(got.err)
+	}
+	if got := run(replay...); got.code != exitFailed || !strings.Contains(got.err, "was made by hand") {
+		t.Errorf("held by hand: %+v", got)
+	}
+}
