@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -79,11 +80,14 @@ func (c benchCommand) Run(ctx context.Context, std stdio) error {
 		return usageError{err}
 	}
 	b := &bench{benchCommand: c, screen: newScreen(std.err)}
+	ctx, done := b.screen.attended(ctx, std.signals)
+	defer done()
 	if c.URL == "" {
 		dir, err := os.MkdirTemp(c.Dir, "brazier-bench-")
 		if err != nil {
 			return usageError{fmt.Errorf("--dir: %w", err)}
 		}
+		defer std.signals.beforeExit(func() { b.kill(); removeInUse(dir) })()
 		defer os.RemoveAll(dir)
 		defer b.stop()
 		if err := b.startAll(ctx, dir); err != nil {
@@ -119,6 +123,9 @@ type bench struct {
 	children []*child
 	load     *benchLoad
 	count    *arrivals // nil: nothing is counted
+
+	starting sync.Mutex // of children, by the one goroutine that reads them, beside kill
+	killed   bool       // no child is started any more
 }
 
 // run posts, waits until everything has arrived, and returns the figures.

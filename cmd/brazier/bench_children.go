@@ -82,6 +82,11 @@ func (b *bench) start(dir, name string, args ...string) (*child, error) {
 			c.cmd.Env = append(c.cmd.Env, setting)
 		}
 	}
+	b.starting.Lock()
+	defer b.starting.Unlock()
+	if b.killed {
+		return nil, errSecondSignal
+	}
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start brazier %s: %w", name, err)
 	}
@@ -116,6 +121,10 @@ func (c *child) await(ctx context.Context, pattern string) (string, error) {
 	}
 }
 
+// childPatience is how long a child may take to end in order. A serve with messages in flight takes up to its shutdown
+// budget, and nobody needs what it would save.
+const childPatience = 5 * time.Second
+
 // stop ends the children, the last one first. Their data is of no more use.
 func (b *bench) stop() {
 	for i := len(b.children) - 1; i >= 0; i-- {
@@ -123,6 +132,19 @@ func (b *bench) stop() {
 		if c.cmd.Process.Signal(syscall.SIGTERM) != nil {
 			_ = c.cmd.Process.Kill() // not every system has the signal; or it has ended by itself
 		}
+		patience := time.AfterFunc(childPatience, func() { _ = c.cmd.Process.Kill() })
+		<-c.done
+		patience.Stop()
+	}
+}
+
+// kill ends the children at once, from any goroutine, and lets none be started any more.
+func (b *bench) kill() {
+	b.starting.Lock()
+	defer b.starting.Unlock()
+	b.killed = true
+	for _, c := range b.children {
+		_ = c.cmd.Process.Kill() // it may have ended by itself
 		<-c.done
 	}
 }

@@ -38,6 +38,7 @@ func (c demoCommand) Run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
+	defer std.signals.beforeExit(func() { removeInUse(dir) })()
 	defer os.RemoveAll(dir)
 	logFile, err := os.Create(filepath.Join(dir, "brazier.log"))
 	if err != nil {
@@ -46,6 +47,8 @@ func (c demoCommand) Run(ctx context.Context, std stdio) error {
 	defer logFile.Close()
 
 	d := newDemo(c, std, logFile.Name())
+	ctx, done := d.screen.attended(ctx, std.signals)
+	defer done()
 	log := logFlags{Level: "debug", Format: "json"}.logger(logFile)
 	log = log.WithOptions(zap.WrapCore(func(file zapcore.Core) zapcore.Core { return zapcore.NewTee(file, d.tally.core()) }))
 	h := newHouse(log, d.pages, queue.Config{Role: "serve", MaxBytes: 1 << 30})
@@ -62,6 +65,15 @@ func (c demoCommand) Run(ctx context.Context, std stdio) error {
 		d.screen.say("\nStopped. The temporary files are gone.")
 	}
 	return err
+}
+
+// removeInUse removes a directory that this process may still be writing files into.
+func removeInUse(dir string) {
+	for range 100 {
+		if os.RemoveAll(dir) == nil {
+			return
+		}
+	}
 }
 
 // demo is the campaign and what is seen of it.

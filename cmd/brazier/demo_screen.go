@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -15,7 +16,8 @@ type screen struct {
 	mu       sync.Mutex
 	w        io.Writer
 	terminal bool
-	lively   bool // a live line stands at the bottom
+	lively   bool   // a live line stands at the bottom
+	gone     func() // called when nobody sees it any more; nil: nobody is to know
 }
 
 func newScreen(w io.Writer) *screen {
@@ -36,10 +38,10 @@ func (s *screen) say(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lively {
-		fmt.Fprint(s.w, clearLine)
+		s.print(clearLine)
 		s.lively = false
 	}
-	fmt.Fprintf(s.w, format+"\n", args...)
+	s.print(fmt.Sprintf(format+"\n", args...))
 }
 
 // live replaces the live line.
@@ -47,10 +49,10 @@ func (s *screen) live(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.terminal {
-		fmt.Fprintln(s.w, "  "+text)
+		s.print("  " + text + "\n")
 		return
 	}
-	fmt.Fprint(s.w, clearLine+"  "+text)
+	s.print(clearLine + "  " + text)
 	s.lively = true
 }
 
@@ -58,9 +60,40 @@ func (s *screen) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lively {
-		fmt.Fprint(s.w, clearLine)
+		s.print(clearLine)
 		s.lively = false
 	}
+}
+
+// print writes. s.mu is held.
+func (s *screen) print(text string) {
+	if _, err := io.WriteString(s.w, text); err != nil && s.gone != nil {
+		s.gone()
+	}
+}
+
+// attended returns a context that ends with ctx, and when nobody sees the screen any more: its terminal was closed, or who
+// read it from a pipe has ended. It is for commands that are there to be looked at, and is called before the screen is
+// used.
+func (s *screen) attended(ctx context.Context, told *signals) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	s.gone = cancel
+	restore := told.surviveOutput()
+	onTerminal, watched := isTerminal(s.w), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case <-told.hangup():
+				if onTerminal && !isTerminal(s.w) {
+					cancel()
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(); <-watched; restore() }
 }
 
 const barWidth = 12

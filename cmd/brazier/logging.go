@@ -21,6 +21,11 @@ func (f logFlags) logger(w io.Writer) *zap.Logger {
 	return zap.New(zapcore.NewCore(f.encoder(w), zapcore.Lock(zapcore.AddSync(w)), level))
 }
 
+// json reports whether programs read what is logged to w, rather than people.
+func (f logFlags) json(w io.Writer) bool {
+	return f.Format == "json" || (f.Format != "console" && !isTerminal(w))
+}
+
 func (f logFlags) encoder(w io.Writer) zapcore.Encoder {
 	config := zapcore.EncoderConfig{
 		TimeKey: "ts", LevelKey: "level", MessageKey: "msg",
@@ -29,7 +34,7 @@ func (f logFlags) encoder(w io.Writer) zapcore.Encoder {
 		EncodeDuration: zapcore.StringDurationEncoder,
 		LineEnding:     zapcore.DefaultLineEnding,
 	}
-	if f.Format == "json" || (f.Format == "auto" && !isTerminal(w)) {
+	if f.json(w) {
 		return zapcore.NewJSONEncoder(config)
 	}
 	config.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")

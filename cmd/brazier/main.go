@@ -11,12 +11,11 @@ import (
 	"io"
 	"log"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/alecthomas/kong"
+	"go.uber.org/zap"
 	"golang.org/x/term"
 )
 
@@ -25,7 +24,7 @@ const (
 	exitOK        = 0 // stopped as asked, nothing left in flight; or the command did what it says
 	exitFailed    = 1 // something went wrong while it ran, or check found a fault
 	exitUsage     = 2 // the command line, the environment or the page file is wrong; nothing was started
-	exitUndrained = 3 // stopped by a second signal, or out of the shutdown budget: what was in flight may be sent again
+	exitUndrained = 3 // ended at once by a later signal, or out of the shutdown budget: what was in flight may be sent again
 )
 
 func main() {
@@ -38,24 +37,13 @@ func main() {
 type stdio struct {
 	out, err io.Writer
 	in       io.Reader // nil: nobody is there to answer questions
+	signals  *signals  // nil: there are none
 	known    variables
 }
 
-func run(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// After the first signal the default action is restored by hand: a second one ends the process at once, with a code
-	// that says so.
-	defer context.AfterFunc(ctx, func() {
-		again := make(chan os.Signal, 1)
-		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-		go func() {
-			<-again
-			fmt.Fprintln(stderr, "brazier: second signal, ending at once")
-			os.Exit(exitUndrained)
-		}()
-	})()
-	std := stdio{out: stdout, err: stderr}
+func run(args []string, stdout, stderr *os.File) int {
+	ctx, signals := followSignals(stderr)
+	std := stdio{out: stdout, err: stderr, signals: signals}
 	if isTerminal(stdout) && term.IsTerminal(int(os.Stdin.Fd())) {
 		std.in = os.Stdin
 	}
@@ -92,10 +80,50 @@ func execute(ctx context.Context, args []string, std stdio) int {
 	}
 	if err != nil {
 		fmt.Fprintf(std.err, "brazier: %v\nSee %s --help.\n", err, selected(err))
+		var wrong *kong.ParseError
+		if errors.As(err, &wrong) {
+			cli.failed(wrong.Context, std, usageError{err})
+		}
 		return exitUsage
 	}
 	std.known = variablesOf(parser.Model.Node)
-	return exitCode(parsed.Run(std), std.err)
+	forget := std.signals.beforeExit(func() { cli.failed(parsed, std, errSecondSignal) })
+	err = parsed.Run(std)
+	forget()
+	code := exitCode(err, std.err)
+	cli.failed(parsed, std, err)
+	return code
+}
+
+// failed logs why a role ends, for those who see nothing but its log. The text on standard error says the same.
+func (c *commands) failed(parsed *kong.Context, std stdio, err error) {
+	if err == nil || parsed == nil || parsed.Selected() == nil {
+		return
+	}
+	role := parsed.Selected().Name
+	var flags logFlags
+	switch role {
+	case "serve":
+		flags = c.Serve.logFlags
+	case "ingress":
+		flags = c.Ingress.logFlags
+	case "worker":
+		flags = c.Worker.logFlags
+	default:
+		return
+	}
+	if flags.Format == "" { // the command line was wrong before its values were set
+		flags.Format = os.Getenv("BRAZIER_LOG_FORMAT")
+		for _, step := range parsed.Path {
+			if step.Flag != nil && step.Flag.Name == "log-format" {
+				flags.Format, _ = parsed.FlagValue(step.Flag).(string)
+			}
+		}
+	}
+	if flags.json(std.err) {
+		flags.logger(std.err).Error("failed", zap.String("event", "failed"), zap.String("role", role), zap.String("version", version()),
+			zap.String("error", err.Error()), zap.Int("exit_code", codeOf(err)))
+	}
 }
 
 // joinNumbers writes "--flag -1" as "--flag=-1": kong takes -1 for a short flag. It could be told not to, but then a flag

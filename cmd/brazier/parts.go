@@ -20,6 +20,9 @@ var errFinished = errors.New("finished")
 
 var errUndrained = errors.New("stopped before everything was drained: what was in flight may be sent again")
 
+// errSecondSignal is the end of a process that was told twice to stop.
+var errSecondSignal = fmt.Errorf("%w: a second signal ended it at once", errUndrained)
+
 // part is one box of a role. A role is a list of them: they open in order, run together, and stop in reverse order, the
 // last one first. All-in-one is the concatenation of the roles' lists.
 type part struct {

@@ -192,29 +192,3 @@ func duplicates(t *testing.T, control string) int {
 	getJSON(t, control+"/duplicates", &list)
 	return len(list)
 }
-
-// TestSecondSignal ends a role that is still draining.
-func TestSecondSignal(t *testing.T) {
-	page := newTestPage("1029384756", "acme")
-	file := writePages(t, page)
-	facebook := startProcess(t, "brazier", "sandbox", "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0", "--pages="+file, "--latency=60s", "--jitter=0s")
-	p := startProcess(t, "brazier", "serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--data="+t.TempDir(), "--pages="+file,
-		"--graph-url="+facebook.address(t, `Graph API +(http://\S+)`), "--log-level=debug")
-	door := p.log.await(t, "started")["address"].(string)
-	control := facebook.address(t, `Control +(http://\S+)`)
-	client := &http.Client{}
-	defer client.CloseIdleConnections()
-	if status, answer, err := post(client, door, page, message("2003004005006007", "hello"), nil); status != http.StatusAccepted {
-		t.Fatalf("answer %d %s, error %v", status, answer, err)
-	}
-	eventually(t, "the call is under way", func() bool {
-		var seen struct{ Calls int }
-		getJSON(t, control+"/summary", &seen)
-		return seen.Calls == 1
-	})
-	p.signal(syscall.SIGTERM)
-	p.log.await(t, "draining")
-	if code := p.terminate(); code != exitUndrained {
-		t.Errorf("exit code %d, want %d", code, exitUndrained)
-	}
-}
