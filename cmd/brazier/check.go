@@ -85,7 +85,7 @@ func (c checkCommand) inspect(known variables) (pages []pageConfig, wrong []stri
 	if c.MaxConnections <= 0 {
 		wrong = append(wrong, fmt.Sprintf("--max-connections: must be above 0 (got %d)", c.MaxConnections))
 	}
-	if _, err := c.tlsConfig(zap.NewNop()); err != nil {
+	if _, err := c.certificate(zap.NewNop()); err != nil {
 		wrong = append(wrong, err.Error())
 	}
 	for _, name := range known.unknown(pages) {

@@ -72,6 +72,15 @@ func readPagesFor(graphURL string) func(path string) ([]pageConfig, error) {
 	}
 }
 
+// readPagesToSend is readPagesFor for those who call. They read the files of tokens and app secrets again and again, and
+// hold a page while they cannot: one that is missing or broken at the start, as in the middle of a rotation, is no fault of
+// the page file, and stops no other page.
+func readPagesToSend(graphURL string) func(path string) ([]pageConfig, error) {
+	return func(path string) ([]pageConfig, error) {
+		return (&pageReader{file: path, secretsLater: true, lifted: !sendapi.IsFacebook(graphURL)}).readFile()
+	}
+}
+
 // readPagesOfDoor reads a page file for a door, which never uses tokens and app secrets: they need not be there, and are
 // not looked at where they are. Nor does it know whom its workers call: they judge the rates.
 func readPagesOfDoor(path string) ([]pageConfig, error) {
@@ -98,7 +107,8 @@ func (r *pageReader) readFile() ([]pageConfig, error) {
 // pageReader walks the file's syntax tree, so that each problem has its line and none hides another.
 type pageReader struct {
 	file           string
-	withoutSecrets bool
+	withoutSecrets bool // tokens and app secrets are not needed
+	secretsLater   bool // files of tokens and app secrets need not be good yet
 	lifted         bool // the ceilings on rates are not Facebook's
 	found          problems
 }

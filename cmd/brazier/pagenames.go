@@ -12,7 +12,7 @@ type pageNames map[string]string
 // The error is what was wrong.
 func readNames(file string) (pageNames, error) {
 	names := pageNames{}
-	pages, err := readPages(file)
+	pages, err := readPagesOfDoor(file)
 	for _, p := range pages {
 		names[p.ID] = p.Name
 	}

@@ -98,7 +98,7 @@ func (r *pageReader) secret(n ast.Node, field string) (v, variable string) {
 	return v, variable
 }
 
-// secretFile is a path, relative to the page file wherever the process was started. It is tried.
+// secretFile is a path, relative to the page file wherever the process was started. It is tried, unless that is for later.
 func (r *pageReader) secretFile(n ast.Node, field string) string {
 	path, ok := r.text(n, field)
 	if !ok {
@@ -107,7 +107,7 @@ func (r *pageReader) secretFile(n ast.Node, field string) string {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(r.file), path)
 	}
-	if r.withoutSecrets {
+	if r.withoutSecrets || r.secretsLater {
 		return path
 	}
 	if _, err := readSecret(field, path); err != nil {

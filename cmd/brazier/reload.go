@@ -13,31 +13,49 @@ import (
 // of change says little.
 const reloadEvery = 2 * time.Second
 
-// pageFile hands other pages to the parts when the page file has changed. One with a fault is not taken, and the pages
-// stay as they are. read is what the role reads it with.
-func (h *house) pageFile(path string, read func(string) ([]pageConfig, error)) part {
-	var last []byte
+// pageFile is the page file of a role.
+type pageFile struct {
+	path  string
+	parse func(path string) ([]pageConfig, error)
+	last  []byte // what was in it when it was last read
+}
+
+// read returns the pages that are in the file now.
+func (f *pageFile) read() ([]pageConfig, error) {
+	// Before it is parsed: what is written in between is found to be another file at the next look. If it cannot be read
+	// now, any that can be is another.
+	f.last, _ = os.ReadFile(f.path)
+	return f.parse(f.path)
+}
+
+// changed reports whether the file is another than the one that was last read. It may be about to be replaced.
+func (f *pageFile) changed() bool {
+	source, err := os.ReadFile(f.path)
+	return err == nil && !bytes.Equal(source, f.last)
+}
+
+// pageFile hands other pages to the parts when the page file has changed, and all files again to who reads them after
+// SIGHUP. A page file with a fault is not taken, and the pages stay as they are.
+func (h *house) pageFile(file *pageFile) part {
 	return part{
 		name: "page file",
-		open: func(context.Context) error {
-			last, _ = os.ReadFile(path) // if it cannot be read now, any that can be is another
-			return nil
-		},
 		run: func(ctx context.Context) error {
 			every := time.NewTicker(reloadEvery)
 			defer every.Stop()
 			for {
 				select {
 				case <-every.C:
+					if file.changed() {
+						h.reload(file.read())
+					}
+				case <-h.hangups:
+					for _, again := range h.onHangup {
+						again()
+					}
+					h.reload(file.read()) // tokens too, which have files of their own
 				case <-ctx.Done():
 					return nil
 				}
-				source, err := os.ReadFile(path)
-				if err != nil || bytes.Equal(source, last) { // it may be about to be replaced
-					continue
-				}
-				last = source
-				h.reload(read(path))
 			}
 		},
 	}

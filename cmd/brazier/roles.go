@@ -49,42 +49,37 @@ type workerCommand struct {
 }
 
 func (c serveCommand) Run(ctx context.Context, std stdio) error {
-	read := readPagesFor(c.GraphURL)
-	pages, err := read(c.Pages)
+	file := &pageFile{path: c.Pages, parse: readPagesToSend(c.GraphURL)}
+	h, err := newRole(std, c.logFlags, file, queue.Config{Role: "serve", MaxBytes: c.MaxQueue, DeadMaxAge: c.DeadAge, Window: c.KeyWindow})
 	if err != nil {
-		return usageError{err}
+		return err
 	}
-	h := newHouse(c.logger(std.err), pages, queue.Config{Role: "serve", MaxBytes: c.MaxQueue, DeadMaxAge: c.DeadAge, Window: c.KeyWindow})
-	h.known = std.known
 	return h.live(ctx, "serve",
 		h.ops(c.opsFlags),
 		h.server(c.embeddedFlags),
 		h.queue(),
 		h.worker(&c.graphFlags),
 		h.door(c.doorFlags),
-		h.pageFile(c.Pages, read),
+		h.pageFile(file),
 	)
 }
 
 func (c ingressCommand) Run(ctx context.Context, std stdio) error {
-	pages, err := readPagesOfDoor(c.Pages)
+	file := &pageFile{path: c.Pages, parse: readPagesOfDoor}
+	h, err := newRole(std, c.logFlags, file, c.queueConfig("ingress", c.streamFlags))
 	if err != nil {
-		return usageError{err}
+		return err
 	}
-	h := newHouse(c.logger(std.err), pages, c.queueConfig("ingress", c.streamFlags))
-	h.known = std.known
-	return h.live(ctx, "ingress", h.ops(c.opsFlags), h.queue(), h.door(c.doorFlags), h.pageFile(c.Pages, readPagesOfDoor))
+	return h.live(ctx, "ingress", h.ops(c.opsFlags), h.queue(), h.door(c.doorFlags), h.pageFile(file))
 }
 
 func (c workerCommand) Run(ctx context.Context, std stdio) error {
-	read := readPagesFor(c.GraphURL)
-	pages, err := read(c.Pages)
+	file := &pageFile{path: c.Pages, parse: readPagesToSend(c.GraphURL)}
+	h, err := newRole(std, c.logFlags, file, c.queueConfig("worker", c.streamFlags))
 	if err != nil {
-		return usageError{err}
+		return err
 	}
-	h := newHouse(c.logger(std.err), pages, c.queueConfig("worker", c.streamFlags))
-	h.known = std.known
-	return h.live(ctx, "worker", h.ops(c.opsFlags), h.queue(), h.worker(&c.graphFlags), h.pageFile(c.Pages, read))
+	return h.live(ctx, "worker", h.ops(c.opsFlags), h.queue(), h.worker(&c.graphFlags), h.pageFile(file))
 }
 
 func (f natsFlags) queueConfig(role string, s streamFlags) queue.Config {
@@ -101,12 +96,14 @@ type house struct {
 	pages       []pageConfig
 	queueConfig queue.Config
 	known       variables
+	hangups     <-chan struct{}      // when the files are to be read again
 	metrics     *prometheus.Registry // parts register their collectors in it when they open
 
 	jobs     *queue.Queue
 	doorAt   string                     // address the door listens on
 	inFlight func() int                 // messages in the worker's hands
 	onPages  []func([]pageConfig) error // who is told of other pages
+	onHangup []func()                   // who reads files of its own again
 
 	readiness []func(context.Context) error // what each part needs to do its work
 
@@ -116,6 +113,17 @@ type house struct {
 
 func newHouse(log *zap.Logger, pages []pageConfig, cfg queue.Config) *house {
 	return &house{log: log, pages: pages, queueConfig: cfg, metrics: newMetrics(), inFlight: func() int { return 0 }}
+}
+
+// newRole is a house for the pages of a file.
+func newRole(std stdio, log logFlags, file *pageFile, cfg queue.Config) (*house, error) {
+	pages, err := file.read()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	h := newHouse(log.logger(std.err), pages, cfg)
+	h.known, h.hangups = std.known, std.signals.hangup()
+	return h, nil
 }
 
 // live runs a role from its first to its last line of log.
@@ -184,8 +192,13 @@ func (h *house) door(f doorFlags) part {
 			cfg := ingress.Config{Queue: h.jobs, Pages: doorPages(h.pages), Listen: f.Listen, MaxBody: f.MaxBody, Wait: f.StoreWait,
 				MaxWaiting: f.MaxWaiting, MaxWaitingBytes: f.MaxWaitingBytes, MaxConnections: f.MaxConnections,
 				AllowFrom: f.AllowFrom, TrustedProxies: f.TrustedProxy, Log: log}
-			if cfg.TLS, err = f.tlsConfig(log); err != nil {
+			pair, err := f.certificate(log)
+			if err != nil {
 				return usageError{err}
+			}
+			if pair != nil {
+				cfg.TLS = pair.config()
+				h.onHangup = append(h.onHangup, pair.readAgain)
 			}
 			if door, err = ingress.Open(cfg); err != nil {
 				return usageError{inFlags(err)}

@@ -25,8 +25,8 @@ type certificate struct {
 	refused string // what was wrong with the files when they were last read; logged once
 }
 
-// tlsConfig returns nil where the door speaks plain HTTP. Errors name the flags.
-func (f doorFlags) tlsConfig(log *zap.Logger) (*tls.Config, error) {
+// certificate returns nil where the door speaks plain HTTP. Errors name the flags.
+func (f doorFlags) certificate(log *zap.Logger) (*certificate, error) {
 	switch {
 	case f.TLSCert == "" && f.TLSKey == "":
 		return nil, nil
@@ -42,8 +42,12 @@ func (f doorFlags) tlsConfig(log *zap.Logger) (*tls.Config, error) {
 	}
 	c.pair, c.files = pair, files
 	c.announce()
-	// TLS 1.3 and 1.2 with the suites that Go still has on by default.
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.current}, nil
+	return c, nil
+}
+
+// config is for TLS 1.3 and 1.2 with the suites that Go still has on by default.
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.current}
 }
 
 func (c *certificate) announce() {
@@ -78,7 +82,15 @@ func (c *certificate) current(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.pair, nil
 }
 
-// reload takes the files over if they are good. Otherwise what was good before stays: one of the files may be new and the
+// readAgain looks at the files now.
+func (c *certificate) readAgain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checked = time.Now()
+	c.reload()
+}
+
+// reload takes the files over if they are good. c.mu is held. Otherwise what was good before stays: one of the files may be new and the
 // other about to be.
 func (c *certificate) reload() {
 	pair, files, err := c.read()

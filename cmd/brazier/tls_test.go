@@ -53,10 +53,11 @@ func TestCertificateIsReloaded(t *testing.T) {
 		writeFile(t, f.TLSCert, cert)
 		writeFile(t, f.TLSKey, key)
 		seen, lines := observer.New(zap.InfoLevel)
-		config, err := f.tlsConfig(zap.New(seen))
+		pair, err := f.certificate(zap.New(seen))
 		if err != nil {
 			t.Fatal(err)
 		}
+		config := pair.config()
 		if config.MinVersion != tls.VersionTLS12 {
 			t.Errorf("least version is %x", config.MinVersion)
 		}
@@ -96,6 +97,13 @@ func TestCertificateIsReloaded(t *testing.T) {
 		writeFile(t, f.TLSCert, cert)
 		writeFile(t, f.TLSKey, key)
 		expect(soon, "tls_certificate")
+
+		writeFile(t, f.TLSCert, next) // after SIGHUP at once
+		writeFile(t, f.TLSKey, nextKey)
+		if pair.readAgain(); lines.Len() != 1 {
+			t.Errorf("read again: %v", lines.All())
+		}
+		expect(later, "tls_certificate")
 	})
 }
 
@@ -114,7 +122,7 @@ func TestCertificateFlags(t *testing.T) {
 		{cert, dir, "--tls-key: read "},
 		{cert, cert, "--tls-cert, --tls-key: tls: "},
 	} {
-		config, err := doorFlags{TLSCert: c.cert, TLSKey: c.key}.tlsConfig(zap.NewNop())
+		config, err := doorFlags{TLSCert: c.cert, TLSKey: c.key}.certificate(zap.NewNop())
 		if (err == nil) != (c.want == "") || (err != nil && !strings.HasPrefix(err.Error(), c.want)) {
 			t.Errorf("%q, %q: error %v, want %q", c.cert, c.key, err, c.want)
 		}
