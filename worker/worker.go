@@ -43,9 +43,10 @@ const (
 	DefaultRate = 40
 	// DefaultMediaRate is Facebook's limit for audio and video, calls a second and page (Messenger rate limits).
 	DefaultMediaRate = 10
-	// MinRate is one call in 50 seconds. At a tenth of it, where a page goes when Facebook's limits are near, slots are still
-	// to be had (see [queue.Pace.Reserve]).
-	MinRate = 0.02
+	// MinRate is one call in 10 seconds. At a tenth of it, where a page goes after a hold and when Facebook's limits are near,
+	// slots are still to be had (see [queue.Pace.Reserve]), a new worker's first after 100 s. A page that is to send less is
+	// to be held.
+	MinRate = 0.1
 )
 
 const (

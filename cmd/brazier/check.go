@@ -30,12 +30,18 @@ type checkCommand struct {
 }
 
 func (checkCommand) Help() string {
-	return "Nothing is started, and neither NATS nor Facebook is called. Exit code 0: nothing is wrong, 1: something is."
+	return "Nothing is started, and neither NATS nor Facebook is called. Exit code 0: nothing is wrong, though there may be warnings, 1: something is."
 }
 
 func (c checkCommand) Run(std stdio) error {
 	pages, wrong := c.inspect(std.known)
 	c.print(std.out, pages)
+	if warnings := c.warnings(pages); len(warnings) > 0 {
+		fmt.Fprintf(std.out, "\nWarnings (%d):\n", len(warnings))
+		for _, w := range warnings {
+			fmt.Fprintln(std.out, "  "+w)
+		}
+	}
 	if len(wrong) == 0 {
 		fmt.Fprintln(std.out, "\nNothing is wrong.")
 		return nil
@@ -92,6 +98,17 @@ func (c checkCommand) inspect(known variables) (pages []pageConfig, wrong []stri
 		wrong = append(wrong, name+": no flag has this variable: check its spelling, or unset it")
 	}
 	return pages, wrong
+}
+
+// warnings returns what works, and most likely not as it was meant.
+func (c checkCommand) warnings(pages []pageConfig) (warnings []string) {
+	for _, p := range pages {
+		for _, r := range p.caps() {
+			warnings = append(warnings, problem{c.Pages, p.line, fmt.Sprintf("page %s: max_in_flight %d caps %s %v at %v calls/s for each worker, since a call takes Facebook about %v: "+
+				"leave max_in_flight out, or make it %d or more", p.Name, p.MaxInFlight, r.setting, r.rate, r.at, callTime, r.needed)}.String())
+		}
+	}
+	return warnings
 }
 
 func (c checkCommand) wrongAddresses() (wrong []string) {

@@ -116,7 +116,7 @@ func TestCheckFindsAllFaults(t *testing.T) {
 	_, wrong, _ := strings.Cut(out, "\nWrong (")
 	for _, want := range []string{
 		pages + `:2: id "acme" is not a Facebook page id: digits only, as in the page's About section`,
-		pages + `:4: rate "999" is not a number from 0.02 to 300, Facebook's limit of calls a second`,
+		pages + `:4: rate must be between 0.1 and 300, Facebook's limit of calls a second (got "999")`,
 		pages + `:5: a key is not "sha256:" and 64 hexadecimal digits: take it from brazier keys new, or from printf %s KEY | sha256sum`,
 		`--graph-url: `,
 		`--graph-version: Graph API v2.7 is long ended: choose a newer version`,
@@ -141,6 +141,30 @@ func TestCheckFindsAllFaults(t *testing.T) {
 	keepsSecrets(t, out, marker)
 	if _, again, _ := runCommand(t, args...); again != out {
 		t.Errorf("the second time it prints something else:\n%s\n%s", out, again)
+	}
+}
+
+// A page whose max_in_flight caps its rate gets a warning from check and from the roles that send, and is no fault.
+func TestCappedRates(t *testing.T) {
+	path := filepath.Join(pageDir(t), "pages.yaml")
+	page := func(id, name, extra string) string {
+		return fmt.Sprintf("  - {id: %q, name: %s, token: %s-token, keys: [\"sha256:%064s\"]%s}\n", id, name, marker, id, extra)
+	}
+	writeFile(t, path, "pages:\n"+page("1", "capped", ", rate: 300, max_in_flight: 64")+page("2", "enough", ", rate: 80, max_in_flight: 64")+
+		page("3", "left-out", ", rate: 300")+page("4", "media", ", rate: 1, max_in_flight: 7"))
+	want := []string{
+		path + ":2: page capped: max_in_flight 64 caps rate 300 at 80 calls/s for each worker, since a call takes Facebook about 800ms: leave max_in_flight out, or make it 240 or more",
+		path + ":5: page media: max_in_flight 7 caps media_rate 10 at 8.75 calls/s for each worker, since a call takes Facebook about 800ms: leave max_in_flight out, or make it 8 or more",
+	}
+	code, out, _ := runCommand(t, "check", "--pages="+path, "--graph-version=v99.0")
+	if code != exitOK || !strings.Contains(out, "\nWarnings (2):\n  "+want[0]+"\n  "+want[1]+"\n\nNothing is wrong.\n") {
+		t.Errorf("code %d\n%s", code, out)
+	}
+	r := startRole(t, "serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--data="+t.TempDir(), "--pages="+path, "--graph-url=http://127.0.0.1:1", "--log-format=json")
+	r.log.await(t, "started")
+	lines := r.log.events("rate_capped")
+	if len(lines) != 2 || lines[0]["page"] != "capped" || lines[0]["setting"] != "rate" || lines[0]["capped_at"] != 80.0 || lines[0]["needed"] != 240.0 || lines[1]["page"] != "media" {
+		t.Errorf("rate_capped lines: %v", lines)
 	}
 }
 

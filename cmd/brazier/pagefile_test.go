@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -13,7 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/brazier-relay/brazier/queue/queuetest"
 	"github.com/brazier-relay/brazier/sendapi"
+	"github.com/brazier-relay/brazier/worker"
 	"github.com/brazier-relay/brazier/worker/deliver"
 )
 
@@ -111,8 +114,8 @@ func TestPageFileFaults(t *testing.T) {
 
 		aKey     = `a key is not "sha256:" and 64 hexadecimal digits: take it from brazier keys new, or from printf %s KEY | sha256sum`
 		plain    = " has a YAML anchor, alias or tag (&, *, !), which are not read here: write the value out, in quotes if it begins with one of these"
-		rate     = " is not a number from 0.02 to 300, Facebook's limit of calls a second"
-		media    = " is not a number from 0.02 to 10, Facebook's limit of calls a second"
+		rate     = "rate must be between 0.1 and 300, Facebook's limit of calls a second"
+		media    = "media_rate must be between 0.1 and 10, Facebook's limit of calls a second"
 		inFlight = " is not a whole number from 1 to 10000"
 		expire   = " is no time between 1s and 168h: write it like 90m or 24h"
 		variable = "token is no variable: write ${NAME} with capitals, digits and _, and nothing beside it"
@@ -138,7 +141,7 @@ func TestPageFileFaults(t *testing.T) {
 		{"second document", page + "---\n" + page, []string{`6: a second YAML document: put all pages into one list`}},
 		{"end of the document", page + "---\n", nil},
 		{"mark of an editor", "\ufeff" + page, nil},
-		{"lines of Windows", strings.ReplaceAll(page+"    rate: 0\n", "\n", "\r\n"), []string{`5: rate "0"` + rate}},
+		{"lines of Windows", strings.ReplaceAll(page+"    rate: 0\n", "\n", "\r\n"), []string{`5: ` + rate + ` (got "0")`}},
 
 		// No YAML.
 		{"tab", "pages:\n\t- id: \"1\"\n", []string{`2: not valid YAML: a tab where YAML wants spaces` + look}},
@@ -204,15 +207,16 @@ func TestPageFileFaults(t *testing.T) {
 			[]string{`5: ` + aKey, `6: ` + aKey, `7: ` + aKey, `9: ` + aKey, `10: ` + aKey}},
 
 		// Numbers and choices.
-		{"rate 0", page + "    rate: 0\n", []string{`5: rate "0"` + rate}},
-		{"a tiny rate", page + "    rate: 0.001\n", []string{`5: rate "0.001"` + rate}},
-		{"rate under 0", page + "    rate: -1\n", []string{`5: rate "-1"` + rate}},
-		{"rate over Facebook's", page + "    rate: 301\n", []string{`5: rate "301"` + rate}},
+		{"rate 0", page + "    rate: 0\n", []string{`5: ` + rate + ` (got "0")`}},
+		{"rate under 0", page + "    rate: -1\n", []string{`5: ` + rate + ` (got "-1")`}},
+		{"least rates", page + "    rate: 0.1\n    media_rate: 0.1\n", nil},
+		{"rates under the least", page + "    rate: 0.099\n    media_rate: 0.001\n", []string{`5: ` + rate + ` (got "0.099")`, `6: ` + media + ` (got "0.001")`}},
+		{"rate over Facebook's", page + "    rate: 301\n", []string{`5: ` + rate + ` (got "301")`}},
 		{"rate at Facebook's", page + "    rate: 300\n    media_rate: 10\n", nil},
-		{"rate in words", page + "    rate: fast\n", []string{`5: rate "fast"` + rate}},
-		{"rate NaN", page + "    rate: NaN\n", []string{`5: rate "NaN"` + rate}},
-		{"rate .nan", page + "    rate: .nan\n    media_rate: .inf\n", []string{`5: rate ".nan"` + rate, `6: media_rate ".inf"` + media}},
-		{"media rate over Facebook's", page + "    media_rate: 11\n", []string{`5: media_rate "11"` + media}},
+		{"rate in words", page + "    rate: fast\n", []string{`5: ` + rate + ` (got "fast")`}},
+		{"rate NaN", page + "    rate: NaN\n", []string{`5: ` + rate + ` (got "NaN")`}},
+		{"rate .nan", page + "    rate: .nan\n    media_rate: .inf\n", []string{`5: ` + rate + ` (got ".nan")`, `6: ` + media + ` (got ".inf")`}},
+		{"media rate over Facebook's", page + "    media_rate: 11\n", []string{`5: ` + media + ` (got "11")`}},
 		{"in flight", page + "    max_in_flight: 0\n", []string{`5: max_in_flight "0"` + inFlight}},
 		{"repetitions", page + "    in_doubt_repeats: 4\n", []string{`5: in_doubt_repeats must be from 0 to 3 (got "4")`}},
 		{"repetitions, parked", page + "    in_doubt: park\n    in_doubt_repeats: 2\n", []string{`6: page 1: in_doubt_repeats does nothing with in_doubt: park: remove one of the two`}},
@@ -234,7 +238,7 @@ func TestPageFileFaults(t *testing.T) {
 			`2: page acme: keys is missing: nobody could send for it; add the SHA-256 of a key as "sha256:HEX"`,
 			`3: unknown field "pace" in a page: ` + known,
 			`4: token: the variable BRAZIER_TEST_UNSET is not set: export it before the start`,
-			`5: rate "999"` + rate,
+			`5: ` + rate + ` (got "999")`,
 			`6: id "x" is not a Facebook page id: digits only, as in the page's About section`,
 			`6: page: token is missing: add token_file with a path, or token: ${VARIABLE}`,
 			`6: page: keys is missing: nobody could send for it; add the SHA-256 of a key as "sha256:HEX"`,
@@ -275,14 +279,14 @@ func TestLiftedRates(t *testing.T) {
 		read func(string) ([]pageConfig, error)
 		want string // of the error
 	}{
-		{readPages, "up to 300, Facebook's limit"},
-		{readPagesFor(sendapi.DefaultGraphURL), "up to 300, Facebook's limit"},
-		{readPagesFor("https://GRAPH.facebook.com./"), "up to 300, Facebook's limit"},
-		{readPagesFor("https://graph-video.facebook.com:443"), "up to 300, Facebook's limit"},
-		{readPagesFor(""), "up to 300, Facebook's limit"},
-		{readPagesFor("://"), "up to 300, Facebook's limit"},
-		{readPagesFor("ftp://127.0.0.1"), "up to 300, Facebook's limit"},
-		{readPagesFor("http:///v25.0"), "up to 300, Facebook's limit"},
+		{readPages, "and 300, Facebook's limit"},
+		{readPagesFor(sendapi.DefaultGraphURL), "and 300, Facebook's limit"},
+		{readPagesFor("https://GRAPH.facebook.com./"), "and 300, Facebook's limit"},
+		{readPagesFor("https://graph-video.facebook.com:443"), "and 300, Facebook's limit"},
+		{readPagesFor(""), "and 300, Facebook's limit"},
+		{readPagesFor("://"), "and 300, Facebook's limit"},
+		{readPagesFor("ftp://127.0.0.1"), "and 300, Facebook's limit"},
+		{readPagesFor("http:///v25.0"), "and 300, Facebook's limit"},
 		{readPagesFor("http://127.0.0.1:9090"), ""},
 		{readPagesFor("https://facebook.com.example"), ""},
 		{readPagesOfDoor, ""},
@@ -297,8 +301,21 @@ func TestLiftedRates(t *testing.T) {
 		}
 	}
 	writeFile(t, path, digests.Replace(strings.Replace(page, "20000", "100001", 1)))
-	if _, err := readPagesOfDoor(path); err == nil || !strings.Contains(err.Error(), `rate "100001" is not a number from 0.02 to 100000, the most of calls a second`) {
+	if _, err := readPagesOfDoor(path); err == nil || !strings.Contains(err.Error(), `rate must be between 0.1 and 100000, the most of calls a second (got "100001")`) {
 		t.Errorf("over what can be paced: %v", err)
+	}
+}
+
+// A page in the slow start, or near one of Facebook's limits, makes a tenth of its rate, and still has to be paced.
+func TestLeastRateCanBePaced(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // it would take some minutes
+	pace := queuetest.New(t).Pace("1029384756", "text")
+	if _, err := pace.Reserve(ctx, worker.MinRate/10, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("a tenth of the least rate: %v", err)
+	}
+	if _, err := pace.Reserve(ctx, worker.MinRate/1000, 1); errors.Is(err, context.Canceled) {
+		t.Error("the queue paces anything: is there need of a least rate?")
 	}
 }
 

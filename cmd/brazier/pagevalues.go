@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -150,7 +151,7 @@ func (r *pageReader) rate(n ast.Node, field string, ceiling int) float64 {
 	v, ok := r.text(n, field)
 	f, err := strconv.ParseFloat(v, 64)
 	if ok && (err != nil || !(f >= worker.MinRate) || f > float64(ceiling)) {
-		r.problem(line(n), "%s %s is not a number from %v to %d, %s of calls a second", field, shown(v), worker.MinRate, ceiling, whose)
+		r.problem(line(n), "%s must be between %v and %d, %s of calls a second (got %s)", field, worker.MinRate, ceiling, whose, shown(v))
 		return 0
 	}
 	return f
@@ -214,4 +215,28 @@ func (r *pageReader) expire(n ast.Node) time.Duration {
 		return 0
 	}
 	return d
+}
+
+// callTime is what a call to the Send API with text takes, as people report: about 800 ms, with 0.5 to 1.25 s from one
+// machine (rehabstudio/fbmessenger#40, botframework-sdk#3595).
+const callTime = 800 * time.Millisecond
+
+// rateCap is a rate that a page cannot reach: its calls in flight come to an end too slowly.
+type rateCap struct {
+	setting string  // the field of the page file
+	rate    float64 // calls a second
+	at      float64 // calls a second
+	needed  int     // calls in flight
+}
+
+// caps returns the rates that the page's own max_in_flight caps in one worker, with calls of callTime.
+func (p pageConfig) caps() (caps []rateCap) {
+	for _, r := range []rateCap{{setting: "rate", rate: p.Rate}, {setting: "media_rate", rate: p.MediaRate}} {
+		r.at = float64(p.MaxInFlight) / callTime.Seconds()
+		r.needed = int(math.Ceil(r.rate * callTime.Seconds()))
+		if p.MaxInFlight < worker.DefaultMaxInFlight(r.rate) && r.at < r.rate {
+			caps = append(caps, r)
+		}
+	}
+	return caps
 }

@@ -232,6 +232,7 @@ func (h *house) worker(f *graphFlags) part {
 		name: "worker",
 		open: func(context.Context) (err error) {
 			log := component(h.log, "worker")
+			warnOfCaps(log, h.pages)
 			if warning := sendapi.VersionWarning(f.GraphVersion, time.Now()); warning != "" {
 				log.Warn("Graph API version", zap.String("event", "graph_version"), zap.String("reason", warning))
 			}
@@ -257,12 +258,26 @@ func (h *house) worker(f *graphFlags) part {
 				if err != nil {
 					return err
 				}
-				return w.SetPages(worked)
+				if err := w.SetPages(worked); err != nil {
+					return err
+				}
+				warnOfCaps(log, pages)
+				return nil
 			})
 			return nil
 		},
 		run:   func(ctx context.Context) error { return w.Run(ctx) },
 		close: func() error { client.Close(); return nil },
+	}
+}
+
+// warnOfCaps names the pages that cannot reach their rate.
+func warnOfCaps(log *zap.Logger, pages []pageConfig) {
+	for _, p := range pages {
+		for _, c := range p.caps() {
+			log.Warn("max_in_flight keeps a page below its rate", zap.String("event", "rate_capped"), zap.String("page", p.Name), zap.String("setting", c.setting),
+				zap.Float64("rate", c.rate), zap.Int("max_in_flight", p.MaxInFlight), zap.Float64("capped_at", c.at), zap.Int("needed", c.needed))
+		}
 	}
 }
 
