@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -86,6 +87,9 @@ func AppKey(app string) string {
 	sum := sha256.Sum256([]byte(app))
 	return appKeys + base64.RawURLEncoding.EncodeToString(sum[:9])
 }
+
+// IsAppKey reports whether a key of [Queue.PageStates] is an app's.
+func IsAppKey(key string) bool { return strings.HasPrefix(key, appKeys) }
 
 const appKeys = "app."
 
@@ -174,7 +178,7 @@ func (q *Queue) SetPageState(ctx context.Context, page string, s PageState) (Pag
 	return s, nil
 }
 
-// PageStates returns the states of all pages that have one, by Facebook id.
+// PageStates returns the states of all pages and apps that have one, by Facebook id and by [AppKey].
 func (q *Queue) PageStates(ctx context.Context) (map[string]PageState, error) {
 	all := make(map[string]PageState)
 	err := q.retry(ctx, readsOf(streamOf(BucketPages)), func(ctx context.Context) error {

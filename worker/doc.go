@@ -19,11 +19,20 @@
 // delays calls and does not gather them, and it lets a slot pass that it missed: a call that comes late would share its second
 // with the calls after it. Urgent jobs go first, and leave one slot in ten to bulk ones.
 //
-// # Holds
+// # What stops a page
 //
-// What keeps a page from being sent for is shared as well, in [queue.PageState]. The worker that meets a throttle, a dead
-// token or a restriction stops at once, then writes it down, which stops the others (see hold.go). When its time is over
-// one worker tries one message at a time until Facebook takes one; then the page goes on, slowly at first.
+//	sign                                             how many       leads to
+//	throttle, a dead token, a page's own code        1              hold of the page
+//	the app's throttle                               1              hold of all pages of the app
+//	a code that is the page's or the message's       3 in a row     hold of the page
+//	  again, where others were taken since           1              dead letter
+//	deaths of one code; messages in doubt            10 in a row    hold of the page
+//	no way to Facebook, or a silent 5xx              5 in a row     circuit: this process sends nothing
+//
+// How many is the handler's to say ([Verdict].HoldAfter), and in a row means with none taken between. Holds are shared, in
+// [queue.PageState]: the worker that meets a sign stops at once, then writes it down, which stops the others. When its time is
+// over a worker that has a message claims the hold and tries one at a time until Facebook takes one; then all go on, slowly
+// at first. hold.go has the state diagram, circuit.go what is each process's own.
 //
 // # Ends
 //

@@ -13,23 +13,8 @@ import (
 	"github.com/brazier-relay/brazier/sendapi"
 )
 
-// What stops a page
-//
-// A refusal is about the message, the person, the page, the app, or Facebook itself. What its class says is weighed by what
-// happens around it (see page.weigh):
-//
-//	sign                                            what it takes                          what it leads to
-//	throttle, dead token, a page's own code         one                                    the page is held
-//	the app's throttle                              one                                    the app is held, and with it all its pages
-//	a code that is a page's or a message's          3 messages in a row (HoldAfter)        the page is held
-//	  the same, of a message that was refused so    one, if the page took others since     that message is dead
-//	messages that die of one code, not about the    10 in a row (HoldAfter)                the page is held, as of class page
-//	  person or the window; messages in doubt
-//	no way to Facebook, or a 5xx without a word     5 in a row, of any page (circuitAfter) the circuit of this process is open
-//
-// In a row means: with no message of the page taken between, and for the circuit: with no answer of Facebook's at all.
-//
-// Holds of pages and apps are shared by all workers, in [queue.PageState]. The life of one, as next has it:
+// What leads to a hold stands in the package comment. Holds of pages and apps are shared by all workers, in [queue.PageState].
+// The life of one, as next has it:
 //
 //	open ── refused ──▶ held ── its time is over ──▶ due ── a worker that has a message claims it ──▶ tried
 //	 ▲                   ▲                            ▲                                              │ │ │

@@ -5,8 +5,10 @@ import (
 	"strings"
 )
 
-// pageNames are the names of pages by id.
-type pageNames map[string]string
+// pageNames are the names of pages, and of their apps, by the page's id.
+type pageNames map[string]pageName
+
+type pageName struct{ name, app string }
 
 // readNames reads the names from the page file, whatever else is wrong with it: tokens and keys are of no interest here.
 // The error is what was wrong.
@@ -14,14 +16,14 @@ func readNames(file string) (pageNames, error) {
 	names := pageNames{}
 	pages, err := readPagesOfDoor(file)
 	for _, p := range pages {
-		names[p.ID] = p.Name
+		names[p.ID] = pageName{p.Name, p.App}
 	}
 	return names, err
 }
 
 func (n pageNames) of(id string) string {
-	if name, ok := n[id]; ok {
-		return name
+	if page, ok := n[id]; ok {
+		return page.name
 	}
 	return id
 }
@@ -31,8 +33,8 @@ func (n pageNames) id(page, file string, unread error) (string, error) {
 	if page != "" && strings.Trim(page, "0123456789") == "" {
 		return page, nil
 	}
-	for id, name := range n {
-		if name == page {
+	for id, known := range n {
+		if known.name == page {
 			return id, nil
 		}
 	}

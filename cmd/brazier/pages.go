@@ -103,13 +103,19 @@ func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]pageView
 		ids[id] = true
 	}
 	for id, s := range states {
-		if s.Held {
+		if s.Held && !queue.IsAppKey(id) {
 			ids[id] = true
 		}
 	}
 	views := make([]pageView, 0, len(ids))
 	for id := range maps.Keys(ids) {
-		v := newPageView(id, names, states[id], now)
+		state := states[id]
+		if page, ok := names[id]; ok && !state.Held {
+			if app := states[queue.AppKey(page.app)]; app.Held {
+				state = app
+			}
+		}
+		v := newPageView(id, names, state, now)
 		v.Pending, v.Dead = totals.Jobs.ByPage[id], totals.Dead.ByPage[id]
 		views = append(views, v)
 	}
@@ -197,12 +203,37 @@ func (c resumePage) Run(ctx context.Context, std stdio) error {
 		}
 		s.Resume(now)
 		return "is sent for again, slowly at first"
-	})
+	}, resumeApp)
+}
+
+// resumeApp ends the hold that a page shares with the others of its app.
+func resumeApp(ctx context.Context, q *queue.Queue, std stdio, page pageName) error {
+	key := queue.AppKey(page.app)
+	for {
+		s, err := q.PageState(ctx, key)
+		if err != nil || !s.Held {
+			return err
+		}
+		now, err := q.ServerTime(ctx)
+		if err != nil {
+			return err
+		}
+		s.Resume(now)
+		switch _, err = q.SetPageState(ctx, key, s); {
+		case errors.Is(err, queue.ErrChanged): // a worker was faster
+		case err != nil:
+			return err
+		default:
+			fmt.Fprintf(std.out, "The hold of all pages of its app is over too.\n")
+			return nil
+		}
+	}
 }
 
 // change writes another state of a page, and says what became of it. Times are the server's: workers compare them with
 // theirs, which are too, and this machine's clock may be wrong.
-func (c pageAccess) change(ctx context.Context, std stdio, page string, f func(now time.Time, s *queue.PageState) string) error {
+func (c pageAccess) change(ctx context.Context, std stdio, page string, f func(now time.Time, s *queue.PageState) string,
+	then ...func(context.Context, *queue.Queue, stdio, pageName) error) error {
 	names, unread := readNames(c.Pages)
 	id, err := names.id(page, c.Pages, unread)
 	if err != nil {
@@ -233,9 +264,15 @@ func (c pageAccess) change(ctx context.Context, std stdio, page string, f func(n
 		if errors.Is(err, queue.ErrChanged) { // a worker was faster
 			continue
 		}
-		if err == nil {
-			fmt.Fprintf(std.out, "Page %s %s.\n", names.of(id), did)
+		if err != nil {
+			return err
 		}
-		return err
+		fmt.Fprintf(std.out, "Page %s %s.\n", names.of(id), did)
+		for _, f := range then {
+			if known, ok := names[id]; ok {
+				return f(ctx, q, std, known)
+			}
+		}
+		return nil
 	}
 }
