@@ -222,7 +222,7 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 		return v, first
 	}
 	now := p.w.cfg.Queue.Now()
-	if p.w.circuit.note(p, a, v, now) { // for the message this was no attempt
+	if p.w.circuit.note(p, a, v, now) && v.Outcome != Dead { // for the message this was no attempt; one that is parked stays so
 		v.Outcome, v.Delays = aside, Delays{First: backIn, Max: backIn}
 		return v, first
 	}

@@ -183,6 +183,20 @@ func TestCircuit(t *testing.T) {
 	f.isEmpty(nordwind)
 }
 
+// With Facebook away, a message of which nobody knows whether it was sent, and that is to be parked then, is parked.
+func TestCircuitParks(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	lost := worker.Verdict{Outcome: worker.Dead, Class: sendapi.ClassInDoubt, Unreachable: true, Text: "bad gateway", Took: time.Millisecond}
+	f.publish(acme, queue.Bulk, 6)
+	f.start(func(context.Context, *queue.Delivery) worker.Verdict { return lost },
+		worker.Config{Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000, MaxInFlight: 1}}})
+	eventually(t, "all are parked", func() bool { return len(f.events("dead")) == 6 })
+	if n := len(f.events("graph_down")); n != 1 {
+		t.Errorf("%d lines graph_down", n)
+	}
+}
+
 // Pages of a throttled app have one hold and one message that is tried, whichever page has one.
 func TestAppHold(t *testing.T) {
 	t.Parallel()
