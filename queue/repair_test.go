@@ -107,7 +107,8 @@ func TestSourceOutlivesItsStream(t *testing.T) {
 	}
 }
 
-// Who watches page states hears of those in a bucket that another process made again.
+// Who watches page states hears that those of a bucket that is gone are too, and of those in the one that another process made
+// again, which come after them whatever their revisions.
 func TestWatchOutlivesItsBucket(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
@@ -125,19 +126,26 @@ func TestWatchOutlivesItsBucket(t *testing.T) {
 	}
 	hold("first")
 	ctx, end := context.WithCancel(t.Context())
-	heard, ended := make(chan string, 10), make(chan error, 1)
+	heard, ended := make(chan queue.PageState, 10), make(chan error, 1)
 	go func() {
-		ended <- watching.WatchPages(ctx, func(_ string, s queue.PageState) { heard <- s.Class }, nil)
+		ended <- watching.WatchPages(ctx, func(_ string, s queue.PageState) { heard <- s }, nil)
 	}()
 	defer func() { end(); <-ended }()
-	equal(t, "heard", <-heard, "first")
+	last := <-heard
+	equal(t, "heard", last.Class, "first")
 	drop(t, raw(t, srv), "KV_"+queue.BucketPages)
 	hold("second") // under the revision that the first one had
-	select {
-	case class := <-heard:
-		equal(t, "heard", class, "second")
-	case <-time.After(patience):
-		t.Error("nothing is heard of the second hold")
+	for _, want := range []string{"", "second"} {
+		select {
+		case s := <-heard:
+			equal(t, "heard", s.Class, want)
+			if !s.After(last) {
+				t.Errorf("state %q does not come after %q", s.Class, last.Class)
+			}
+			last = s
+		case <-time.After(patience):
+			t.Fatalf("%q is not heard of", want)
+		}
 	}
 }
 
