@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -33,11 +34,14 @@ var leftToFacebook = map[string]string{
 	"[attachment][payload] mu": "the Page messages reference calls an attachment's payload a string",
 }
 
+// kinds tells what a request is: the same change of two requests of a kind is tried once.
+var kinds = regexp.MustCompile(`"(?:template_type|sender_action|messaging_type|tag)": ?"\w+"|"attachment": ?\{"type": ?"\w+"`)
+
 // TestParseAndSandboxOnMutations changes every member of every known good request in a dozen ways and asks both judges, which share no
 // code. What Parse refuses, the sandbox must refuse too: or one of the two misreads Facebook.
 func TestParseAndSandboxOnMutations(t *testing.T) {
 	mutated := 0
-	left := map[string]bool{}
+	left, tried := map[string]bool{}, map[string]bool{}
 	for _, body := range goodBodies(t) {
 		d := json.NewDecoder(strings.NewReader(body))
 		d.UseNumber()
@@ -45,7 +49,12 @@ func TestParseAndSandboxOnMutations(t *testing.T) {
 		if err := d.Decode(&request); err != nil {
 			t.Fatal(err)
 		}
+		kind := fmt.Sprint(kinds.FindAllString(body, -1))
 		mutate(request, "", func(any) {}, func(what string) {
+			if tried[what+kind] {
+				return
+			}
+			tried[what+kind] = true
 			mutated++
 			text, err := json.Marshal(request)
 			if err != nil {
@@ -79,7 +88,7 @@ func TestParseAndSandboxOnMutations(t *testing.T) {
 			t.Errorf("%q is left to Facebook, and never was", kind)
 		}
 	}
-	if t.Logf("%d mutations", mutated); mutated < 5000 {
+	if t.Logf("%d mutations", mutated); mutated < 4000 {
 		t.Error("too few")
 	}
 }
