@@ -62,6 +62,10 @@ const controlHelp = `Control:
   curl CONTROL/faults -d '{"action":"hang","delay":"30s","page":"1029384756"}'
   # a text is refused, whoever sends it to whom
   curl CONTROL/faults -d '{"times":-1,"text":"free gift","code":368,"subcode":1346003}'
+  # a setting is wrong: the token is not the page's, no token arrives, the app is gone
+  curl CONTROL/faults -d '{"times":-1,"code":100,"subcode":33,"type":"GraphMethodException"}'
+  curl CONTROL/faults -d '{"times":-1,"code":2500}'
+  curl CONTROL/faults -d '{"times":-1,"code":101}'
   # a proxy answers in Facebook's place: HTML with 200, no ids, a silent 502, 403 without a Graph error
   curl CONTROL/faults -d '{"action":"html","status":200}'
   curl CONTROL/faults -d '{"status":200,"body":"{}"}'
