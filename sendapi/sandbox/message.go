@@ -51,7 +51,7 @@ func (r *rules) content(n node) {
 	}
 	switch t := r.text(n, "text", 2000); {
 	case given == 0:
-		r.fail(100, 2018032, "The message must not be empty.")
+		r.fail(100, 2018032, "Invalid data") // pimax/fb-messenger-php-example#27
 	case n.has("text") && blank(t) && given == 1:
 		r.fail(100, 2018034, "Param message[text] must be a non-empty UTF-8 encoded string")
 	}

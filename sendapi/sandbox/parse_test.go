@@ -29,8 +29,6 @@ var leftToFacebook = map[string]string{
 	"parameter payload is":     "the Page messages reference calls a reaction's payload a string",
 	"less payload":             "how many parameters a template takes only Facebook knows",
 	"[parameters]":             "how many parameters a template takes only Facebook knows",
-	"[payload][title]":         "the one-time notification's page was not looked up for Parse",
-	"[payload][payload]":       "the one-time notification's page was not looked up for Parse",
 	"[attachment][payload] mu": "the Page messages reference calls an attachment's payload a string",
 }
 

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,7 +12,8 @@ import (
 // rules holds a request against what Meta's pages say. It keeps the first fault it finds, so that the rules read straight down.
 type rules struct{ err *graphError }
 
-// node is an object of a request with the path that Facebook's errors name it by, such as message[attachment][payload].
+// node is an object of a request with the path that Facebook's errors name it by, such as message[attachment]. That of a template's
+// payload is empty: errors say [elements][0][title] (broidHQ/integrations#137).
 type node struct {
 	at string
 	m  map[string]any
@@ -30,6 +32,9 @@ func (r *rules) fail(code, subcode int, format string, a ...any) {
 }
 
 func (r *rules) missing(param string) {
+	if name, ok := strings.CutPrefix(param, "["); ok && strings.Count(param, "[") == 1 {
+		param = strings.TrimSuffix(name, "]") // restfb/restfb#592
+	}
 	if r.err == nil {
 		r.err = missing(param)
 	}
@@ -53,10 +58,17 @@ func (r *rules) text(n node, key string, most int) string {
 // need is text that must be there and say something.
 func (r *rules) need(n node, key string, most int) string {
 	t := r.text(n, key, most)
-	if blank(t) {
+	switch {
+	case !n.has(key):
 		r.missing(n.path(key))
+	case blank(t):
+		r.empty(n.path(key))
 	}
 	return t
+}
+
+func (r *rules) empty(param string) {
+	r.fail(100, 0, "Param %s must be a non-empty UTF-8 encoded string", param) // paked/messenger#25
 }
 
 // word is a member that is one of the words, in small letters; empty if there is none. Letters of either case are taken: Meta's
@@ -122,7 +134,7 @@ func (r *rules) list(n node, key string, least, most int) []node {
 	case len(list) < least:
 		r.fail(100, 0, "Param %s must have at least %d elements.", n.path(key), least)
 	case most > 0 && len(list) > most:
-		r.fail(105, 0, "param %s has too many elements.", n.path(key))
+		r.fail(105, 0, "param %s has too many elements.", cmp.Or(n.at, "name_placeholder")+"["+key+"]") // botman/botman#694
 	}
 	nodes := make([]node, 0, len(list))
 	for i, v := range list {
@@ -144,7 +156,7 @@ func (r *rules) filled(n node, key string, most int) []node {
 	return r.list(n, key, 1, most)
 }
 
-// only refuses members that are not among the keys (botpress/botpress#2227).
+// only refuses members that are not among the keys (botpress/botpress#2227, rehabstudio/fbmessenger#63).
 func (r *rules) only(n node, keys ...string) {
 	var unknown []string
 	for k := range n.m {
@@ -153,7 +165,8 @@ func (r *rules) only(n node, keys ...string) {
 		}
 	}
 	if len(unknown) > 0 {
-		r.fail(100, 0, "Invalid keys %q were found in param %q.", clip(slices.Min(unknown), 100), n.at)
+		slices.Sort(unknown)
+		r.fail(100, 0, "Invalid keys %q were found in param %q.", clip(strings.Join(unknown, ", "), 100), n.at)
 	}
 }
 

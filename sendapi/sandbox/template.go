@@ -7,7 +7,7 @@ import (
 )
 
 // templates are the template types that Facebook has, by the page of each, with the rules of those whose pages give them. The
-// airline templates have pages of which only the names were looked up.
+// others have pages of which only the names were looked up.
 var templates = map[string]func(*rules, node){
 	"generic":              (*rules).genericTemplate,
 	"button":               (*rules).buttonTemplate,
@@ -17,14 +17,14 @@ var templates = map[string]func(*rules, node){
 	"product":              (*rules).product,
 	"customer_feedback":    (*rules).feedback,
 	"image_grid":           (*rules).imageGrid,
-	"one_time_notif_req":   func(r *rules, n node) { r.need(n, "title", 65); r.need(n, "payload", 0) },
-	"airline_boardingpass": nil, "airline_checkin": nil, "airline_itinerary": nil, "airline_update": nil, "notification_messages": nil,
+	"airline_boardingpass": nil, "airline_checkin": nil, "airline_itinerary": nil, "airline_update": nil, "notification_messages": nil, "one_time_notif_req": nil,
 }
 
 var templateTypes = slices.Sorted(maps.Keys(templates))
 
 // template judges the payload of an attachment of type template and returns its template_type.
 func (r *rules) template(n node) string {
+	n.at = ""
 	kind := strings.ToLower(r.need(n, "template_type", 0))
 	if kind == "list" || kind == "open_graph" { // microsoft/botbuilder-js#1686, restfb/restfb#1015
 		r.fail(100, 0, "The %s template on Messenger Platform is deprecated on API 4.0.", kind)
@@ -36,7 +36,7 @@ func (r *rules) template(n node) string {
 	return kind
 }
 
-// genericTemplate asks of each element one property that says something besides its title (tgallice/fb-messenger-sdk#13).
+// genericTemplate asks of each element one property that says something besides its title (vjrantal/account-linking-demo-bot#3).
 func (r *rules) genericTemplate(n node) {
 	for _, e := range r.list(n, "elements", 1, 10) {
 		r.need(e, "title", 80)
@@ -49,7 +49,7 @@ func (r *rules) genericTemplate(n node) {
 		}
 		r.buttons(e)
 		if blank(subtitle) && image == "" && item == "" && !acts && !e.has("buttons") {
-			r.fail(100, 0, "Param %s must have another property besides its title.", e.at)
+			r.fail(100, 2018035, "Incomplete element data: title and at least one other field (image url, subtitle or buttons) is required with non-empty value")
 		}
 	}
 }
@@ -71,9 +71,11 @@ func (r *rules) buttons(n node) {
 	for _, b := range r.filled(n, "buttons", 3) {
 		r.need(b, "type", 0)
 		kind := r.word(b, "type", buttonTypes...)
-		switch kind {
-		case "web_url", "postback", "phone_number":
+		switch {
+		case kind == "web_url" || kind == "postback" || kind == "phone_number":
 			r.need(b, "title", 0)
+		case b.has("title") && blank(r.text(b, "title", 0)): // maciekmm/messenger-platform-go-sdk#14
+			r.empty(b.path("title"))
 		}
 		switch kind {
 		case "web_url", "account_link":

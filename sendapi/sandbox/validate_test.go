@@ -68,6 +68,8 @@ const (
 	taken   = "200"
 	bad     = "400 100/0"
 	tooMany = "400 105/0"
+	// incomplete is a card with nothing but its title.
+	incomplete = "400 100/2018035"
 )
 
 func TestRecipients(t *testing.T) {
@@ -109,9 +111,9 @@ func TestMessages(t *testing.T) {
 		{"empty text beside an image", message(`{"text":"","attachment":` + goodImage + `}`), taken, ""},
 		{"text of the wrong kind", message(`{"text":{}}`), bad, "message[text] must be a string"},
 		{"number for text", message(`{"text":7}`), taken, ""},
-		{"null for text", message(`{"text":null}`), "400 100/2018032", "must not be empty"},
-		{"empty", message(`{}`), "400 100/2018032", "must not be empty"},
-		{"metadata alone", message(`{"metadata":"m"}`), "400 100/2018032", "must not be empty"},
+		{"null for text", message(`{"text":null}`), "400 100/2018032", "Invalid data"},
+		{"empty", message(`{}`), "400 100/2018032", "Invalid data"},
+		{"metadata alone", message(`{"metadata":"m"}`), "400 100/2018032", "Invalid data"},
 		{"of the wrong kind", message(`[1]`), bad, "message must be a JSON object"},
 		{"null", message(`null`), bad, "parameter message is required"},
 		{"none", toOne(`"foo":1`), bad, "parameter message is required"},
@@ -127,6 +129,7 @@ func TestMessages(t *testing.T) {
 		{"sticker", message(`{"sticker_id":"369239263222822"}`), taken, ""},
 		{"sticker without number", message(`{"sticker_id":"thumb"}`), bad, "message[sticker_id] must be a valid ID"},
 		{"unknown key", message(`{"text":"x","preview":true}`), bad, `Invalid keys "preview" were found in param "message"`},
+		{"several unknown keys", message(`{"text":"x","url":"u","type":"t","title":"t"}`), bad, `Invalid keys "title, type, url" were found in param "message"`},
 		{"messaging_type at the wrong level", message(`{"text":"x","messaging_type":"UPDATE"}`), bad, `"messaging_type"`},
 		{"tag at the wrong level", message(`{"text":"x","tag":"HUMAN_AGENT"}`), bad, `"tag"`},
 		{"persona at the wrong level", message(`{"text":"x","persona_id":"1"}`), bad, `"persona_id"`},
@@ -181,7 +184,7 @@ func TestQuickReplies(t *testing.T) {
 		{"13", quickReply(times(13, goodReply)), taken, ""},
 		{"14", quickReply(times(14, goodReply)), tooMany, "message[quick_replies] has too many elements"},
 		{"none", quickReply(``), bad, "message[quick_replies] must be a non-empty array"},
-		{"without a text", message(`{"quick_replies":[` + goodReply + `]}`), "400 100/2018032", "must not be empty"},
+		{"without a text", message(`{"quick_replies":[` + goodReply + `]}`), "400 100/2018032", "Invalid data"},
 		{"of the wrong kind", quickReply(`"yes"`), bad, "message[quick_replies][0] must be a JSON object"},
 		{"without content_type", quickReply(`{"title":"q","payload":"p"}`), bad, "[content_type] is required"},
 		{"location", quickReply(`{"content_type":"location"}`), bad, "[content_type] must be one of {TEXT, USER_PHONE_NUMBER, USER_EMAIL}"},
@@ -232,7 +235,7 @@ func TestTemplates(t *testing.T) {
 	const feedback = `"customer_feedback","title":"t","subtitle":"s","button_title":"b"`
 	const screen = `,"feedback_screens":[{"questions":[{"id":"q","type":"csat"}]}]`
 	judged(t, []judgement{
-		{"no type", attachment(`{"type":"template","payload":{}}`), bad, "[template_type] is required"},
+		{"no type", attachment(`{"type":"template","payload":{}}`), bad, "parameter template_type is required"},
 		{"nonsense", template(`"hologram"`), bad, "[template_type] must be one of"},
 		{"list, gone with Graph 4.0", template(`"list","elements":[` + times(2, goodCard) + `]`), bad, "deprecated"},
 		{"open graph, gone with Graph 4.0", template(`"open_graph","elements":[{"url":"https://example.com"}]`), bad, "deprecated"},
@@ -248,23 +251,24 @@ func TestTemplates(t *testing.T) {
 		{"title of 80 characters", card(`{"title":"` + letters(80) + `","subtitle":"s"}`), taken, ""},
 		{"title of 81 characters", card(`{"title":"` + letters(81) + `","subtitle":"s"}`), bad, "equal to 80"},
 		{"subtitle of 81 characters", card(`{"title":"t","subtitle":"` + letters(81) + `"}`), bad, "equal to 80"},
-		{"title alone", card(`{"title":"t"}`), bad, "another property"},
-		{"title and nulls", card(`{"title":"t","subtitle":null,"image_url":null}`), bad, "another property"},
-		{"title and blanks", card(`{"title":"t","subtitle":" ","item_url":"","image_url":""}`), bad, "another property"},
+		{"title alone", card(`{"title":"t"}`), incomplete, "title and at least one other field"},
+		{"title and nulls", card(`{"title":"t","subtitle":null,"image_url":null}`), incomplete, "title and at least one other field"},
+		{"title and blanks", card(`{"title":"t","subtitle":" ","item_url":"","image_url":""}`), incomplete, "title and at least one other field"},
 		{"title and no buttons", card(`{"title":"t","buttons":[]}`), bad, "[buttons] must be a non-empty array"},
 		{"title and image", card(`{"title":"t","image_url":"https://example.com/i"}`), taken, ""},
 		{"title and action", card(`{"title":"t","default_action":{"type":"web_url","url":"https://example.com"}}`), taken, ""},
 		{"action without a url", card(`{"title":"t","default_action":{"type":"web_url"}}`), bad, "[default_action][url] is required"},
 		{"action of another type", card(`{"title":"t","default_action":{"type":"postback","url":"https://example.com"}}`), bad, "[default_action][type] must be one of"},
 		{"image that is no URL", card(`{"title":"t","image_url":"cap.png"}`), bad, "[image_url] must be a valid URL"},
-		{"third card at fault", card(times(2, goodCard) + `,{"title":"t"}`), bad, "[elements][2]"},
+		{"empty title of a card", card(`{"title":"","subtitle":"s"}`), bad, "Param [elements][0][title] must be a non-empty UTF-8 encoded string"},
+		{"third card at fault", card(times(2, goodCard) + `,{"subtitle":"s"}`), bad, "[elements][2][title]"},
 
 		{"button template", button(goodButton), taken, ""},
 		{"four buttons", button(times(4, goodButton)), tooMany, "[buttons] has too many elements"},
 		{"no buttons", button(``), bad, "[buttons] must be a non-empty array"},
-		{"no list of buttons", template(`"button","text":"x"`), bad, "[buttons] is required"},
+		{"no list of buttons", template(`"button","text":"x"`), bad, "parameter buttons is required"},
 		{"text of 641 characters", template(`"button","text":"` + letters(641) + `","buttons":[` + goodButton + `]`), bad, "equal to 640"},
-		{"no text", template(`"button","buttons":[` + goodButton + `]`), bad, "[payload][text] is required"},
+		{"no text", template(`"button","buttons":[` + goodButton + `]`), bad, "parameter text is required"},
 
 		{"media by id", media(`{"media_type":"image","attachment_id":"123"}`), taken, ""},
 		{"media by url", media(`{"media_type":"video","url":"https://www.facebook.com/v/1"}`), taken, ""},
@@ -274,30 +278,29 @@ func TestTemplates(t *testing.T) {
 		{"two media", media(times(2, `{"media_type":"image","attachment_id":"123"}`)), tooMany, "too many"},
 
 		{"receipt", template(receipt + `,"summary":{"total_cost":12.5}`), taken, ""},
-		{"empty receipt", template(`"receipt"`), bad, "[recipient_name] is required"},
-		{"receipt without a sum", template(receipt), bad, "[summary] is required"},
+		{"empty receipt", template(`"receipt"`), bad, "parameter recipient_name is required"},
+		{"receipt without a sum", template(receipt), bad, "parameter summary is required"},
 		{"receipt without its total", template(receipt + `,"summary":{"subtotal":1}`), bad, "[summary][total_cost] is required"},
 		{"receipt of nothing named", template(receipt + `,"summary":{"total_cost":1},"elements":[{"price":1}]`), bad, "[elements][0][title] is required"},
 
 		{"coupon by code", template(`"coupon","title":"t","coupon_code":"SALE"`), taken, ""},
 		{"coupon by url", template(`"coupon","title":"t","coupon_url":"https://example.com"`), taken, ""},
-		{"coupon without either", template(`"coupon","title":"t"`), bad, "[coupon_code] is required"},
+		{"coupon without either", template(`"coupon","title":"t"`), bad, "parameter coupon_code is required"},
 		{"product", template(`"product","elements":[{"id":"4711"}]`), taken, ""},
 		{"product by name", template(`"product","elements":[{"id":"cap"}]`), "400 100/2018320", "[elements][0][id]"},
 
 		{"feedback", template(feedback + screen + `,"business_privacy":{"url":"https://example.com"}`), taken, ""},
 		{"feedback without questions", template(feedback + `,"business_privacy":{"url":"https://example.com"}`), bad, "[feedback_screens] must be a non-empty array"},
-		{"feedback without privacy", template(feedback + screen), bad, "[business_privacy] is required"},
+		{"feedback without privacy", template(feedback + screen), bad, "parameter business_privacy is required"},
 		{"image grid", template(grid + times(2, image) + `]}]`), taken, ""},
 		{"image grid of one", template(grid + image + `]}]`), bad, "[images] must have at least 2"},
 		{"image grid of seven", template(grid + times(7, image) + `]}]`), tooMany, "[images] has too many"},
 		{"one-time notification", template(`"one_time_notif_req","title":"t","payload":"p"`), taken, ""},
-		{"one-time notification without a payload", template(`"one_time_notif_req","title":"t"`), bad, "[payload][payload] is required"},
 	})
 }
 
 func TestButtons(t *testing.T) {
-	at := func(what string) string { return "message[attachment][payload][buttons][0][" + what + "]" }
+	at := func(what string) string { return "[buttons][0][" + what + "]" }
 	judged(t, []judgement{
 		{"link", button(`{"type":"web_url","title":"b","url":"https://example.com"}`), taken, ""},
 		{"type in capitals", button(`{"type":"WEB_URL","title":"b","url":"HTTPS://example.com"}`), taken, ""},
@@ -311,6 +314,8 @@ func TestButtons(t *testing.T) {
 		{"call", button(`{"type":"phone_number","title":"b","payload":"+16505551234"}`), taken, ""},
 		{"call to nobody", button(`{"type":"phone_number","title":"b"}`), bad, at("payload") + " is required"},
 		{"login", button(`{"type":"account_link","url":"https://example.com"}`), taken, ""},
+		{"login with an empty title", button(`{"type":"account_link","title":"","url":"https://example.com"}`), bad, at("title") + " must be a non-empty UTF-8"},
+		{"empty title", button(`{"type":"web_url","title":" ","url":"https://example.com"}`), bad, at("title") + " must be a non-empty UTF-8"},
 		{"login to nothing", button(`{"type":"account_link"}`), bad, at("url") + " is required"},
 		{"logout", button(`{"type":"account_unlink"}`), taken, ""},
 		{"no type", button(`{"title":"b"}`), bad, at("type") + " is required"},
@@ -332,7 +337,7 @@ func TestUtilityMessages(t *testing.T) {
 		{"no language", utility(`{"name":"n"}`), bad, "message[template][language] is required"},
 		{"language as text", utility(`{"name":"n","language":"en_US"}`), bad, "message[template][language] must be a JSON object"},
 		{"language without a code", utility(`{"name":"n","language":{}}`), bad, "[language][code] is required"},
-		{"components as WhatsApp has them", named(`{"type":"button","sub_type":"url","index":0,"parameters":[{"type":"text","text":"x"}]}`), bad, `Invalid keys "index"`},
+		{"components as WhatsApp has them", named(`{"type":"button","sub_type":"url","index":0,"parameters":[{"type":"text","text":"x"}]}`), bad, `Invalid keys "index, sub_type"`},
 		{"no parameters", named(`{"type":"body","parameters":[]}`), taken, ""},
 		{"no components", named(``), taken, ""},
 		{"component without a type", named(`{"parameters":[]}`), bad, "[components][0][type] is required"},
