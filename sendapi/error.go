@@ -52,8 +52,9 @@ type Error struct {
 	TraceID string
 
 	// Param is the field of the request that Facebook complains of, such as
-	// message[attachment][payload], where it names one. It is put together from the
-	// field names that this package knows and can hold nothing of a message.
+	// message[attachment][payload], or [elements][0][title] of a template, where it
+	// names one. It is put together from the field names that this package knows and
+	// can hold nothing of a message.
 	Param string
 
 	// Usage is from the headers of the answer.

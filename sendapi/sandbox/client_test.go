@@ -115,3 +115,24 @@ func TestClientMeetsFaults(t *testing.T) {
 		t.Errorf("refused: %v", err)
 	}
 }
+
+// The client names the parameter that a refusal is about, wherever it stands.
+func TestClientReadsTheParameter(t *testing.T) {
+	r := start(t, Config{})
+	client := r.realClient()
+	for body, want := range map[string]string{
+		recipient(`{"id":"PSID"}`):                          "recipient[id]",
+		beside(`"messaging_type":"SPAM"`):                   "messaging_type",
+		attachment(`{"type":"image"}`):                      "message[attachment][payload]",
+		card(`{"title":"","subtitle":"s"}`):                 "[elements][0][title]",
+		card(goodCard + `,{"title":"` + letters(81) + `"}`): "[elements][1][title]",
+		button(times(4, goodButton)):                        "[buttons]",
+		template(`"button","buttons":[` + goodButton + `]`): "text",
+	} {
+		_, err := client.Send(within(t), sendapi.Credentials{Token: "token"}, []byte(body))
+		var e *sendapi.Error
+		if !errors.As(err, &e) || e.Param != want {
+			t.Errorf("%.100s: %v, want param %s", body, err, want)
+		}
+	}
+}
