@@ -378,11 +378,7 @@ func (q *Queue) insist(ctx context.Context, what awaited, attempt func() error) 
 		return final(err)
 	}
 	waiting := q.waits.begin(what, began, err)
-	wait := backoff.WithContext(backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second),
-		backoff.WithMaxElapsedTime(0),
-	), ctx)
+	wait := backoff.WithContext(Backoff(50*time.Millisecond, 2*time.Second), ctx)
 	err = backoff.Retry(func() error {
 		err := attempt()
 		if isFinal(err) {

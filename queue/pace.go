@@ -154,11 +154,7 @@ func (p *Pace) insist(ctx context.Context, call func(context.Context) error) err
 	if err := p.q.clock.ready(ctx); err != nil {
 		return err
 	}
-	wait := backoff.WithContext(backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(2*time.Millisecond),
-		backoff.WithMaxInterval(250*time.Millisecond),
-		backoff.WithMaxElapsedTime(0),
-	), ctx)
+	wait := backoff.WithContext(Backoff(2*time.Millisecond, 250*time.Millisecond), ctx)
 	err := backoff.Retry(func() error {
 		err := call(ctx)
 		if errors.Is(err, nats.ErrConnectionClosed) {

@@ -112,11 +112,8 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 // publishAgain goes on after a first attempt that began at a time and failed, until one ends well or with a lasting error, or ctx
 // ends. Its error is what stood in the way.
 func (q *Queue) publishAgain(ctx context.Context, began time.Time, last error, attempt func() (*fingerprint, error)) (prior *fingerprint, err error) {
-	wait := backoff.WithContext(backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(20*time.Millisecond),
-		backoff.WithMaxInterval(250*time.Millisecond), // so that, reconnecting included, none waits for long once the server is back
-		backoff.WithMaxElapsedTime(0),
-	), ctx)
+	// Shorter than elsewhere, so that, reconnecting included, none waits for long once the server is back.
+	wait := backoff.WithContext(Backoff(20*time.Millisecond, 250*time.Millisecond), ctx)
 	waiting := q.waits.begin(writesTo(StreamJobs), began, last)
 	if err = pause(ctx, wait.NextBackOff()); err == nil {
 		err = backoff.Retry(func() (err error) {

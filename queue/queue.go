@@ -236,11 +236,7 @@ const inboxPrefix = "_INBOX_brazier_"
 // await returns once there is a connection and ready has no error. It calls ready until then, or until an error comes that
 // waiting does not mend.
 func (q *Queue) await(ctx context.Context, ready func(context.Context) error) error {
-	wait := backoff.WithContext(backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second),
-		backoff.WithMaxElapsedTime(0),
-	), ctx)
+	wait := backoff.WithContext(Backoff(50*time.Millisecond, 2*time.Second), ctx)
 	waiting := retrier{waits: q.waits, since: time.Now()}
 	var last error // what stood in the way when ctx ended
 	err := backoff.RetryNotify(func() error {

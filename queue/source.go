@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -78,11 +77,7 @@ var ErrStopped = errors.New("source is stopped")
 // queue; then it returns what is left in the buffer, and after that [ErrStopped]. ctx bounds calls to the server, not
 // the wait.
 func (s *Source) Next(ctx context.Context) (*Delivery, error) {
-	wait := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second),
-		backoff.WithMaxElapsedTime(0),
-	)
+	wait := Backoff(50*time.Millisecond, 2*time.Second)
 	defer s.waiting.end(false)
 	for {
 		began := time.Now()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/sendapi"
 )
@@ -84,31 +82,18 @@ type Delays struct {
 
 // Next returns the delay after the n-th failure in a row, n counting from 1.
 func (d Delays) Next(n int) time.Duration {
-	b := backoff.NewExponentialBackOff(
-		// A randomization factor of 1 spreads an interval over [0, 2·interval].
-		backoff.WithInitialInterval(d.First/2),
-		backoff.WithMaxInterval(d.Max/2),
-		backoff.WithMultiplier(2),
-		backoff.WithRandomizationFactor(1),
-		backoff.WithMaxElapsedTime(0),
-	)
-	for range min(n, 64) - 1 { // 2^64 is beyond every Max
-		b.NextBackOff()
-	}
-	return b.NextBackOff()
+	// A randomization factor of 1 spreads an interval over [0, 2·interval].
+	return nth(n, d.First/2, d.Max/2, 1)
 }
 
 // Steady returns the n-th delay without jitter. Holds use it: a page's workers shall come back together and late
 // rather than one of them early.
-func (d Delays) Steady(n int) time.Duration {
-	b := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(d.First),
-		backoff.WithMaxInterval(d.Max),
-		backoff.WithMultiplier(2),
-		backoff.WithRandomizationFactor(0),
-		backoff.WithMaxElapsedTime(0),
-	)
-	for range min(n, 64) - 1 {
+func (d Delays) Steady(n int) time.Duration { return nth(n, d.First, d.Max, 0) }
+
+func nth(n int, first, longest time.Duration, jitter float64) time.Duration {
+	b := queue.Backoff(first, longest)
+	b.Multiplier, b.RandomizationFactor = 2, jitter
+	for range min(n, 64) - 1 { // 2^64 is beyond every Max
 		b.NextBackOff()
 	}
 	return b.NextBackOff()

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/brazier-relay/brazier/queue"
 )
 
 // load posts numbered messages at a constant rate, whatever becomes of them, and asks again for each as Braze does: with
@@ -141,11 +143,7 @@ func (l *load) next(troubles bool) (m *posted, n int) {
 var errAgain = errors.New("no final answer")
 
 func (l *load) post(ctx context.Context, m *posted, n int) {
-	wait := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(100*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second),
-		backoff.WithMaxElapsedTime(0),
-	)
+	wait := queue.Backoff(100*time.Millisecond, 2*time.Second)
 	_ = backoff.Retry(func() error {
 		a := l.ask(m, l.doors[(n+len(m.answers))%len(l.doors)])
 		for others := len(l.doors) - 1; l.balanced && a.status == 0 && a.broken && others > 0; others-- {
