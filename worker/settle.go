@@ -205,10 +205,15 @@ func (p *page) logDelivered(job *queue.Delivery, attempt int, v Verdict) {
 	fields := append(jobFields(job), zap.String("event", "delivered"), zap.Int("attempt", attempt), zap.String("mid", v.MessageID),
 		zap.Int64("send_ms", v.Took.Milliseconds()), p.age(job), zap.String("recipient", job.Recipient))
 	fields = append(fields, TrackingFields(p.log, job)...)
-	if v.Class != "" { // delivered although Facebook answered with an error
+	level := zap.InfoLevel
+	if v.Class != "" { // delivered although Facebook answered with an error, or named no message
 		fields = append(fields, zap.String("class", string(v.Class)), zap.Int("code", v.Code), zap.Int("subcode", v.Subcode))
+		if v.Code == 0 {
+			level = zap.WarnLevel
+			fields = append(fields, zap.String("reason", v.Text))
+		}
 	}
-	p.log.Info("message delivered", fields...)
+	p.log.Log(level, "message delivered", fields...)
 }
 
 func (p *page) logRetry(job *queue.Delivery, attempt int, v Verdict, delay time.Duration) {

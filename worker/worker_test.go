@@ -185,6 +185,19 @@ func TestVerdicts(t *testing.T) {
 		f.start(func(context.Context, *queue.Delivery) worker.Verdict { return delivered }, worker.Config{})
 		has(t, f.await("delivered", 1), "stream_seq", map[string]any{"consumer_seq": 1, "deliveries": 1})
 	})
+	t.Run("delivered, and the answer names no message", func(t *testing.T) {
+		t.Parallel()
+		f := newFixture(t)
+		f.publish(acme, queue.Bulk, 1)
+		f.start(func(context.Context, *queue.Delivery) worker.Verdict {
+			return worker.Verdict{Outcome: worker.Delivered, Class: sendapi.ClassDeliveredAnyway, Text: "why", Took: time.Millisecond}
+		}, worker.Config{})
+		has(t, f.await("delivered", 1), "", map[string]any{"class": "delivered_anyway", "code": 0, "reason": "why"})
+		if level := f.logs.FilterField(zap.String("event", "delivered")).All()[0].Level; level != zapcore.WarnLevel {
+			t.Errorf("it is logged at level %s", level)
+		}
+		f.isEmpty(acme)
+	})
 	t.Run("dead", func(t *testing.T) {
 		t.Parallel()
 		f := newFixture(t)

@@ -144,6 +144,20 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// A yes of Facebook's that names no message is a yes, and said to be an odd one. A page of HTML is no word of Facebook's.
+func TestUnnamed(t *testing.T) {
+	for body, class := range map[string]sendapi.Class{`{}`: sendapi.ClassDeliveredAnyway, `{"success":true}`: sendapi.ClassDeliveredAnyway,
+		`<html>welcome</html>`: sendapi.ClassInDoubt, `[]`: sendapi.ClassInDoubt} {
+		f := newFixture(t, deliver.Resend, nil)
+		f.fb.Script(sandbox.Fault{Status: 200, Body: body})
+		v := f.handler.Handle(t.Context(), job("2000000000000001"))
+		sent := class == sendapi.ClassDeliveredAnyway
+		if v.Class != class || (v.Outcome == worker.Delivered) != sent || sent && v.Text == "" {
+			t.Errorf("%s: %+v", body, v)
+		}
+	}
+}
+
 func TestHoldAsLongAsFacebookSays(t *testing.T) {
 	f := newFixture(t, deliver.Resend, nil)
 	f.fb.Script(sandbox.Fault{Status: 400, Code: 80006, Header: map[string][]string{

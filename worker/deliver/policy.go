@@ -21,7 +21,8 @@ var policies = map[sendapi.Class]policy{
 	sendapi.ClassTransient: {outcome: worker.Retry, delays: worker.Delays{First: time.Second, Max: 15 * time.Minute}},
 	// As often as [Page.Repeats] says.
 	sendapi.ClassInDoubt: {outcome: worker.Retry, delays: worker.Delays{First: 2 * time.Second, Max: 10 * time.Minute}},
-	// Some hours, a working day on average. The other app gives the conversation back when its talk is over, which takes as long as people talk.
+	// Some hours, a working day on average. The other app gives the conversation back when its talk is over, which takes as
+	// long as people talk.
 	sendapi.ClassThread: {worker.Retry, worker.Delays{First: time.Minute, Max: 2 * time.Hour}, 12},
 
 	// Each further call lengthens a throttle, so these stop the page. Usually Facebook says for how long.
@@ -46,7 +47,7 @@ var silentRefusal = policy{worker.Retry, worker.Delays{First: 30 * time.Second, 
 
 // policyOf returns what is done about an error.
 func policyOf(e *sendapi.Error) policy {
-	if e.Class == sendapi.ClassTransient && e.Code == 0 && e.Type == "" {
+	if e.Class == sendapi.ClassTransient && e.Silent {
 		switch e.Status {
 		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
 			return silentRefusal

@@ -29,9 +29,9 @@ func TestTransient(t *testing.T) {
 	}{
 		{"no connection", sendapi.Error{}, false},
 		{"an outage", sendapi.Error{Status: 500, Code: 2, Type: "OAuthException"}, false},
-		{"a gateway", sendapi.Error{Status: 503}, false},
-		{"a firewall", sendapi.Error{Status: 403}, true},
-		{"a wrong address", sendapi.Error{Status: 404}, true},
+		{"a gateway", sendapi.Error{Status: 503, Silent: true}, false},
+		{"a firewall", sendapi.Error{Status: 403, Silent: true}, true},
+		{"a wrong address", sendapi.Error{Status: 404, Silent: true}, true},
 		{"Facebook's 403", sendapi.Error{Status: 403, Code: 2}, false},
 		{"Facebook's 403 without a code", sendapi.Error{Status: 403, Type: "GraphBatchException"}, false},
 	} {
