@@ -215,10 +215,10 @@ func (d *dispatcher) startable(ctx context.Context, lane int) bool {
 	return len(l.fetched) > 0 && l.starting+len(l.waiting) < d.ahead()
 }
 
-// ahead is how many jobs of a lane may be begun and not sent: as many as have their turn while a begin is stored, and half as
-// many again.
+// ahead is how many jobs of a lane may be begun and not sent: two, and as many as have their turn in twice the time that
+// storing a begin takes. With fewer a busy machine leaves slots unused that others could have had.
 func (d *dispatcher) ahead() int {
-	n := 1 + math.Ceil(1.5*d.full*d.lead.Seconds())
+	n := 2 + math.Ceil(2*d.full*d.lead.Seconds())
 	return int(min(n, float64(d.handful())))
 }
 

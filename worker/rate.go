@@ -11,8 +11,10 @@ const (
 	// target is the part of a rate that is aimed at. What is left keeps a second from holding more calls than it may when
 	// some are a little late: at 40 a second 20 ms, at 300 a second 35 ms.
 	target = 0.98
-	// tolerance is how late a call may begin. Later, its slot is let go.
+	// tolerance is how late a slot may be granted, and latest how late its call may then begin. Later, the slot is let go.
+	// latest is what target leaves room for, at any rate: 1 s · (1 - target).
 	tolerance = 10 * time.Millisecond
+	latest    = 20 * time.Millisecond
 
 	// slowest is the part of its rate that a page keeps, however little Facebook leaves it.
 	slowest = 0.1

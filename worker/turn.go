@@ -33,7 +33,7 @@ func (t *turn) slot() bool {
 		}
 		// On a machine that is overloaded, or was suspended, this goroutine may run long after the dispatcher's. The slot is
 		// let go then.
-		if time.Since(at) <= tolerance {
+		if time.Since(at) <= latest {
 			return true
 		}
 	}
