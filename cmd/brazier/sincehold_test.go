@@ -109,3 +109,51 @@ func TestReplaySinceHold(t *testing.T) {
 		t.Errorf("held by hand: %+v", got)
 	}
 }
+
+// A wrong setting kills the first messages of a campaign, before the page is held. All of them come back, and none that
+// died of something else.
+func TestReplayAfterBreaker(t *testing.T) {
+	acme := newTestPage("1029384756", "acme")
+	s := newPacing(t, acme)
+	defer s.end()
+	letters := func() int {
+		t.Helper()
+		b, err := s.q.Backlog(t.Context(), acme.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(b.Dead)
+	}
+	p := s.worker()
+	s.publishOne(acme, queue.Bulk, "2003004005006001")
+	eventually(t, "the page works", func() bool { return s.fb.Counts().Accepted == 1 })
+	down := s.fb.Script(unreachable(acme.id))
+	s.publishOne(acme, queue.Bulk, "2003004005006002")
+	eventually(t, "a message is dead", func() bool { return letters() == 1 })
+	s.fb.Clear(down)
+
+	const campaign = 40
+	wrong := s.fb.Script(sandbox.Fault{Page: acme.id, Times: sandbox.Standing, Status: http.StatusBadRequest, Code: 100, Subcode: 1234567})
+	s.publish(acme, queue.Bulk, campaign)
+	held := p.log.await(t, "held")
+	if held["class"] != "page" || held["code"] != 100.0 || held["subcode"] != 1234567.0 {
+		t.Errorf("held line: %v", held)
+	}
+	s.fb.Clear(wrong)
+	args := []string{"--nats-url=nats://" + s.address, "--pages=" + s.pages}
+	if got := command(t, "", append([]string{"pages", "resume", "acme"}, args...)...); got.code != exitOK {
+		t.Fatal(got.err)
+	}
+	// But for the message that led to the hold: it comes back a minute later.
+	eventually(t, "those that were not tried are delivered", func() bool { return s.fb.Counts().Accepted+letters() >= 1+1+campaign-1 })
+	died := letters() - 1
+	got := command(t, "", append([]string{"deadletters", "replay", "--since-hold", "--page=acme", "--yes"}, args...)...)
+	if got.code != exitOK || !strings.Contains(got.out, fmt.Sprintf("Replayed %d, failed 0", died)) || died == 0 {
+		t.Errorf("%d died: %+v", died, got)
+	}
+	eventually(t, "the campaign is delivered", func() bool { return s.fb.Counts().Accepted >= 1+campaign-1 })
+	if left := letters(); left != 1 {
+		t.Errorf("%d letters are left, want 1", left)
+	}
+	t.Logf("%d of %d died before the page was held", died, campaign)
+}
