@@ -343,15 +343,22 @@ func TestNewToken(t *testing.T) {
 	}
 }
 
-// A page that may not send is tried as often as the configuration says, and never sooner for having been tried often.
+// A page that may not send is tried as often as the configuration says, and never sooner for having been tried often. Where the
+// refusal may be the message's it is tried sooner at first, since others may go.
 func TestProbeEvery(t *testing.T) {
-	for _, every := range []time.Duration{0, 7 * time.Minute} {
-		f := newFixtureWith(t, deliver.Config{ProbeEvery: every}, deliver.Resend, nil)
-		f.fb.Script(sandbox.Fault{Status: 400, Code: 368})
-		v := f.handler.Handle(t.Context(), job("2000000000000001"))
-		want := cmp.Or(every, deliver.DefaultProbeEvery)
-		if first, later := v.Delays.Steady(1), v.Delays.Steady(9); first != want || later != want {
-			t.Errorf("with ProbeEvery %v the first probe comes after %v, the ninth after %v", every, first, later)
+	for _, every := range []time.Duration{0, 7 * time.Minute, time.Second} {
+		for _, code := range []int{2022, 368} {
+			f := newFixtureWith(t, deliver.Config{ProbeEvery: every}, deliver.Resend, nil)
+			f.fb.Script(sandbox.Fault{Status: 400, Code: code})
+			v := f.handler.Handle(t.Context(), job("2000000000000001"))
+			last := cmp.Or(every, deliver.DefaultProbeEvery)
+			want := last
+			if code == 368 {
+				want = min(want, time.Minute)
+			}
+			if first, later := v.Delays.Steady(1), v.Delays.Steady(9); first != want || later != last {
+				t.Errorf("code %d, with ProbeEvery %v the first probe comes after %v, the ninth after %v", code, every, first, later)
+			}
 		}
 	}
 }

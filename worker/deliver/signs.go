@@ -14,7 +14,7 @@ const (
 	fewInRow = 3
 	// manyInRow is for what is mostly the message's, or of which nobody knows whether it was sent.
 	manyInRow = 10
-	// firstProbe is after how long a page that was held by such a row is tried first.
+	// firstProbe is after how long a page that was held by such a row is tried first. It is short, since other messages may go.
 	firstProbe = time.Minute
 )
 
@@ -30,7 +30,9 @@ func (h *Handler) signs(e *sendapi.Error, v *worker.Verdict) {
 	v.Unreachable = e.Unreachable()
 	v.HoldDelays = worker.Delays{First: min(firstProbe, h.probeEvery), Max: h.probeEvery}
 	switch {
-	case mayBeMessage(e), e.Silent && e.Status >= 400 && e.Status <= 499:
+	case mayBeMessage(e):
+		v.HoldAfter, v.Delays = fewInRow, v.HoldDelays
+	case e.Silent && e.Status >= 400 && e.Status <= 499:
 		v.HoldAfter = fewInRow
 	case e.Class == sendapi.ClassMessage && !e.AboutOne(), e.Class == sendapi.ClassInDoubt:
 		v.HoldAfter = manyInRow
