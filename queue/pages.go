@@ -42,7 +42,7 @@ type PageState struct {
 	// when the page goes on may try them from DeadUntil on.
 	DeadToken string    `json:"dead_token,omitempty"`
 	DeadUntil time.Time `json:"dead_until,omitzero"`
-	// Manual says that a person did it.
+	// Manual says that a person did it: held the page or, where Held is false, ended its last hold.
 	Manual bool `json:"manual,omitempty"`
 
 	// epoch counts the buckets that this process has seen under the name, in each of which revisions begin anew.

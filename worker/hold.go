@@ -34,14 +34,15 @@ const (
 	untilResumed = "resumed by hand"
 	// backIn is the delay of a job that is put back by a hold: longer than other workers take to hear of it.
 	backIn = time.Second
-	// fewProbes is after how many refusals a message stays away for longer.
-	fewProbes = 3
+	// fewProbes is after how many refusals a message is left alone for longer: for farProbes times its page's hold.
+	fewProbes, farProbes = 3, 7
 	// cleared is for how long a code that stopped a page does not stop it again, once another message was taken: it is the
 	// messages' own.
 	cleared = time.Hour
 )
 
-// behind is how long after the end of a hold the message that led to it comes back, so that another is tried before it.
+// behind is for how long after the end of a hold, messages that were refused before are left alone, so that another is tried
+// before them.
 var behind = 10 * time.Second
 
 // asideDelays are between attempts of a message that was refused as if its page might not send, while the page goes on.
@@ -234,7 +235,7 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 		p.tookAt = now
 		return v, first
 	}
-	if v.Outcome == Hold && v.Class == sendapi.ClassPage && !job.Refused.IsZero() && (p.tookAt.After(job.Refused) || s.Resumed.After(job.Refused)) {
+	if v.Outcome == Hold && v.Class == sendapi.ClassPage && !job.Refused.IsZero() && (p.tookAt.After(job.Refused) || passed(s) && s.Resumed.After(job.Refused)) {
 		v.Outcome, v.Class = Dead, sendapi.ClassMessage
 		v.Text = "others of the page were taken since this message was first refused: " + v.Text
 		return v, first
@@ -243,9 +244,9 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 		return v, first
 	}
 	same := s.Class == string(sendapi.ClassPage) && s.Code == v.Code && s.Subcode == v.Subcode
-	enough := same && s.Held && a.probe // it has not passed
-	if !enough && !(same && !s.Held && v.Outcome == Dead && now.Sub(s.Resumed) < cleared) {
-		first, enough = p.inRow(job, v, now)
+	enough := same && s.Held // it has not passed, or was under way when the others were refused
+	if !enough && !(same && passed(s) && v.Outcome == Dead && now.Sub(s.Resumed) < cleared) {
+		first, enough = p.inRow(job, v, s, now)
 	}
 	switch {
 	case v.Outcome == Hold && !enough:
@@ -259,11 +260,15 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 	return v, first
 }
 
+// passed reports whether a hold ended since Facebook took a message. Where a person ended it, nobody knows yet whether the page
+// may send.
+func passed(s queue.PageState) bool { return !s.Held && !s.Manual }
+
 // inRow adds a message to the row of its sign, and reports whether the row is long enough to stop the page, and when it
-// began. p.mu is held.
-func (p *page) inRow(job *queue.Delivery, v Verdict, now time.Time) (first time.Time, enough bool) {
+// began. Those under way when it was long enough are of the row too. p.mu is held.
+func (p *page) inRow(job *queue.Delivery, v Verdict, s queue.PageState, now time.Time) (first time.Time, enough bool) {
 	r := p.rows[signOf(v)]
-	if r == nil {
+	if r == nil || r.first.Before(s.Resumed) {
 		r = &row{jobs: map[string]bool{}, first: now}
 		p.rows[signOf(v)] = r
 	}
@@ -271,7 +276,6 @@ func (p *page) inRow(job *queue.Delivery, v Verdict, now time.Time) (first time.
 	if len(r.jobs) < v.HoldAfter {
 		return time.Time{}, false
 	}
-	clear(p.rows)
 	return r.first, true
 }
 
@@ -326,11 +330,25 @@ func (p *page) aside(job *queue.Delivery, v Verdict) time.Duration {
 	if v.Outcome == aside {
 		return v.Delays.Steady(job.Refusals)
 	}
-	left := max(p.own.now().Until.Sub(now), 0)
-	if job.Refusals >= fewProbes {
-		left *= 8
+	return backIn
+}
+
+// others returns for how long a job is left alone, so that others are tried before it: it was refused as if its page might not
+// send. It does not wait for the end of the hold in the queue, since that may come sooner, by hand.
+func (p *page) others(job *queue.Delivery) time.Duration {
+	now := p.w.cfg.Queue.Now()
+	s := p.own.now()
+	switch {
+	case job.InDoubt: // that is its handler's to say, and would be forgotten
+		return 0
+	case !s.Held || s.Class != string(sendapi.ClassPage) || job.Refused.IsZero():
+		return 0
 	}
-	return left + behind
+	end := s.Until.Add(behind)
+	if job.Refusals >= fewProbes {
+		end = end.Add(farProbes * s.Until.Sub(s.Since))
+	}
+	return end.Sub(now)
 }
 
 // claim makes this worker the one that tries a message for what is due, if no other is. Whatever it returns, release follows.

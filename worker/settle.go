@@ -30,6 +30,12 @@ func (p *page) handle(ph phases, job *queue.Delivery, t *turn) {
 	}
 	tried := t.d.mode == due
 	if tried {
+		if wait := p.others(job); wait > 0 {
+			if err := job.Retry(ph.settle, job.Attempts, "", p.beforeExpiry(job, wait)); err != nil {
+				p.unsettled(job, string(aside), err)
+			}
+			return
+		}
 		if !p.claim(ph.settle) {
 			p.release()
 			p.settle(ph.settle, job, attempt{}, Verdict{Outcome: Release})

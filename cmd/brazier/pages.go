@@ -202,6 +202,7 @@ func (c resumePage) Run(ctx context.Context, std stdio) error {
 			return "was not held"
 		}
 		s.Resume(now)
+		s.Manual = true
 		return "is sent for again, slowly at first"
 	}, resumeApp)
 }
@@ -219,6 +220,7 @@ func resumeApp(ctx context.Context, q *queue.Queue, std stdio, page pageName) er
 			return err
 		}
 		s.Resume(now)
+		s.Manual = true
 		switch _, err = q.SetPageState(ctx, key, s); {
 		case errors.Is(err, queue.ErrChanged): // a worker was faster
 		case err != nil:

@@ -1,0 +1,119 @@
+package worker_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi"
+	"github.com/brazier-relay/brazier/worker"
+)
+
+// resumeByHand ends a page's hold as "brazier pages resume" does.
+func (f *fixture) resumeByHand() {
+	f.t.Helper()
+	s, err := f.q.PageState(f.t.Context(), acme)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s.Resume(f.q.Now())
+	s.Manual = true
+	if _, err := f.q.SetPageState(f.t.Context(), acme, s); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// longHold is a verdict whose hold no test outlasts.
+func longHold(v worker.Verdict) worker.Verdict {
+	long := worker.Delays{First: time.Hour, Max: time.Hour}
+	v.HoldDelays = long
+	if v.Outcome == worker.Hold {
+		v.Delays = long
+	}
+	return v
+}
+
+// known is a refusal that can only be the page's.
+var known = worker.Verdict{Outcome: worker.Hold, Class: sendapi.ClassPage, Code: 2500, Text: "no token", Took: time.Millisecond}
+
+// Messages that are under way when others of a row hold their page live, and all go as soon as a person resumes the page.
+// Where that was too soon, they live too.
+func TestRowUnderWay(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		verdict worker.Verdict
+		dead    int // at most, each time
+	}{
+		{"only the page's", longHold(known), 0},
+		{"the page's or the message's", longHold(mayBePage), 0},
+		{"not known whose", longHold(badMessage), 9},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			const jobs, underWay = 80, 40
+			f.publish(acme, queue.Bulk, jobs)
+			var healed atomic.Bool
+			var calls atomic.Int64
+			all := make(chan struct{})
+			f.start(func(ctx context.Context, _ *queue.Delivery) worker.Verdict {
+				if healed.Load() {
+					return delivered
+				}
+				if calls.Add(1) == underWay {
+					close(all)
+				}
+				select {
+				case <-all:
+				case <-ctx.Done():
+				}
+				return c.verdict
+			}, worker.Config{SlowStart: time.Millisecond, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000, MaxInFlight: underWay}}})
+			has(t, f.await("held", 1), "", map[string]any{"class": "page", "code": c.verdict.Code})
+			f.resumeByHand()
+			f.await("held", 2)
+			if n := len(f.events("dead")); n > 2*c.dead {
+				t.Errorf("%d messages are dead, want at most %d twice", n, c.dead)
+			}
+			healed.Store(true)
+			f.resumeByHand()
+			eventually(t, "all others are delivered", func() bool { return len(f.events("delivered"))+len(f.events("dead")) == jobs })
+			if n := len(f.events("dead")); n > 2*c.dead {
+				t.Errorf("%d messages are dead, want at most %d twice", n, c.dead)
+			}
+			f.isEmpty(acme)
+		})
+	}
+}
+
+// The message that is tried after a hold is another than the one that led to it, also where that one is back in the queue.
+func TestProbeIsAnother(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	v := known
+	v.Delays = worker.Delays{First: 2 * time.Second, Max: 2 * time.Second} // the message is back by then
+	var mu sync.Mutex
+	var tried []string
+	bad := f.publish(acme, queue.Bulk, 1)[0]
+	f.start(func(_ context.Context, job *queue.Delivery) worker.Verdict {
+		mu.Lock()
+		defer mu.Unlock()
+		tried = append(tried, job.ID)
+		if job.ID == bad {
+			return v
+		}
+		return delivered
+	}, worker.Config{SlowStart: time.Millisecond})
+	f.await("held", 1)
+	good := f.publish(acme, queue.Bulk, 1)[0]
+	has(t, f.await("dead", 1), "", map[string]any{"id": bad, "class": "message"})
+	mu.Lock()
+	defer mu.Unlock()
+	if len(tried) != 3 || tried[1] != good || len(f.events("held")) != 1 {
+		t.Errorf("tried %v, of which %s is bad; held %d times", tried, bad, len(f.events("held")))
+	}
+}
