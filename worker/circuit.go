@@ -47,6 +47,13 @@ func (c *circuit) gate(p *page, now time.Time) (gate, time.Duration) {
 	return due, 0
 }
 
+// after returns when a message may be tried, if the circuit is open.
+func (c *circuit) after() (next time.Time, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.next, c.open
+}
+
 // claim makes p the page whose message is tried, if no other is.
 func (c *circuit) claim(p *page, now time.Time) bool {
 	c.mu.Lock()

@@ -223,8 +223,11 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 		return v, first
 	}
 	now := p.w.cfg.Queue.Now()
-	if p.w.circuit.note(p, a, v, now) && v.Outcome != Dead { // for the message this was no attempt; one that is parked stays so
-		v.Outcome, v.Delays = aside, Delays{First: backIn, Max: backIn}
+	if p.w.circuit.note(p, a, v, now) && v.Outcome != Dead {
+		v.Delays = Delays{First: backIn, Max: backIn}
+		if v.Class != sendapi.ClassInDoubt { // else each attempt may be a copy, and counts
+			v.Outcome = aside
+		}
 		return v, first
 	}
 	s := p.own.now()
@@ -334,13 +337,17 @@ func (p *page) aside(job *queue.Delivery, v Verdict) time.Duration {
 }
 
 // others returns for how long a job is left alone, so that others are tried before it: it was refused as if its page might not
-// send. It does not wait for the end of the hold in the queue, since that may come sooner, by hand.
+// send, or may have been sent though Facebook is away. It does not wait for the end of the hold in the queue, since that may
+// come sooner, by hand.
 func (p *page) others(job *queue.Delivery) time.Duration {
 	now := p.w.cfg.Queue.Now()
+	next, away := p.w.circuit.after()
 	s := p.own.now()
 	switch {
 	case job.InDoubt: // that is its handler's to say, and would be forgotten
 		return 0
+	case away && job.Counts[string(sendapi.ClassInDoubt)] > 0:
+		return next.Add(behind).Sub(now)
 	case !s.Held || s.Class != string(sendapi.ClassPage) || job.Refused.IsZero():
 		return 0
 	}

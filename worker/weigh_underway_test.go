@@ -117,3 +117,48 @@ func TestProbeIsAnother(t *testing.T) {
 		t.Errorf("tried %v, of which %s is bad; held %d times", tried, bad, len(f.events("held")))
 	}
 }
+
+// A gateway that fails after it has forwarded sends a copy with each attempt. So while Facebook is away, attempts that end in
+// doubt count, and each is made with another message.
+func TestCircuitInDoubt(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const jobs = 60
+	f.publish(acme, queue.Bulk, jobs)
+	var healed atomic.Bool
+	var mu sync.Mutex
+	calls, tried := 0, map[string]int{}
+	f.start(func(_ context.Context, job *queue.Delivery) worker.Verdict {
+		if healed.Load() {
+			return delivered
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if n := job.Counts[string(sendapi.ClassInDoubt)]; n != tried[job.ID] {
+			t.Errorf("%d attempts in doubt counted, of %d", n, tried[job.ID])
+		}
+		calls++
+		tried[job.ID]++
+		return worker.Verdict{Outcome: worker.Retry, Class: sendapi.ClassInDoubt, Unreachable: true, Text: "bad gateway", Took: time.Millisecond,
+			HoldAfter: 10, Delays: worker.Delays{First: time.Second, Max: time.Second}}
+	}, worker.Config{SlowStart: time.Millisecond, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000, MaxInFlight: 2}}})
+	f.await("graph_down", 1)
+	eventually(t, "it was tried for longer than messages stay away", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return calls >= 20
+	})
+	healed.Store(true)
+	f.await("graph_up", 1)
+	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == jobs })
+	mu.Lock()
+	defer mu.Unlock()
+	for id, n := range tried {
+		if n > 1 {
+			t.Errorf("%s was tried %d times", id, n)
+		}
+	}
+	if held, dead := len(f.events("held")), len(f.events("dead")); held+dead > 0 {
+		t.Errorf("held %d times, %d dead", held, dead)
+	}
+}
