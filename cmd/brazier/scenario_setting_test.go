@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// wrongSettings are what every message of a page is answered where a token, a version, an app or a proxy is wrong.
+var wrongSettings = []struct {
+	name  string
+	fault scripted
+	class string // of the hold
+	dead  int    // messages at most, as nobody knows what the code says
+}{
+	{"101 (K2-10)", graph(400, 101, 0), "page", 0},
+	{"104 (K2-11)", graph(400, 104, 0), "auth", 0},
+	{"2500 (K2-07, K2-08)", graph(400, 2500, 0), "page", 0},
+	{"GraphMethodException 100 (K2-08)", graph(400, 100, 0).with("type", "GraphMethodException"), "page", 0},
+	{"GraphMethodException 100/33 (K2-08)", graph(400, 100, 33).with("type", "GraphMethodException"), "page", 0},
+	{"190 (K2-21)", graph(400, 190, 490), "auth", 0},
+	{"200 (K2-13)", graph(403, 200, 0), "page", 0},
+	{"210 (K2-14)", graph(400, 210, 0), "page", 0},
+	{"10 (K2-01)", graph(403, 10, 0), "page", 0},
+	{"3 (K2-12)", graph(400, 3, 0), "page", 10},
+	{"an unknown code", graph(400, 59999, 0), "page", 10},
+	{"a proxy says 403 (K2-22)", scripted{"times": -1, "action": "html", "status": 403}, "page", 0},
+	{"a proxy says 404", scripted{"times": -1, "action": "html", "status": 404}, "page", 0},
+}
+
+func wrongPages() []testPage { return scenarioPages(len(wrongSettings)) }
+
+// TestWrongSetting refuses every message of a page, for each wrong setting. The page is held with one line, hardly a message is
+// dead, and when the setting is mended and the page resumed, all others are delivered.
+func TestWrongSetting(t *testing.T) {
+	t.Parallel()
+	pages := wrongPages()
+	s := newScenario(t, "300ms", pages) // a call takes long enough for many to be under way
+	const messages = 60
+	s.each(pages, func(i int, page testPage) {
+		s.script(wrongSettings[i].fault.with("page", page.id))
+		s.post(page, "hello", messages)
+	})
+	s.await("the page is held", pages, func(_ int, h happened) bool { return len(h["held"]) > 0 })
+	s.heal()
+	s.each(pages, func(_ int, page testPage) {
+		s.run("pages", "resume", page.id)
+		s.post(page, "hello again", 1)
+	})
+	all := s.await("all others are delivered", pages, func(_ int, h happened) bool {
+		return len(h.ids("delivered"))+len(h.ids("dead"))+h.putBack() == messages+1
+	})
+	for i, page := range pages {
+		t.Run(wrongSettings[i].name, func(t *testing.T) {
+			h := all[page.name]
+			if held := h["held"]; len(held) != 1 || held[0]["class"] != wrongSettings[i].class {
+				t.Errorf("held lines, want one of class %s: %v", wrongSettings[i].class, held)
+			}
+			if dead := h.ids("dead"); len(dead) > wrongSettings[i].dead {
+				t.Errorf("%d messages are dead, want at most %d: %v", len(dead), wrongSettings[i].dead, h["dead"][0])
+			}
+		})
+	}
+	for i, page := range pages {
+		if dead := len(all[page.name].ids("dead")); dead > 0 {
+			out := s.run("deadletters", "replay", "--since-hold", "--page="+page.id, "--yes")
+			if want := fmt.Sprintf("Replayed %d, failed 0", dead); !strings.Contains(out, want) {
+				t.Errorf("%s: replay says %s, want %s", wrongSettings[i].name, out, want)
+			}
+		}
+	}
+	s.await("what was dead is delivered", pages, func(_ int, h happened) bool {
+		return len(h.ids("delivered"))+h.putBack() == messages+1
+	})
+}
+
+// TestWrongSettingMended mends each setting without telling anybody: a probe finds out. Before that somebody resumes the page too
+// soon, which costs no message that is known to be none's fault.
+func TestWrongSettingMended(t *testing.T) {
+	t.Parallel()
+	pages := wrongPages()
+	s := newScenario(t, "300ms", pages, "--probe-every=3s")
+	const messages = 60
+	s.each(pages, func(i int, page testPage) {
+		s.script(wrongSettings[i].fault.with("page", page.id))
+		s.post(page, "hello", messages)
+	})
+	s.await("the page is held", pages, func(_ int, h happened) bool { return len(h["held"]) > 0 })
+	s.each(pages, func(_ int, page testPage) { s.run("pages", "resume", page.id) })
+	s.await("the page is held again", pages, func(_ int, h happened) bool { return len(h["held"]) > 1 })
+	s.heal()
+	all := s.await("all others are delivered", pages, func(_ int, h happened) bool {
+		return len(h["resumed"]) == 1 && len(h.ids("delivered"))+len(h.ids("dead"))+h.putBack() == messages
+	})
+	for i, page := range pages {
+		t.Run(wrongSettings[i].name, func(t *testing.T) {
+			if dead := all[page.name].ids("dead"); len(dead) > 2*wrongSettings[i].dead {
+				t.Errorf("%d messages are dead, want at most %d twice: %v", len(dead), wrongSettings[i].dead, all[page.name]["dead"][0])
+			}
+		})
+	}
+}
+
+// TestBadMessagesInFront sends many messages that are refused before good ones. The page may be held for them at first; then the
+// good ones are delivered, and all of the bad ones are dead.
+func TestBadMessagesInFront(t *testing.T) {
+	t.Parallel()
+	kinds := []scripted{graph(403, 10, 0), graph(403, 200, 0), graph(403, 230, 0), graph(400, 368, 0), graph(400, 100, 0), graph(400, 59999, 0), graph(400, 2022, 0)}
+	pages := scenarioPages(len(kinds))
+	s := newScenario(t, "300ms", pages, "--probe-every=1s")
+	const bad, good = 12, 40
+	ofBad := make([]map[string]bool, len(kinds))
+	s.each(pages, func(i int, page testPage) {
+		s.script(kinds[i].with("page", page.id).with("text", "odd offer"))
+		ofBad[i] = map[string]bool{}
+		for _, id := range s.post(page, "an odd offer", bad) {
+			ofBad[i][id] = true
+		}
+		s.post(page, "hello", good)
+	})
+	all := s.await("the good ones are delivered, and the bad ones dead", pages, func(_ int, h happened) bool {
+		return len(h.ids("delivered")) == good && len(h.ids("dead")) == bad
+	})
+	for i, page := range pages {
+		for _, line := range all[page.name]["dead"] {
+			if id, _ := line["id"].(string); !ofBad[i][id] || line["class"] != "message" {
+				t.Errorf("code %v: a good message is dead, or a bad one not of class message: %v", kinds[i]["code"], line)
+			}
+		}
+		t.Logf("code %v: held %d times", kinds[i]["code"], len(all[page.name]["held"]))
+	}
+}
+
+// putBack is how many messages were put back for some seconds, and are neither delivered nor dead yet.
+func (h happened) putBack() (n int) {
+	delivered, dead := h.ids("delivered"), h.ids("dead")
+	for id := range h.ids("retry") {
+		if delivered[id]+dead[id] == 0 {
+			n++
+		}
+	}
+	return n
+}
