@@ -32,7 +32,7 @@ func (h *Handler) signs(e *sendapi.Error, v *worker.Verdict) {
 	switch {
 	case mayBeMessage(e):
 		v.HoldAfter, v.Delays = fewInRow, v.HoldDelays
-	case e.Silent && e.Status >= 400 && e.Status <= 499:
+	case e.Silent && e.Status >= 400 && e.Status <= 499 && !v.Unreachable:
 		v.HoldAfter = fewInRow
 	case e.Class == sendapi.ClassMessage && !e.AboutOne(), e.Class == sendapi.ClassInDoubt:
 		v.HoldAfter = manyInRow
