@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m, queuetest.StrayClock())
+	goleak.VerifyTestMain(m, queuetest.Strays()...)
 }
 
 const (

@@ -21,7 +21,7 @@ import (
 	"github.com/brazier-relay/brazier/worker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, queuetest.StrayClock()) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, queuetest.Strays()...) }
 
 const (
 	acme     = "1029384756"

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m, queuetest.StrayClock())
+	goleak.VerifyTestMain(m, queuetest.Strays()...)
 }
 
 func start(t *testing.T, cfg embedded.Config) *embedded.Server {

@@ -91,13 +91,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m, queuetest.StrayClock(), goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, append(queuetest.Strays(), goleak.Cleanup(func(code int) {
 		for _, leak := range spoken.found() {
 			fmt.Fprintf(os.Stderr, "a log line or an answer holds a key, a PSID or a text: %s\n", leak)
 			code = max(code, 1)
 		}
 		os.Exit(code)
-	}))
+	}))...)
 }
 
 func TestLeaksAreFound(t *testing.T) {

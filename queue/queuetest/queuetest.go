@@ -109,8 +109,11 @@ func listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-// StrayClock excepts one goroutine from the search for leaks: that of nats-server's own clock, which goes on when a stream
-// is made in the moment in which its server shuts down (nats-server 2.15.2).
-func StrayClock() goleak.Option {
-	return goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1")
+// Strays excepts from the search for leaks what goes on when a stream is made in the moment in which its server shuts down: that
+// server's clock, and the goroutine that writes the stream's state (nats-server 2.15.2).
+func Strays() []goleak.Option {
+	return []goleak.Option{
+		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"),
+		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*fileStore).flushStreamStateLoop"),
+	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, queuetest.StrayClock()) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, queuetest.Strays()...) }
 
 func publish(t *testing.T, q *queue.Queue) string {
 	t.Helper()
