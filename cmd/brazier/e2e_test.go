@@ -96,6 +96,7 @@ func TestServe(t *testing.T) {
 
 // TestServeKeepsWhatItAccepted stops a role with a full queue and starts it again on the same directory.
 func TestServeKeepsWhatItAccepted(t *testing.T) {
+	t.Parallel()
 	page := newTestPage("1029384756", "acme")
 	page.extra = "    rate: 300\n"
 	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page.id, Token: page.token, AppSecret: page.secret, HighVolume: sandbox.Off}}})

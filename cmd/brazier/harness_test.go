@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,9 +35,12 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = dir
+		if err := flag.Set("test.parallel", "6"); err != nil { // they mostly wait
+			panic(err)
+		}
 		code := m.Run()
 		if code == 0 {
-			if err := goleak.Find(); err != nil {
+			if err := goleak.Find(queuetest.Strays()...); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				code = 1
 			}

@@ -103,6 +103,7 @@ func (s *pacing) chatty() *process {
 
 // A page whose token Facebook refuses waits for another one, and heals without a restart. The other page goes on.
 func TestNewTokenHeals(t *testing.T) {
+	t.Parallel()
 	acme, nordwind := newTestPage("1029384756", "acme"), newTestPage("5647382910", "nordwind")
 	fb := newFacebook(t, acme, nordwind)
 	pages := writePages(t, acme, nordwind)
@@ -207,6 +208,7 @@ func TestPagesCommand(t *testing.T) {
 
 // Pages are added and removed by editing the page file. One with a fault changes nothing.
 func TestPageFileReload(t *testing.T) {
+	t.Parallel()
 	acme, nordwind := newTestPage("1029384756", "acme"), newTestPage("5647382910", "nordwind")
 	fb := newFacebook(t, acme, nordwind)
 	pages, both := writePages(t, acme), writePages(t, acme, nordwind)

@@ -16,6 +16,7 @@ import (
 // TestRoles runs every role as a process of its own against a separate nats-server, two doors and two workers, and
 // restarts nats-server under load.
 func TestRoles(t *testing.T) {
+	t.Parallel()
 	pages := []testPage{newTestPage("1029384756", "acme"), newTestPage("5647382910", "nordwind")}
 	for i := range pages {
 		pages[i].extra = "    rate: 200\n"

@@ -113,6 +113,7 @@ func TestReplaySinceHold(t *testing.T) {
 // A wrong setting kills the first messages of a campaign, before the page is held. All of them come back, and none that
 // died of something else.
 func TestReplayAfterBreaker(t *testing.T) {
+	t.Parallel()
 	acme := newTestPage("1029384756", "acme")
 	s := newPacing(t, acme)
 	defer s.end()

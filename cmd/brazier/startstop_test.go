@@ -18,6 +18,7 @@ import (
 // A page whose token cannot be read when a process starts is held in it, and goes on once it can. Other pages do not
 // notice. check calls it a fault.
 func TestStartsWithoutToken(t *testing.T) {
+	t.Parallel()
 	acme := newTestPage("1029384756", "acme")
 	broken := []testPage{newTestPage("1029384701", "missing"), newTestPage("1029384702", "empty"), newTestPage("1029384703", "directory"), newTestPage("1029384704", "secretless")}
 	all := append([]testPage{acme}, broken...)
@@ -198,6 +199,7 @@ func TestHangup(t *testing.T) {
 
 // A file that was changed while a role waited for NATS is taken, without anybody saying so.
 func TestPageFileChangedBeforeReady(t *testing.T) {
+	t.Parallel()
 	acme, nordwind := newTestPage("1029384756", "acme"), newTestPage("5647382910", "nordwind")
 	file, both := writePages(t, acme), writePages(t, acme, nordwind)
 	address := freeAddress(t)

@@ -50,6 +50,7 @@ func ready(t *testing.T, ops string, status int, text string) {
 
 // A server without JetStream: the role waits, says why in its log and on /readyz, and starts once there is one.
 func TestRoleWithoutJetStream(t *testing.T) {
+	t.Parallel()
 	address, store := freeAddress(t), t.TempDir()
 	host, port, _ := net.SplitHostPort(address)
 	server := startProcess(t, "nats-server", "-a", host, "-p", port)
@@ -92,6 +93,7 @@ func TestRoleWithReplicasOnSingleServer(t *testing.T) {
 
 // Two servers of three are killed: neither role can do its work, both say so, and go on by themselves.
 func TestRolesWithoutLeader(t *testing.T) {
+	t.Parallel()
 	var addresses, routes, configs []string
 	for range 3 {
 		addresses, routes = append(addresses, stableAddress(t)), append(routes, fmt.Sprintf("%q", "nats-route://"+stableAddress(t)))
