@@ -361,7 +361,7 @@ func (p *page) others(job *queue.Delivery) time.Duration {
 // claim makes this worker the one that tries a message for what is due, if no other is. Whatever it returns, release follows.
 func (p *page) claim(ctx context.Context) bool {
 	now := p.w.cfg.Queue.Now()
-	if g, _ := p.w.circuit.gate(p, now); g == due && !p.w.circuit.claim(p, now) {
+	if !p.w.circuit.claim(p, now) {
 		return false
 	}
 	told := false

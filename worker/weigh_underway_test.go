@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -160,5 +161,50 @@ func TestCircuitInDoubt(t *testing.T) {
 	}
 	if held, dead := len(f.events("held")), len(f.events("dead")); held+dead > 0 {
 		t.Errorf("held %d times, %d dead", held, dead)
+	}
+}
+
+// While Facebook is away, the pages of a process try to reach it with one call at a time between them.
+func TestCircuitTriesOne(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var pages []worker.Page
+	for i := range 8 {
+		id := fmt.Sprintf("300000000%d", i)
+		pages = append(pages, worker.Page{ID: id, Name: id, Rate: 1000, MaxInFlight: 2})
+		f.publish(id, queue.Bulk, 10)
+	}
+	var mu sync.Mutex
+	inFlight, most, calls, counting := 0, 0, 0, false
+	f.start(func(context.Context, *queue.Delivery) worker.Verdict {
+		mu.Lock()
+		inFlight++
+		if counting {
+			calls++
+			most = max(most, inFlight)
+		}
+		mu.Unlock()
+		<-time.After(20 * time.Millisecond) // the call
+		mu.Lock()
+		defer mu.Unlock()
+		inFlight--
+		return away
+	}, worker.Config{SlowStart: time.Millisecond, Pages: pages})
+	f.await("graph_down", 1)
+	eventually(t, "nothing is in flight from before", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		counting = counting || inFlight == 0
+		return counting
+	})
+	eventually(t, "it was tried", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return calls >= 15
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	if most != 1 {
+		t.Errorf("%d calls at a time", most)
 	}
 }
