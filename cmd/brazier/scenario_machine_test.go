@@ -12,10 +12,9 @@ import (
 	"testing"
 )
 
-// TestAllTokensDie takes their tokens away from ten pages at once, and gives them others as Kubernetes does: a symbolic link is
+// testAllTokensDie takes their tokens away from ten pages at once, and gives them others as Kubernetes does: a symbolic link is
 // set to another directory, whose files have the same length and time (K3-05, K3-07).
-func TestAllTokensDie(t *testing.T) {
-	t.Parallel()
+func testAllTokensDie(t *testing.T) {
 	pages := scenarioPages(10)
 	const each = 5
 	s := newScenario(t, "20ms", pages)
@@ -73,10 +72,9 @@ func TestAllTokensDie(t *testing.T) {
 	}
 }
 
-// TestTooFewFiles gives a process fewer files than connections are opened to it. It is slow while they are open, and takes and
+// testTooFewFiles gives a process fewer files than connections are opened to it. It is slow while they are open, and takes and
 // delivers everything (K3-04).
-func TestTooFewFiles(t *testing.T) {
-	t.Parallel()
+func testTooFewFiles(t *testing.T) {
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}

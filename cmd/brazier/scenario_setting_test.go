@@ -30,10 +30,9 @@ var wrongSettings = []struct {
 
 func wrongPages() []testPage { return scenarioPages(len(wrongSettings)) }
 
-// TestWrongSetting refuses every message of a page, for each wrong setting. The page is held with one line, hardly a message is
+// testWrongSetting refuses every message of a page, for each wrong setting. The page is held with one line, hardly a message is
 // dead, and when the setting is mended and the page resumed, all others are delivered.
-func TestWrongSetting(t *testing.T) {
-	t.Parallel()
+func testWrongSetting(t *testing.T) {
 	pages := wrongPages()
 	s := newScenario(t, "300ms", pages) // a call takes long enough for many to be under way
 	const messages = 60
@@ -43,10 +42,10 @@ func TestWrongSetting(t *testing.T) {
 	})
 	s.await("the page is held", pages, func(_ int, h happened) bool { return len(h["held"]) > 0 })
 	s.heal()
-	s.each(pages, func(_ int, page testPage) {
+	for _, page := range pages {
 		s.run("pages", "resume", page.id)
 		s.post(page, "hello again", 1)
-	})
+	}
 	all := s.await("all others are delivered", pages, func(_ int, h happened) bool {
 		return len(h.ids("delivered"))+len(h.ids("dead"))+h.putBack() == messages+1
 	})
@@ -74,10 +73,9 @@ func TestWrongSetting(t *testing.T) {
 	})
 }
 
-// TestWrongSettingMended mends each setting without telling anybody: a probe finds out. Before that somebody resumes the page too
+// testWrongSettingMended mends each setting without telling anybody: a probe finds out. Before that somebody resumes the page too
 // soon, which costs no message that is known to be none's fault.
-func TestWrongSettingMended(t *testing.T) {
-	t.Parallel()
+func testWrongSettingMended(t *testing.T) {
 	pages := wrongPages()
 	s := newScenario(t, "300ms", pages, "--probe-every=3s")
 	const messages = 60
@@ -86,7 +84,9 @@ func TestWrongSettingMended(t *testing.T) {
 		s.post(page, "hello", messages)
 	})
 	s.await("the page is held", pages, func(_ int, h happened) bool { return len(h["held"]) > 0 })
-	s.each(pages, func(_ int, page testPage) { s.run("pages", "resume", page.id) })
+	for _, page := range pages {
+		s.run("pages", "resume", page.id)
+	}
 	s.await("the page is held again", pages, func(_ int, h happened) bool { return len(h["held"]) > 1 })
 	s.heal()
 	all := s.await("all others are delivered", pages, func(_ int, h happened) bool {
@@ -101,10 +101,9 @@ func TestWrongSettingMended(t *testing.T) {
 	}
 }
 
-// TestBadMessagesInFront sends many messages that are refused before good ones. The page may be held for them at first; then the
+// testBadMessagesInFront sends many messages that are refused before good ones. The page may be held for them at first; then the
 // good ones are delivered, and all of the bad ones are dead.
-func TestBadMessagesInFront(t *testing.T) {
-	t.Parallel()
+func testBadMessagesInFront(t *testing.T) {
 	kinds := []scripted{graph(403, 10, 0), graph(403, 200, 0), graph(403, 230, 0), graph(400, 368, 0), graph(400, 100, 0), graph(400, 59999, 0), graph(400, 2022, 0)}
 	pages := scenarioPages(len(kinds))
 	s := newScenario(t, "300ms", pages, "--probe-every=1s")

@@ -46,24 +46,48 @@ func scenarioPages(n int) (pages []testPage) {
 	return pages
 }
 
+// TestScenarios runs all scenarios at one time: they mostly wait.
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	var running sync.WaitGroup
+	defer running.Wait()
+	for name, scenario := range map[string]func(*testing.T){
+		"one bad message":       testOneBadMessage,
+		"bad messages in front": testBadMessagesInFront,
+		"wrong setting":         testWrongSetting,
+		"wrong setting, mended": testWrongSettingMended,
+		"every answer lost":     testEveryAnswerLost,
+		"all tokens die":        testAllTokensDie,
+		"too few files":         testTooFewFiles,
+
+		"connections refused, then HTTP 503 (K3-09)": testFacebookAway(true, scripted{"times": -1, "status": 503}, false),
+		"HTTP 502, forwarded (K2-22)":                testFacebookAway(false, scripted{"times": -1, "action": "html", "status": 502, "accept": true}, true),
+		"a proxy wants credentials":                  testFacebookAway(false, scripted{"times": -1, "action": "html", "status": 407}, false),
+	} {
+		running.Go(func() { t.Run(name, scenario) })
+	}
+}
+
 // steer sends a request to the control path of the sandbox.
 func (s *scenario) steer(method, path string, body any) {
 	s.t.Helper()
 	b, err := json.Marshal(body)
 	if err != nil {
-		s.t.Fatal(err)
+		s.t.Error(err)
 	}
 	req, err := http.NewRequestWithContext(s.t.Context(), method, s.control+path, bytes.NewReader(b))
 	if err != nil {
-		s.t.Fatal(err)
+		s.t.Error(err)
+		return
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		s.t.Fatal(err)
+		s.t.Error(err)
+		return
 	}
 	defer resp.Body.Close()
 	if answer, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		s.t.Fatalf("%s %s: %d %s, error %v", method, path, resp.StatusCode, answer, err)
+		s.t.Errorf("%s %s: %d %s, error %v", method, path, resp.StatusCode, answer, err)
 	}
 }
 
@@ -203,10 +227,9 @@ func (h happened) summary() string {
 	return b.String()
 }
 
-// TestOneBadMessage sends a message that is refused among good ones, on a page for each kind of refusal. The good ones go as if
+// testOneBadMessage sends a message that is refused among good ones, on a page for each kind of refusal. The good ones go as if
 // there was none: at their first attempt, and the page is not held.
-func TestOneBadMessage(t *testing.T) {
-	t.Parallel()
+func testOneBadMessage(t *testing.T) {
 	inDoubt := scripted{"times": -1, "action": "reset", "accept": true}
 	kinds := []struct {
 		name  string
