@@ -38,6 +38,7 @@ func (p *page) handle(ph phases, job *queue.Delivery, t *turn) {
 		}
 		if !p.claim(ph.settle) {
 			p.release()
+			p.lookAgain() // else it would fetch the same job again at once, for as long as the other's call takes
 			p.settle(ph.settle, job, attempt{}, Verdict{Outcome: Release})
 			return
 		}
