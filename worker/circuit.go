@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/brazier-relay/brazier/sendapi"
 )
 
 const (
@@ -77,6 +79,13 @@ func (c *circuit) release(p *page) {
 	}
 }
 
+// again has Facebook tried later. c.mu is held.
+func (c *circuit) again(now time.Time) {
+	c.tries++
+	c.trying = nil
+	c.next = now.Add(circuitDelays.Steady(c.tries))
+}
+
 // note takes in what became of a call, and reports whether Facebook is away: the message is then to be put back as if it had
 // not been tried.
 func (c *circuit) note(p *page, a attempt, v Verdict, now time.Time) (away bool) {
@@ -90,6 +99,12 @@ func (c *circuit) note(p *page, a attempt, v Verdict, now time.Time) (away bool)
 	}()
 	switch {
 	case !v.Unreachable && v.Took == 0: // there was no call
+		return false
+	case !v.Unreachable && v.Class == sendapi.ClassInDoubt: // no word of Facebook's: nobody knows whether it can be reached
+		if c.open && a.probe && c.trying == p {
+			c.again(now)
+			changed = true
+		}
 		return false
 	case !v.Unreachable:
 		changed = c.open
@@ -105,9 +120,7 @@ func (c *circuit) note(p *page, a attempt, v Verdict, now time.Time) (away bool)
 	}
 	switch {
 	case c.open && a.probe && c.trying == p:
-		c.tries++
-		c.trying = nil
-		c.next = now.Add(circuitDelays.Steady(c.tries))
+		c.again(now)
 		changed = true
 	case !c.open && c.failed >= circuitAfter:
 		c.open, c.tries, c.next, changed = true, 1, now.Add(circuitDelays.Steady(1)), true

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/sendapi"
 	"github.com/brazier-relay/brazier/worker"
 )
 
@@ -45,5 +47,42 @@ func TestCircuitLeavesOthersAlone(t *testing.T) {
 	defer mu.Unlock()
 	if t.Logf("a job was handed out %d times at most", most); most > 60 {
 		t.Errorf("a job was handed out %d times", most)
+	}
+}
+
+// A call that began before Facebook went away, and whose answer is lost, does not say that Facebook is back.
+func TestLostAnswerDoesNotCloseCircuit(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	lost := worker.Verdict{Outcome: worker.Dead, Class: sendapi.ClassInDoubt, Text: "the answer was lost", Took: time.Millisecond}
+	begun, down := make(chan struct{}), make(chan struct{})
+	var calls, healed atomic.Int64
+	f.publish(acme, queue.Bulk, 1)
+	f.start(func(_ context.Context, job *queue.Delivery) worker.Verdict {
+		switch {
+		case calls.Add(1) == 1:
+			close(begun)
+			<-down
+			return lost
+		case healed.Load() == 1:
+			return delivered
+		}
+		return away
+	}, worker.Config{SlowStart: time.Millisecond, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000, MaxInFlight: 2}}})
+	<-begun
+	f.publish(acme, queue.Bulk, 10)
+	f.await("graph_down", 1)
+	close(down)
+	f.await("dead", 1)
+	tried := calls.Load()
+	eventually(t, "it is tried again", func() bool { return calls.Load() > tried+3 })
+	if up := len(f.events("graph_up")); up != 0 {
+		t.Errorf("%d lines graph_up while Facebook is away", up)
+	}
+	healed.Store(1)
+	f.await("graph_up", 1)
+	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == 10 })
+	if down := len(f.events("graph_down")); down != 1 {
+		t.Errorf("%d lines graph_down", down)
 	}
 }
