@@ -66,10 +66,13 @@ func (w *Worker) buryOverdue(ctx, settle context.Context, overdue *queue.Overdue
 	for _, lane := range lanes {
 		w.mu.Lock()
 		p := w.pages[lane.Page]
+		stranger := p == nil
+		if stranger { // something to log by
+			p = newPage(w, Page{ID: lane.Page, Name: lane.Page})
+		}
 		w.mu.Unlock()
 		switch {
-		case p == nil: // something to log by
-			p = newPage(w, Page{ID: lane.Page, Name: lane.Page})
+		case stranger:
 			defer p.end()
 		case !p.isHeld(): // it is fetched from, and was between two requests
 			continue

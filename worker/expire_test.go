@@ -111,3 +111,32 @@ func TestExpireWhereNobodyFetches(t *testing.T) {
 		t.Errorf("lines of dead messages: %v, want %d for each page", said, 4*each)
 	}
 }
+
+// Pages come and go while a worker looks for expired messages of pages that it does not have.
+func TestExpireWhilePagesChange(t *testing.T) {
+	t.Parallel()
+	q := queuetest.New(t)
+	for i := range 10 {
+		publishExpiring(t, q, fmt.Sprintf("400000000%d", i), queue.Bulk, 1, -time.Minute)
+	}
+	w, err := New(Config{Queue: q})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- w.buryOverdue(t.Context(), t.Context(), q.NewOverdue()) }()
+	never := handlerFunc(func(context.Context, *queue.Delivery) Verdict { return Verdict{Outcome: Release} })
+	for i := 0; ; i++ {
+		if err := w.SetPages([]Page{{ID: fmt.Sprintf("5%09d", i), Handler: never}}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
+}
