@@ -235,7 +235,9 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 	defer p.mu.Unlock()
 	if v.Outcome == Delivered {
 		clear(p.rows)
-		p.tookAt = now
+		if a.begun.After(p.tookAt) {
+			p.tookAt = a.begun
+		}
 		return v, first
 	}
 	if v.Outcome == Hold && v.Class == sendapi.ClassPage && !job.Refused.IsZero() && (p.tookAt.After(job.Refused) || passed(s) && s.Resumed.After(job.Refused)) {

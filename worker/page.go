@@ -35,7 +35,7 @@ type page struct {
 
 	mu       sync.Mutex
 	rows     map[sign]*row      // of refusals, with no message taken between
-	tookAt   time.Time          // when Facebook last took a message, in this process
+	tookAt   time.Time          // when the latest call that Facebook took began, in this process
 	halted   int                // holds that are not written down yet
 	mode     gate               // of the fetching, while there is any
 	stop     context.CancelFunc // ends the fetching
