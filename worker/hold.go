@@ -520,7 +520,8 @@ func (h *shared) apply(ctx context.Context, e event) (queue.PageState, change, e
 		}
 		stored, err := h.w.cfg.Queue.SetPageState(ctx, h.key, to)
 		if errors.Is(err, queue.ErrChanged) {
-			if s, err = h.w.cfg.Queue.PageState(ctx, h.key); err == nil {
+			// One that cannot be read is replaced.
+			if s, err = h.w.cfg.Queue.PageState(ctx, h.key); err == nil || s.Revision() != 0 {
 				h.see(s)
 				continue
 			}
