@@ -160,7 +160,7 @@ func (p *page) credentialsName() string {
 // it. Where this worker tries a message already, it is due. p.mu is held.
 func (p *page) gate() (g gate, why string, wake time.Duration) {
 	if p.halted > 0 {
-		return closed, "", 0
+		return closed, p.said, 0 // what else stops it is not looked at
 	}
 	name, err := (*p.credentials.Load())()
 	if err != nil {
