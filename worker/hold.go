@@ -256,7 +256,7 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 	switch {
 	case v.Outcome == Hold && !enough:
 		v.Outcome, v.Delays = aside, asideDelays
-	case v.Outcome == Dead && enough && v.Class != sendapi.ClassInDoubt: // it dies if the page takes another
+	case v.Outcome != Hold && enough && v.Class != sendapi.ClassInDoubt: // it dies, or is counted, once the page takes another
 		v.Outcome, v.Class, v.Delays = Hold, sendapi.ClassPage, v.HoldDelays
 		v.Text = "one message after another is refused: " + v.Text
 	case v.Outcome != Hold && enough:

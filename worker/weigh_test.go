@@ -134,6 +134,30 @@ func TestRowOfBadMessages(t *testing.T) {
 	f.isEmpty(acme)
 }
 
+// A proxy that says no to every message holds the page. The probes that it refuses are no attempts of the messages.
+func TestRowOfRetries(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	soon := worker.Delays{First: time.Millisecond, Max: time.Millisecond}
+	proxy := worker.Verdict{Outcome: worker.Retry, Class: sendapi.ClassTransient, HoldAfter: 3, HoldDelays: probes, Delays: soon, MaxAttempts: 5,
+		Text: "HTTP 403", Took: time.Millisecond}
+	var healed atomic.Bool
+	f.publish(acme, queue.Bulk, 3)
+	f.start(func(context.Context, *queue.Delivery) worker.Verdict {
+		if healed.Load() {
+			return delivered
+		}
+		return proxy
+	}, worker.Config{SlowStart: time.Millisecond, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000, MaxInFlight: 1}}})
+	has(t, f.await("held", 1), "", map[string]any{"class": "page"})
+	eventually(t, "the page is tried many times, or a message is dead", func() bool { return len(f.events("held")) > 16 || len(f.events("dead")) > 0 })
+	healed.Store(true)
+	eventually(t, "all are settled", func() bool { return len(f.events("delivered"))+len(f.events("dead")) == 3 })
+	if n := len(f.events("dead")); n > 0 {
+		t.Errorf("%d messages are dead", n)
+	}
+}
+
 // Many in doubt in a row stop the page, and each is settled as it would be without that.
 func TestRowInDoubt(t *testing.T) {
 	t.Parallel()
