@@ -299,6 +299,11 @@ func (p *page) hold(ctx context.Context, a attempt, v Verdict, first time.Time) 
 		defer other.halt(-1)
 	}
 	s, what, err := whose.apply(ctx, event{kind: refused, attempt: a, verdict: v, first: first})
+	if v.Class == sendapi.ClassAuth {
+		p.mu.Lock()
+		p.deadToken, p.deadUntil = v.Credentials, p.w.cfg.Queue.Now().Add(v.Delays.Steady(1))
+		p.mu.Unlock()
+	}
 	switch {
 	case err != nil:
 		p.log.Error("hold not written down, other workers do not know of it", zap.String("event", "hold_error"), zap.Error(err))

@@ -41,6 +41,9 @@ type page struct {
 	stop     context.CancelFunc // ends the fetching
 	awaiting chan struct{}      // closed when the gate may be another
 	said     string             // the trouble of this process's own that was logged last
+
+	deadToken string // that Facebook refused this process during the hold there is, for another try from deadUntil on
+	deadUntil time.Time
 }
 
 // lane says whether a lane is fetched from: see [Worker.wakeLanes]. Until then nothing runs for it.
@@ -171,7 +174,7 @@ func (p *page) gate() (g gate, why string, wake time.Duration) {
 	for _, h := range p.holds() {
 		s := h.now()
 		of, after := gateOf(s, p.w.name, name, now)
-		if of != open && !h.free(p) {
+		if of != open && (!h.free(p) || h == p.own && p.triedToken(s, name, now)) {
 			of, after = closed, recheck
 		} else if of == closed && !s.Held {
 			why = "Facebook refused the token that this process has; others have a new one"
@@ -192,6 +195,12 @@ func (p *page) gate() (g gate, why string, wake time.Duration) {
 		g = due
 	}
 	return g, why, wake
+}
+
+// triedToken reports whether credentials that are not those that the page is held for were refused during this hold all the
+// same. Two workers whose tokens are both dead would else try them in turns, each being another than the last. p.mu is held.
+func (p *page) triedToken(s queue.PageState, name string, now time.Time) bool {
+	return s.Held && s.Class == classAuth && s.DeadToken != name && p.deadToken == name && p.deadUntil.After(now)
 }
 
 // open waits until the page may be fetched for, and returns a context that ends with ctx or when that changes. It
@@ -263,6 +272,9 @@ func (p *page) lookAgain() {
 
 // recheck stops fetching that is not allowed any more, and wakes what waits for the gate. p.mu is held.
 func (p *page) recheck() {
+	if !p.own.now().Held {
+		p.deadToken = ""
+	}
 	if p.stop != nil {
 		if g, _, _ := p.gate(); g != p.mode {
 			p.stop()
