@@ -114,7 +114,14 @@ func (d *dispatcher) run(ctx context.Context) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer stop()
-	for ctx.Err() == nil || d.finishing() {
+	for {
+		ended := ctx.Done()
+		if ctx.Err() != nil { // what is left to do then is not to be hurried
+			if !d.finishing() {
+				break
+			}
+			ended = nil
+		}
 		d.begin(ctx)
 		d.ask(reserving, &asking)
 		d.setTimers(ctx)
@@ -137,7 +144,7 @@ func (d *dispatcher) run(ctx context.Context) {
 		case <-d.patience.C:
 			d.short = false
 			d.giveUp()
-		case <-done(ctx):
+		case <-ended: // also where that was after the question above
 		}
 	}
 	close(d.over)
@@ -146,14 +153,6 @@ func (d *dispatcher) run(ctx context.Context) {
 			close(t.granted)
 		}
 	}
-}
-
-// done is nil, and so never ready, once ctx has ended: what is left to do then is not to be hurried.
-func done(ctx context.Context) <-chan struct{} {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return ctx.Done()
 }
 
 // finishing reports whether there are jobs for the slots that are held, when the worker stops and the page does not:
@@ -373,6 +372,8 @@ func (d *dispatcher) setTimers(ctx context.Context) {
 	var at time.Time
 	n := d.count()
 	switch {
+	case len(d.slots) == 0 && ctx.Err() != nil: // they are over since finishing was asked, and nothing else would have it asked again
+		at = time.Now()
 	case len(d.slots) == 0:
 	case n.waiting > 0:
 		at = d.slots[0].First

@@ -154,3 +154,57 @@ func runWorker(t *testing.T, cfg Config) *observer.ObservedLogs {
 	})
 	return logs
 }
+
+// A dispatcher whose page is stopped ends, also where its last slots are over a moment after it asked whether they are.
+func TestSlotsOverWhileFinishing(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	d := newDispatcher(nil, open, nil, 10, make(places, 1), 1)
+	d.lanes[0].fetched = []*queue.Delivery{nil}
+	d.setTimers(ctx)
+	select {
+	case <-d.turn.C:
+	case <-time.After(20 * time.Second):
+		t.Error("nothing has it look again")
+	}
+}
+
+// endsLater is a context that ends at the n-th question whether it has.
+type endsLater struct {
+	context.Context
+	end context.CancelFunc
+	n   int
+}
+
+func (c *endsLater) Err() error {
+	if c.n--; c.n == 0 {
+		c.end()
+	}
+	return c.Context.Err()
+}
+
+// A dispatcher ends with its context, whenever that is.
+func TestDispatcherEnds(t *testing.T) {
+	t.Parallel()
+	pace := queuetest.New(t).Pace("1029384756", "text")
+	for n := range 12 {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if n == 0 {
+			cancel()
+		}
+		defer time.AfterFunc(50*time.Millisecond, cancel).Stop() // where it asks less often
+		d := newDispatcher(nil, open, pace, 10, make(places, 1), 1)
+		ended := make(chan struct{})
+		go func() {
+			d.run(&endsLater{ctx, cancel, n})
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("it does not end when its context does at the %d. question", n)
+		}
+	}
+}
