@@ -22,6 +22,8 @@ import (
 //	 │                   └──────────────────────────────────────── the message is refused ─────────────┘ │
 //	 └──────────────────────────────────────────────────────────── the message is taken ─────────────────┘
 //
+// A hold that a row led to is over too when a message is taken that was sent after the row had begun (see disproved).
+//
 // Every arrow is one compare-and-set, so that of many workers that see the same thing one does it, and logs it. A page is
 // fetched for while neither it, nor its app, nor the circuit stops it; where one is due, one message at a time.
 
@@ -103,7 +105,7 @@ func next(s queue.PageState, e event, now time.Time, slowStart time.Duration) (q
 		s.ProbeUntil = now.Add(probeLease)
 		return s, noted
 	case taken:
-		if !ours {
+		if !ours && !disproved(s, e.attempt) {
 			return s, nothing
 		}
 		was, dead, until := s.Held, s.DeadToken, s.DeadUntil
@@ -153,6 +155,12 @@ func next(s queue.PageState, e event, now time.Time, slowStart time.Duration) (q
 		to.DeadToken, to.DeadUntil = v.Credentials, to.Until
 	}
 	return to, held
+}
+
+// disproved reports whether a message that Facebook took shows that a page may send all the same: a row of refusals led to its
+// hold, of messages that may be at fault themselves, and this one was sent after the first of them was refused.
+func disproved(s queue.PageState, a attempt) bool {
+	return s.Held && s.Class == string(sendapi.ClassPage) && !s.Began.IsZero() && a.begun.After(s.Began)
 }
 
 // gate says whether a page may be fetched for.
@@ -432,7 +440,7 @@ func (p *page) release() {
 
 // wasSent tells that Facebook took a message. If it was the one that was tried, whatever stopped the page is over.
 func (p *page) wasSent(ctx context.Context, a attempt) {
-	if !a.probe {
+	if !a.probe && !disproved(p.own.now(), a) {
 		return
 	}
 	for _, h := range p.holds() {

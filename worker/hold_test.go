@@ -35,6 +35,8 @@ func TestNext(t *testing.T) {
 		s.Prober, s.ProbeUntil = worker, at(10)
 		return s
 	}
+	rowHeld := heldBy(page, at(1800), 1)
+	rowHeld.Began = at(-10)
 	dead := queue.PageState{DeadToken: "A", DeadUntil: at(-1), Resumed: at(-3600)}
 
 	for _, c := range []struct {
@@ -90,6 +92,10 @@ func TestNext(t *testing.T) {
 		{"another message is taken", probing(heldBy(throttle, at(-1), 2), me), event{kind: taken, worker: me}, probing(heldBy(throttle, at(-1), 2), me), nothing},
 		{"a probe is taken, and another worker has claimed since", probing(heldBy(throttle, at(-1), 2), other),
 			event{kind: taken, worker: me, attempt: attempt{probe: true}}, probing(heldBy(throttle, at(-1), 2), other), nothing},
+
+		{"a message of a row's time is taken", rowHeld, event{kind: taken, worker: me, attempt: attempt{begun: at(-9)}},
+			queue.PageState{Class: "page", Began: at(-10), Holds: 1, Resumed: now}, resumed},
+		{"a message from before the row is taken", rowHeld, event{kind: taken, worker: me, attempt: attempt{begun: at(-11)}}, rowHeld, nothing},
 
 		{"a dead token", queue.PageState{}, refusedBy(auth, attempt{}), queue.PageState{Held: true, Class: "auth", Code: 190, Reason: "dead",
 			Since: now, Until: at(1800), Holds: 1, DeadToken: "A", DeadUntil: at(1800)}, held},

@@ -208,3 +208,46 @@ func TestCircuitTriesOne(t *testing.T) {
 		t.Errorf("%d calls at a time", most)
 	}
 }
+
+// A row of refusals holds the page; a message that was sent meanwhile is taken, and so others can be.
+func TestRowDisproved(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	bad := map[string]bool{}
+	const rowOf, good = 3, 30
+	for _, id := range f.publish(acme, queue.Bulk, rowOf) {
+		bad[id] = true
+	}
+	f.publish(acme, queue.Bulk, good)
+	var refused, begun atomic.Int64
+	all, isHeld := make(chan struct{}), make(chan struct{})
+	f.start(func(ctx context.Context, job *queue.Delivery) worker.Verdict {
+		wait := isHeld
+		if bad[job.ID] {
+			if wait = nil; refused.Add(1) == rowOf { // the last one lets others begin first
+				wait = all
+			}
+		} else if begun.Add(1) == 10 {
+			close(all)
+		}
+		if wait != nil {
+			select {
+			case <-wait:
+			case <-ctx.Done():
+			}
+		}
+		if bad[job.ID] {
+			return longHold(mayBePage)
+		}
+		return delivered
+	}, worker.Config{SlowStart: time.Millisecond, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000, MaxInFlight: 20}}})
+	f.await("held", 1)
+	close(isHeld)
+	f.await("resumed", 1)
+	eventually(t, "the others are delivered", func() bool { return len(f.events("delivered")) == good })
+	eventually(t, "the bad ones are dead", func() bool { return len(f.events("dead")) == rowOf })
+	if n := len(f.events("held")); n != 1 {
+		t.Errorf("held %d times", n)
+	}
+	f.isEmpty(acme)
+}
