@@ -257,7 +257,7 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 		return v, first
 	}
 	same := s.Class == string(sendapi.ClassPage) && s.Code == v.Code && s.Subcode == v.Subcode
-	enough := same && s.Held // it has not passed, or was under way when the others were refused
+	enough := same && (s.Held || a.begun.Before(s.Resumed)) // it has not passed, or was under way while the page was held
 	if !enough && !(same && passed(s) && v.Outcome == Dead && now.Sub(s.Resumed) < cleared) {
 		first, enough = p.inRow(job, v, s, now)
 	}
