@@ -166,13 +166,15 @@ func (s *scenario) each(pages []testPage, do func(i int, page testPage)) {
 // happened is what the log says of a page.
 type happened map[string][]map[string]any // by event
 
-// ids are the messages that an event is about.
-func (h happened) ids(event string) map[string]int {
+// ids are the messages that events are about.
+func (h happened) ids(events ...string) map[string]int {
 	ids := map[string]int{}
-	for _, line := range h[event] {
-		id, _ := line["id"].(string)
-		first, _, _ := strings.Cut(id, ".") // a message that was replayed has its first id, and a number
-		ids[first]++
+	for _, event := range events {
+		for _, line := range h[event] {
+			id, _ := line["id"].(string)
+			first, _, _ := strings.Cut(id, "-") // a message that was replayed has its first id, a hyphen and a number
+			ids[first]++
+		}
 	}
 	return ids
 }
@@ -198,7 +200,7 @@ func (s *scenario) log() map[string]happened {
 // await waits until all pages are as ok says.
 func (s *scenario) await(what string, pages []testPage, ok func(i int, h happened) bool) map[string]happened {
 	s.t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(25 * time.Second)
 	for poll := time.NewTicker(100 * time.Millisecond); ; <-poll.C {
 		all := s.log()
 		var waiting []string
