@@ -40,23 +40,17 @@ func testWrongSetting(t *testing.T) {
 		s.script(wrongSettings[i].fault.with("page", page.id))
 		s.post(page, "hello", messages)
 	})
-	replay := func(all map[string]happened) {
-		t.Helper()
-		for i, page := range pages {
-			if len(all[page.name]["dead"]) == 0 {
-				continue
-			}
+	all := s.await("the page is held", pages, func(_ int, h happened) bool { return len(h["held"]) > 0 })
+	for i, page := range pages {
+		dead := all[page.name].ids("dead")
+		if len(dead) > wrongSettings[i].dead {
+			t.Errorf("%s: %d messages are dead, want at most %d", wrongSettings[i].name, len(dead), wrongSettings[i].dead)
+		}
+		if len(dead) > 0 {
 			out := s.run("deadletters", "replay", "--since-hold", "--page="+page.id, "--yes")
 			if !strings.Contains(out, "Replayed ") || !strings.Contains(out, ", failed 0") {
 				t.Errorf("%s: replay says %s", wrongSettings[i].name, out)
 			}
-		}
-	}
-	all := s.await("the page is held", pages, func(_ int, h happened) bool { return len(h["held"]) > 0 })
-	replay(all)
-	for i, page := range pages {
-		if dead := all[page.name].ids("dead"); len(dead) > wrongSettings[i].dead {
-			t.Errorf("%s: %d messages are dead, want at most %d", wrongSettings[i].name, len(dead), wrongSettings[i].dead)
 		}
 		s.run("pages", "resume", page.id)
 	}
@@ -79,7 +73,11 @@ func testWrongSetting(t *testing.T) {
 			}
 		})
 	}
-	replay(all)
+	for _, page := range pages { // the last of the first row may have died after they were replayed
+		if len(all[page.name]["dead"]) > 0 {
+			s.run("deadletters", "replay", "--page="+page.id, "--yes")
+		}
+	}
 	s.await("what was dead is delivered", pages, func(_ int, h happened) bool {
 		return len(h.ids("delivered"))+h.putBack() == messages
 	})

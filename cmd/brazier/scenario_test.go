@@ -200,7 +200,7 @@ func (s *scenario) log() map[string]happened {
 // await waits until all pages are as ok says.
 func (s *scenario) await(what string, pages []testPage, ok func(i int, h happened) bool) map[string]happened {
 	s.t.Helper()
-	deadline := time.Now().Add(25 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for poll := time.NewTicker(100 * time.Millisecond); ; <-poll.C {
 		all := s.log()
 		var waiting []string
