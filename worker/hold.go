@@ -38,9 +38,9 @@ const (
 	backIn = time.Second
 	// fewProbes is after how many refusals a message is left alone for longer: for farProbes times its page's hold.
 	fewProbes, farProbes = 3, 7
-	// cleared is for how long a code that stopped a page does not stop it again, once another message was taken: it is the
-	// messages' own.
-	cleared = time.Hour
+	// cleared is for how long a code that stopped a page takes a row of clearedTimes the length to stop it again, once another
+	// message was taken: it is most likely the messages' own.
+	cleared, clearedTimes = time.Hour, 10
 )
 
 // behind is for how long after the end of a hold, messages that were refused before are left alone, so that another is tried
@@ -258,8 +258,12 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 	}
 	same := s.Class == string(sendapi.ClassPage) && s.Code == v.Code && s.Subcode == v.Subcode
 	enough := same && (s.Held || a.begun.Before(s.Resumed)) // it has not passed, or was under way while the page was held
-	if !enough && !(same && passed(s) && v.Outcome == Dead && now.Sub(s.Resumed) < cleared) {
-		first, enough = p.inRow(job, v, s, now)
+	if !enough {
+		least := v.HoldAfter
+		if same && passed(s) && v.Outcome == Dead && now.Sub(s.Resumed) < cleared {
+			least *= clearedTimes
+		}
+		first, enough = p.inRow(job, v, s, now, least)
 	}
 	switch {
 	case v.Outcome == Hold && !enough:
@@ -277,16 +281,16 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 // may send.
 func passed(s queue.PageState) bool { return !s.Held && !s.Manual }
 
-// inRow adds a message to the row of its sign, and reports whether the row is long enough to stop the page, and when it
+// inRow adds a message to the row of its sign, and reports whether the row has the least length to stop the page, and when it
 // began. Those under way when it was long enough are of the row too. p.mu is held.
-func (p *page) inRow(job *queue.Delivery, v Verdict, s queue.PageState, now time.Time) (first time.Time, enough bool) {
+func (p *page) inRow(job *queue.Delivery, v Verdict, s queue.PageState, now time.Time, least int) (first time.Time, enough bool) {
 	r := p.rows[signOf(v)]
 	if r == nil || r.first.Before(s.Resumed) {
 		r = &row{jobs: map[string]bool{}, first: now}
 		p.rows[signOf(v)] = r
 	}
 	r.jobs[job.ID] = true
-	if len(r.jobs) < v.HoldAfter {
+	if len(r.jobs) < least {
 		return time.Time{}, false
 	}
 	return r.first, true

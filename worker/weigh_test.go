@@ -158,6 +158,32 @@ func TestRowOfRetries(t *testing.T) {
 	}
 }
 
+// A code that stopped a page and was cleared stops it again when very many die of it: the setting may be wrong once more.
+func TestRowAfterClearing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var healed atomic.Bool
+	v := badMessage
+	v.HoldAfter = 3
+	f.publish(acme, queue.Bulk, 3)
+	f.start(func(context.Context, *queue.Delivery) worker.Verdict {
+		if healed.Load() {
+			return delivered
+		}
+		return v
+	}, worker.Config{SlowStart: time.Millisecond, Pages: []worker.Page{{ID: acme, Name: "acme", Rate: 1000, MaxInFlight: 1}}})
+	f.await("held", 1)
+	healed.Store(true)
+	f.await("resumed", 1)
+	healed.Store(false)
+	before := len(f.events("held"))
+	f.publish(acme, queue.Bulk, 40)
+	f.await("held", before+1)
+	if n := len(f.events("dead")); n != 2+29 {
+		t.Errorf("%d messages are dead, want 2 and then 29", n)
+	}
+}
+
 // Many in doubt in a row stop the page, and each is settled as it would be without that.
 func TestRowInDoubt(t *testing.T) {
 	t.Parallel()

@@ -14,8 +14,9 @@ const (
 	fewInRow = 3
 	// manyInRow is for what is mostly the message's, or of which nobody knows whether it was sent.
 	manyInRow = 10
-	// firstProbe is after how long a page that was held by such a row is tried first. It is short, since other messages may go.
-	firstProbe = time.Minute
+	// firstProbe is after how long a page that was held by such a row is tried first. It is short, and so are the next ones:
+	// behind many messages that are at fault themselves others may wait, and each probe takes one of them.
+	firstProbe = 10 * time.Second
 )
 
 // mayBeMessage reports whether an error of class page was also seen where one kind of message was at fault: a permission that
