@@ -95,6 +95,7 @@ type writer struct {
 	mu       sync.Mutex
 	plain    int       // messages on their way by themselves
 	batching bool      // a batch is on its way or being made
+	many     bool      // many messages are on their way in a batch
 	busy     time.Time // when many messages were last on their way
 }
 
@@ -238,6 +239,12 @@ func (w *writer) setBatching(on bool) {
 	w.batching = on
 }
 
+func (w *writer) setMany(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.many, w.busy = on, time.Now()
+}
+
 // fill adds what waits already.
 func (w *writer) fill(batch []*waiter) []*waiter {
 	for len(batch) < maxBatch {
@@ -270,6 +277,10 @@ func split(waiting []*waiter) (batch, rest []*waiter) {
 
 // send stores a batch and answers each of its writes.
 func (w *writer) send(batch []*waiter) {
+	if len(batch) >= manyWrites {
+		w.setMany(true)
+		defer w.setMany(false)
+	}
 	batch, err := w.sortKnown(batch)
 	if err != nil {
 		reply(batch, written{err: err})
@@ -277,11 +288,6 @@ func (w *writer) send(batch []*waiter) {
 	}
 	for len(batch) >= minBatch {
 		last, err := w.commit(batch)
-		if len(batch) >= manyWrites {
-			w.mu.Lock()
-			w.busy = time.Now()
-			w.mu.Unlock()
-		}
 		switch {
 		case err == nil:
 			first := last - uint64(len(batch)-1)

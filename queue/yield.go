@@ -15,7 +15,7 @@ const (
 	// manyWrites is how many jobs are on their way to the stream at one time when the ingress is busy: a campaign on a few
 	// connections stays below it.
 	manyWrites = 32
-	// busyLasts is how long after that the ingress counts as busy: longer than a batch takes.
+	// busyLasts is how long after that the ingress counts as busy: longer than it takes until the next ones are on their way.
 	busyLasts = 100 * time.Millisecond
 	// yielding is how many jobs a second are handed out in any case: more than a dozen pages may send at their default rate.
 	yielding = 500
@@ -31,7 +31,7 @@ func newYielding() *rate.Limiter { return rate.NewLimiter(yielding, yielding/20)
 func (w *writer) isBusy() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return time.Since(w.busy) < busyLasts
+	return w.many || time.Since(w.busy) < busyLasts
 }
 
 // Yield is called before a job is worked on that can wait. Where the server is in this process and the ingress is busy, it

@@ -1,0 +1,30 @@
+package queue
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The ingress is busy for as long as a large batch is on its way, and a moment longer.
+func TestIngressIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWriter(&Queue{}, StreamJobs)
+		for _, step := range []struct {
+			what string
+			do   func()
+			busy bool
+		}{
+			{"at first", func() {}, false},
+			{"a batch is on its way", func() { w.setMany(true) }, true},
+			{"and takes long", func() { <-time.After(10 * busyLasts) }, true},
+			{"it is stored", func() { w.setMany(false) }, true},
+			{"a moment ago", func() { <-time.After(busyLasts - 1) }, true},
+			{"longer ago", func() { <-time.After(2) }, false},
+		} {
+			if step.do(); w.isBusy() != step.busy {
+				t.Errorf("%s: busy %v, want %v", step.what, w.isBusy(), step.busy)
+			}
+		}
+	})
+}
