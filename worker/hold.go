@@ -366,7 +366,7 @@ func (p *page) others(job *queue.Delivery) time.Duration {
 	case job.InDoubt: // that is its handler's to say, and would be forgotten
 		return 0
 	case away && job.Counts[string(sendapi.ClassInDoubt)] > 0:
-		return next.Add(behind).Sub(now)
+		return min(next.Add(behind).Sub(now), behind) // Facebook may be back sooner
 	case !s.Held || s.Class != string(sendapi.ClassPage) || job.Refused.IsZero():
 		return 0
 	}

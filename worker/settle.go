@@ -153,7 +153,11 @@ func (p *page) settle(ctx context.Context, job *queue.Delivery, a attempt, v Ver
 	case aside:
 		err = job.Retry(ctx, job.Attempts, string(v.Class), p.beforeExpiry(job, p.aside(job, v)))
 	case Retry:
-		delay := p.beforeExpiry(job, v.Delays.Next(ofClass))
+		delay := v.Delays.Next(ofClass)
+		if v.Class == sendapi.ClassInDoubt { // never at once: where Facebook is away, it shows before the last attempt is used up
+			delay = (delay + v.Delays.Steady(ofClass)) / 2
+		}
+		delay = p.beforeExpiry(job, delay)
 		if err = job.Retry(ctx, attempt, string(v.Class), delay); err == nil {
 			p.logRetry(job, attempt, v, delay)
 		}

@@ -65,8 +65,9 @@ func testWrongSetting(t *testing.T) {
 	for i, page := range pages {
 		t.Run(wrongSettings[i].name, func(t *testing.T) {
 			h := all[page.name]
-			if held := h["held"]; len(held) != 2 || held[0]["class"] != wrongSettings[i].class {
-				t.Errorf("held lines, want one of class %s each time: %v", wrongSettings[i].class, held)
+			// On a slow machine probes are refused in between.
+			if held := h["held"]; len(held) < 2 || len(held) > 2+len(h["probing"]) || held[0]["class"] != wrongSettings[i].class {
+				t.Errorf("held lines, want one of class %s each time, and %d probes: %v", wrongSettings[i].class, len(h["probing"]), held)
 			}
 			if dead := h["dead"]; len(dead) > 2*wrongSettings[i].dead {
 				t.Errorf("%d messages are dead, want at most %d each time: %v", len(dead), wrongSettings[i].dead, dead[0])
