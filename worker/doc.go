@@ -32,7 +32,7 @@
 // How many is the handler's to say ([Verdict].HoldAfter), and in a row means with none taken between. Holds are shared, in
 // [queue.PageState]: the worker that meets a sign stops at once, then writes it down, which stops the others. When its time is
 // over a worker that has a message claims the hold and tries one at a time until Facebook takes one; then all go on, slowly
-// at first. hold.go has the state diagram, circuit.go what is each process's own.
+// at first. weigh.go has the rows, hold.go the state diagram, circuit.go what is each process's own.
 //
 // # Ends
 //

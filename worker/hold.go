@@ -2,8 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -205,97 +203,6 @@ func gateOf(s queue.PageState, worker, credentials string, now time.Time) (g gat
 	return due, 0
 }
 
-// row counts the messages that were refused in one way, with none taken between.
-type row struct {
-	jobs  map[string]bool
-	first time.Time
-}
-
-// sign is a way to be refused.
-type sign struct {
-	class         sendapi.Class
-	code, subcode int
-}
-
-func signOf(v Verdict) sign {
-	if v.Class == sendapi.ClassPage || v.Class == sendapi.ClassInDoubt {
-		return sign{class: v.Class}
-	}
-	return sign{v.Class, v.Code, v.Subcode}
-}
-
-// weigh changes a verdict by what happened around it, and notes it for those to come. first is when the row of refusals began
-// that now stops the page; zero if it does not, or this one is enough.
-func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict, first time.Time) {
-	if v.Outcome == Release {
-		return v, first
-	}
-	now := p.w.cfg.Queue.Now()
-	if p.w.circuit.note(p, a, v, now) && v.Outcome != Dead {
-		v.Delays = Delays{First: backIn, Max: backIn}
-		if v.Class != sendapi.ClassInDoubt { // else each attempt may be a copy, and counts
-			v.Outcome = aside
-		}
-		return v, first
-	}
-	s := p.own.now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if v.Outcome == Delivered {
-		clear(p.rows)
-		if a.begun.After(p.tookAt) {
-			p.tookAt = a.begun
-		}
-		return v, first
-	}
-	if v.Outcome == Hold && v.Class == sendapi.ClassPage && !job.Refused.IsZero() && (p.tookAt.After(job.Refused) || passed(s) && s.Resumed.After(job.Refused)) {
-		v.Outcome, v.Class = Dead, sendapi.ClassMessage
-		v.Text = "others of the page were taken since this message was first refused: " + v.Text
-		return v, first
-	}
-	if v.HoldAfter <= 1 {
-		return v, first
-	}
-	same := s.Class == string(sendapi.ClassPage) && s.Code == v.Code && s.Subcode == v.Subcode
-	enough := same && (s.Held || a.begun.Before(s.Resumed)) // it has not passed, or was under way while the page was held
-	if !enough {
-		least := v.HoldAfter
-		if same && passed(s) && v.Outcome == Dead && now.Sub(s.Resumed) < cleared {
-			least *= clearedTimes
-		}
-		first, enough = p.inRow(job, v, s, now, least)
-	}
-	switch {
-	case v.Outcome == Hold && !enough:
-		v.Outcome, v.Delays = aside, asideDelays
-	case v.Outcome != Hold && enough && v.Class != sendapi.ClassInDoubt: // it dies, or is counted, once the page takes another
-		v.Outcome, v.Class, v.Delays = Hold, sendapi.ClassPage, v.HoldDelays
-		v.Text = "one message after another is refused: " + v.Text
-	case v.Outcome != Hold && enough:
-		v.holds = true
-	}
-	return v, first
-}
-
-// passed reports whether a hold ended since Facebook took a message. Where a person ended it, nobody knows yet whether the page
-// may send.
-func passed(s queue.PageState) bool { return !s.Held && !s.Manual }
-
-// inRow adds a message to the row of its sign, and reports whether the row has the least length to stop the page, and when it
-// began. Those under way when it was long enough are of the row too. p.mu is held.
-func (p *page) inRow(job *queue.Delivery, v Verdict, s queue.PageState, now time.Time, least int) (first time.Time, enough bool) {
-	r := p.rows[signOf(v)]
-	if r == nil || r.first.Before(s.Resumed) {
-		r = &row{jobs: map[string]bool{}, first: now}
-		p.rows[signOf(v)] = r
-	}
-	r.jobs[job.ID] = true
-	if len(r.jobs) < least {
-		return time.Time{}, false
-	}
-	return r.first, true
-}
-
 // hold stops the page for every worker, or every page of its app.
 func (p *page) hold(ctx context.Context, a attempt, v Verdict, first time.Time) {
 	if v.Class == sendapi.ClassAuth && v.Credentials == "" { // they could not be read: this process's own trouble
@@ -337,44 +244,6 @@ func until(s queue.PageState) zap.Field {
 		return zap.Time("until", s.Until)
 	}
 	return zap.String("until", untilResumed)
-}
-
-// aside returns the delay of a message that is put back since its page may not send, or it may not.
-func (p *page) aside(job *queue.Delivery, v Verdict) time.Duration {
-	now := p.w.cfg.Queue.Now()
-	switch {
-	case v.Class != sendapi.ClassPage && v.HoldAfter <= 1, v.Unreachable: // any other message would have fared the same
-		return backIn
-	case job.Refused.IsZero():
-		job.Refused = now
-	}
-	job.Refusals++
-	if v.Outcome == aside {
-		return v.Delays.Steady(job.Refusals)
-	}
-	return backIn
-}
-
-// others returns for how long a job is left alone, so that others are tried before it: it was refused as if its page might not
-// send, or may have been sent though Facebook is away. It does not wait for the end of the hold in the queue, since that may
-// come sooner, by hand.
-func (p *page) others(job *queue.Delivery) time.Duration {
-	now := p.w.cfg.Queue.Now()
-	next, away := p.w.circuit.after()
-	s := p.own.now()
-	switch {
-	case job.InDoubt: // that is its handler's to say, and would be forgotten
-		return 0
-	case away && job.Counts[string(sendapi.ClassInDoubt)] > 0:
-		return min(next.Add(behind).Sub(now), behind) // Facebook may be back sooner
-	case !s.Held || s.Class != string(sendapi.ClassPage) || job.Refused.IsZero():
-		return 0
-	}
-	end := s.Until.Add(behind)
-	if job.Refusals >= fewProbes {
-		end = end.Add(farProbes * s.Until.Sub(s.Since))
-	}
-	return end.Sub(now)
 }
 
 // claim makes this worker the one that tries a message for what is due, if no other is. Whatever it returns, release follows.
@@ -464,89 +333,3 @@ func (p *page) wasSent(ctx context.Context, a attempt) {
 
 // holds are the states that the page depends on.
 func (p *page) holds() []*shared { return []*shared{p.own, p.app} }
-
-// shared is the state of a page or an app, which all workers share, as this process knows it.
-type shared struct {
-	w       *Worker
-	key     string
-	writing sync.Mutex // one change at a time
-
-	mu     sync.Mutex
-	state  queue.PageState
-	trying *page // of this process
-}
-
-// reserve makes p the one page of this process that tries a message, if no other is.
-func (h *shared) reserve(p *page) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.trying != nil && h.trying != p {
-		return false
-	}
-	h.trying = p
-	return true
-}
-
-func (h *shared) release(p *page) {
-	h.mu.Lock()
-	ours := h.trying == p
-	if ours {
-		h.trying = nil
-	}
-	h.mu.Unlock()
-	if ours {
-		h.w.lookAgain(h)
-	}
-}
-
-// free reports whether no other page of this process tries a message.
-func (h *shared) free(p *page) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.trying == nil || h.trying == p
-}
-
-func (h *shared) now() queue.PageState {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.state
-}
-
-// see takes in what is known by now.
-func (h *shared) see(s queue.PageState) {
-	h.mu.Lock()
-	newer := s.After(h.state)
-	if newer {
-		h.state = s
-	}
-	h.mu.Unlock()
-	if newer {
-		h.w.lookAgain(h)
-	}
-}
-
-// apply replaces the state by what next makes of it, and asks anew if another worker was faster.
-func (h *shared) apply(ctx context.Context, e event) (queue.PageState, change, error) {
-	h.writing.Lock()
-	defer h.writing.Unlock()
-	e.worker, e.jitter = h.w.name, rand.Float64()
-	for s := h.now(); ; {
-		to, what := next(s, e, h.w.cfg.Queue.Now(), h.w.cfg.SlowStart)
-		if what == nothing {
-			return s, nothing, nil
-		}
-		stored, err := h.w.cfg.Queue.SetPageState(ctx, h.key, to)
-		if errors.Is(err, queue.ErrChanged) {
-			// One that cannot be read is replaced.
-			if s, err = h.w.cfg.Queue.PageState(ctx, h.key); err == nil || s.Revision() != 0 {
-				h.see(s)
-				continue
-			}
-		}
-		if err != nil {
-			return s, nothing, err
-		}
-		h.see(stored)
-		return stored, what, nil
-	}
-}
