@@ -10,12 +10,12 @@
 //	Content-Type: application/json
 //
 //	{
-//	  "recipient":      {"id": "1254477777772919"},   whom: see RecipientKind
-//	  "messaging_type": "UPDATE",                     on what ground: see MessagingType and Tag
-//	  "message":        {"text": "Your order is out"} what: see Request, AttachmentType, TemplateType
+//	  "recipient":      {"id": "1254477777772919"},   to whom
+//	  "messaging_type": "UPDATE",                     on what ground
+//	  "message":        {"text": "Your order is out"} what
 //	}
 //
-// "me" in place of the page means the page of the token. The token may also stand in the query or in a form as
+// "me" instead of the page means the page of the token. The token may also stand in the query or in a form as
 // access_token; the header keeps it out of logs. It is the token of someone with the MESSAGE task on the page, for an app
 // with the permission pages_messaging. The body may also be a form whose objects are JSON, or multipart/form-data to
 // upload a file along. The answer to a message is
@@ -24,41 +24,42 @@
 //
 // # The fields of a request
 //
-//	recipient          whom, in exactly one form: see RecipientKind
-//	messaging_type     on what ground: see MessagingType
-//	tag                and on which of MESSAGE_TAG: see Tag
+//	recipient          to whom, in exactly one form: see RecipientKind
+//	messaging_type     on what ground: RESPONSE, UPDATE, MESSAGE_TAG or UTILITY
+//	tag                the ground of MESSAGE_TAG: HUMAN_AGENT or CUSTOMER_FEEDBACK
 //	message            what; or else
-//	sender_action      a sign of life: see SenderAction
+//	sender_action      typing_on, typing_off, mark_seen, react or unreact
 //	payload            of the sender actions react and unreact
-//	notification_type  how the device announces it: see NotificationType
+//	notification_type  REGULAR (the default: with sound or vibration), SILENT_PUSH (on the screen only), NO_PUSH
 //	persona_id         numeric string: under which persona of the page
 //	reply_to           {"mid":"…"}: to which message
 //	thread_control     an object, explained nowhere
 //
 // A message has one of the first six, and may have the last two:
 //
-//	text               plain text: see MaxText
-//	attachment         {"type":"…","payload":{…}}, a file or a template: see AttachmentType and TemplateType
+//	text               plain text of at most 2000 characters
+//	attachment         {"type":"…","payload":{…}}, an image, audio, video, file or template
 //	attachments        several images
-//	template           an approved template: see Utility
+//	template           an approved template, for messaging_type UTILITY
 //	sticker_id         a sticker, since 2026-06-01 (Sticker API guide)
 //	dynamic_text       {"text":"…","fallback_text":"…"}, explained nowhere
-//	quick_replies      buttons under it: see ContentType
-//	metadata           for the sender's own use: see MaxMetadata
+//	quick_replies      buttons under it, which vanish once one is tapped
+//	metadata           at most 1000 characters for the sender's own use: see [WithMetadata]
 //
 // Fields that are not in these lists pass through [Parse] as they are.
 //
 // # What a sender has to know
 //
-// A person is a page-scoped id, PSID, another one for every page. A page may write to a person only after the person has
-// written to it: freely within 24 hours of the person's last message, later only with a Tag or a Utility template. What
-// opens the window is the person's message, not the page's; postbacks are said to open it too, which was not verified.
+// A person has a page-scoped id (PSID), which differs from page to page. A page may write to a person only after the person
+// has written to the page: without conditions within 24 hours of the person's last message, later only with a tag or an
+// approved template. Only the person's own messages open this window. Reports say that postbacks open it too, which was not
+// verified.
 //
-// There is no idempotency key. A call whose answer was lost may have been sent, and only the message_echoes webhook
-// tells, where message.metadata comes back.
+// There is no idempotency key. A message whose answer was lost may have been sent, and only the message_echoes webhook,
+// which returns message.metadata, can tell.
 //
-// A message goes to one person; there is no body for many. A Graph batch carries up to 50 such calls, but each counts by
-// itself against the limits and they run in no order, so it saves connections and nothing else.
+// A message goes to one person; there is no body for several. A Graph batch carries up to 50 such calls, but each of them
+// counts against the limits and their order is not defined, so a batch saves connections and nothing else.
 //
 // # The package
 //
@@ -66,22 +67,27 @@
 // wrote the template, and leaves the rest to Facebook byte by byte. The other half of the package makes the call and
 // reads the answer: success, or an error with the class that says what to do about it.
 //
-// It knows nothing of queues, retries, pacing, or of which pages there are and whose their tokens are: it says what
-// Facebook says, and others decide.
+// The package knows nothing of queues, retries, pacing, pages or where their tokens come from: it reports what Facebook
+// says, and its callers decide.
 //
 // # Sources
 //
-// Facts are of Meta's documentation as of November 2026, the newest pages being of mid-2026: the Send API reference, the
+// Facts come from Meta's documentation as of November 2026, whose newest pages are of mid-2026: the Send API reference, the
 // Page messages reference of the Graph API, the guides and the page of each template, the error codes page (2026-06-25),
 // the Messenger and Graph rate limiting guides (2026-03-23), the webhooks guide (2026-05-05) and the changelogs up to
-// v26.0 (2026-07-29); and of real answers that people pasted into public issues, which are named where they are used.
+// v26.0 (2026-07-29); and from real answers that people pasted into public issues, which are named where they are used.
 //
 // # What is not known
 //
-// Whether a character of the limits is a byte, a UTF-16 unit or a code point. Whether messaging_type may really be left
-// out. Whether Facebook cuts or refuses most texts that are too long: titles of buttons and quick replies were seen cut.
-// Whether a text may stand beside an attachment, and how many images a message may have. What becomes of white space
-// round an id. Whether a video in a media template counts as video for the rate limit. The state of one-time
-// notifications. The forms of a recipient, types of an attachment and content types of a quick reply that the Page
-// messages reference lists without a word. Where it matters, the comments say what was chosen.
+// Where it matters, the comments say what was chosen.
+//
+//   - Whether the limits count bytes, UTF-16 units or code points.
+//   - Whether messaging_type may be left out.
+//   - Whether Facebook cuts or refuses most texts that are too long. It was seen to cut titles of buttons and quick replies.
+//   - Whether a message may have both a text and an attachment, and how many images it may have.
+//   - What Facebook makes of white space around an id.
+//   - Whether a video in a media template counts as video for the rate limit.
+//   - Whether one-time notifications still work.
+//   - The forms of a recipient, types of an attachment and content types of a quick reply that the Page messages reference
+//     lists without an explanation.
 package sendapi

@@ -12,9 +12,9 @@ func decode(contentType string, body []byte) (tree, *InvalidError) {
 	body = bytes.Trim(body, " \t\r\n")
 	switch {
 	case isMultipart(contentType):
-		return tree{}, &InvalidError{Cause: CauseUnsupported, Reason: "is multipart/form-data, uploads are not supported here", Remedy: "send JSON, and name a file by its url or attachment_id"}
+		return tree{}, &InvalidError{Cause: causeUnsupported, Reason: "is multipart/form-data, and Brazier takes no uploads", Remedy: "send JSON, and name a file by its url or attachment_id"}
 	case len(body) == 0:
-		return tree{}, &InvalidError{Cause: CauseEmpty, Reason: "is empty", Remedy: recipientAndMessage}
+		return tree{}, &InvalidError{Cause: causeEmpty, Reason: "is empty", Remedy: recipientAndMessage}
 	case bytes.HasPrefix(body, []byte("\x1f\x8b")): // gzip
 		return tree{}, Compressed()
 	case isForm(body):
@@ -31,9 +31,9 @@ func decode(contentType string, body []byte) (tree, *InvalidError) {
 	switch t.kind(0) {
 	case '{':
 	case '[':
-		return t, &InvalidError{Cause: CauseUnsupported, Reason: "is a list, batches are not supported here", Remedy: "send one request per call"}
+		return t, &InvalidError{Cause: causeUnsupported, Reason: "is a list, and Brazier takes no batches", Remedy: "send one request per call"}
 	default:
-		return t, &InvalidError{Cause: CauseType, Reason: "is not an object", Remedy: recipientAndMessage}
+		return t, &InvalidError{Cause: causeType, Reason: "is not an object", Remedy: recipientAndMessage}
 	}
 	if !t.isFlat() {
 		return t, nil
@@ -53,9 +53,9 @@ const (
 	recipientAndMessage = `send JSON with a recipient and a message`
 )
 
-// Compressed is why a compressed body is refused, for callers of [Parse] who see it from a Content-Encoding.
+// Compressed returns the error of a compressed body, for callers of [Parse] that find a Content-Encoding header.
 func Compressed() *InvalidError {
-	return &InvalidError{Cause: CauseEncoding, Reason: "is compressed", Remedy: "do not compress it"}
+	return &InvalidError{Cause: causeEncoding, Reason: "is compressed", Remedy: "do not compress it"}
 }
 
 func isMultipart(contentType string) bool {
@@ -68,7 +68,7 @@ func isMultipart(contentType string) bool {
 func isForm(body []byte) bool {
 	name, _, found := bytes.Cut(body, []byte("="))
 	return found && len(name) > 0 && bytes.IndexFunc(name, func(r rune) bool {
-		return !(isLetter(r) || '0' <= r && r <= '9' || strings.ContainsRune("_-.[]%+&", r))
+		return !(isAlpha(r) || '0' <= r && r <= '9' || strings.ContainsRune("_-.[]%+&", r))
 	}) < 0
 }
 
@@ -90,11 +90,10 @@ func (t *tree) unfold() ([]byte, *InvalidError) {
 		if t.kind(n) != '"' {
 			continue
 		}
-		text, ok := appendText(make([]byte, 0, len(t.text(n))), t.text(n))
-		if !ok {
-			return nil, &InvalidError{Field: t.path(n), Cause: CauseEncoding, Reason: "is not UTF-8", Remedy: "send it as UTF-8"}
+		if t.nodes[n].text.halfPair {
+			return nil, &InvalidError{Field: t.path(n), Cause: causeEncoding, Reason: "is not UTF-8", Remedy: "send it as UTF-8"}
 		}
-		value, invalid := param(t.path(n), text)
+		value, invalid := nestedJSON(t.path(n), t.text(n))
 		if invalid != nil {
 			return nil, invalid
 		}
@@ -107,10 +106,10 @@ func (t *tree) unfold() ([]byte, *InvalidError) {
 	return append(nested, t.src[copied:]...), nil
 }
 
-// decodeForm makes nested JSON of an urlencoded form, its fields in their order.
+// decodeForm makes nested JSON of an urlencoded form, with its fields in their order.
 //
-// Graph reads an array of a form from JSON too. Whether it reads names such as recipient[id] is not known, so these are
-// refused.
+// Graph reads an array in a form from JSON too. It is not known whether Graph reads names such as recipient[id], so these
+// are refused.
 func decodeForm(form []byte) ([]byte, *InvalidError) {
 	nested := append(make([]byte, 0, len(form)), '{')
 	for pair := range strings.SplitSeq(string(form), "&") {
@@ -125,9 +124,9 @@ func decodeForm(form []byte) ([]byte, *InvalidError) {
 		}
 		text, errValue := url.QueryUnescape(rawValue)
 		if errName != nil || errValue != nil {
-			return nil, &InvalidError{Field: field, Cause: CauseEncoding, Reason: "is not percent-encoded", Remedy: urlEncodeRemedy}
+			return nil, &InvalidError{Field: field, Cause: causeEncoding, Reason: "is not percent-encoded", Remedy: urlEncodeRemedy}
 		}
-		value, invalid := param(field, []byte(text))
+		value, invalid := nestedJSON(field, []byte(text))
 		if invalid != nil {
 			if invalid.Reason == faults[endsEarly].reason {
 				invalid.Remedy = urlEncodeRemedy // an unencoded & in a text ends the field
@@ -149,24 +148,24 @@ func decodeForm(form []byte) ([]byte, *InvalidError) {
 
 // inParts refuses a field of a form such as recipient[id].
 func inParts(field string) *InvalidError {
-	remedy := `send it whole, as in recipient={"id":"…"}`
+	remedy := `send it as one field, such as recipient={"id":"…"}`
 	if field == "message" {
-		remedy = `send it whole, as in message={"text":"…"}`
+		remedy = `send it as one field, such as message={"text":"…"}`
 	}
-	return &InvalidError{Field: field, Cause: CauseUnsupported, Reason: "is in parts, with brackets in its name", Remedy: remedy}
+	return &InvalidError{Field: field, Cause: causeUnsupported, Reason: "is split into parts with brackets in their names", Remedy: remedy}
 }
 
-// param returns the JSON in the text of a parameter, nil if it is to stay a string. Recipient and message must be objects.
-// Others are objects if they look like it, as thread_control or the payload of a reaction are.
-func param(field string, text []byte) ([]byte, *InvalidError) {
+// nestedJSON returns the JSON in the text of a parameter, nil if the parameter is to stay a string. Recipient and message must
+// be objects. Other parameters are objects if their text is one, as that of thread_control or the payload of a reaction is.
+func nestedJSON(field string, text []byte) ([]byte, *InvalidError) {
 	must := field == "recipient" || field == "message"
 	trimmed := bytes.TrimLeft(text, " \t\r\n")
 	switch {
 	case must && len(trimmed) == 0:
-		return nil, &InvalidError{Field: field, Cause: CauseEmpty, Reason: "is empty", Remedy: recipientAndMessage}
+		return nil, &InvalidError{Field: field, Cause: causeEmpty, Reason: "is empty", Remedy: recipientAndMessage}
 	case len(trimmed) == 0 || trimmed[0] != '{' && (must || trimmed[0] != '['):
 		if must {
-			return nil, &InvalidError{Field: field, Cause: CauseType, Reason: "must be an object in braces", Remedy: `such as {"id":"…"} or {"text":"…"}`}
+			return nil, &InvalidError{Field: field, Cause: causeType, Reason: "must be an object in braces", Remedy: `write {"id":"…"} or {"text":"…"}`}
 		}
 		return nil, nil
 	}
@@ -182,8 +181,9 @@ func param(field string, text []byte) ([]byte, *InvalidError) {
 	return text, nil
 }
 
-// doubleQuoted turns single quotes round strings into double ones. The Send API reference itself has them in its example
-// of a form: recipient={'id':'PSID'}. What Facebook makes of escapes inside is not known; \' is taken for an apostrophe.
+// doubleQuoted turns single quotes around strings into double quotes. The Send API reference itself has single quotes in its
+// example of a form: recipient={'id':'PSID'}. It is not known how Facebook reads escapes inside them; \' is read as an
+// apostrophe.
 func doubleQuoted(text []byte) []byte {
 	out := make([]byte, 0, len(text)+8)
 	var quote byte // that opened the string we are in, 0 outside
@@ -210,7 +210,7 @@ func doubleQuoted(text []byte) []byte {
 	return out
 }
 
-// knownField is name if this package knows it, else *: see InvalidError.
+// knownField returns name if this package knows it, and * otherwise: see InvalidError.
 func knownField(name string) string {
 	for _, known := range fieldNames {
 		if name == known {

@@ -22,7 +22,7 @@ func TestParseEncodings(t *testing.T) {
 				if string(got.Body) != nested {
 					t.Errorf("Body = %s\nwant   %s", got.Body, nested)
 				}
-				if got.MessagingType != Update || got.Recipient.Value != "1254477777772919" {
+				if got.messagingType != updateType || got.Recipient.Value != "1254477777772919" {
 					t.Errorf("got %v", fields(got))
 				}
 			})
@@ -35,7 +35,7 @@ func TestParseUnfolds(t *testing.T) {
 	tests := []struct{ name, body, want string }{
 		{"message alone in a string", `{"recipient":` + psid + `,"message":"{\"text\":\"Hi\"}"}`, `{"recipient":` + psid + `,"message":{"text":"Hi"}}`},
 		{"number as PSID", `{"recipient":"{\"id\":1254477777772919}","message":"{\"text\":\"Hi\"}"}`, `{"recipient":` + psid + `,"message":{"text":"Hi"}}`},
-		{"others keep their place and form", `{ "x" : "1", "recipient": "{\"id\":\"12\"}" ,"y":"{not json","message":"{\"text\":\"Hi\"}","z":1.50}`,
+		{"others keep their order and form", `{ "x" : "1", "recipient": "{\"id\":\"12\"}" ,"y":"{not json","message":"{\"text\":\"Hi\"}","z":1.50}`,
 			`{ "x" : "1", "recipient": {"id":"12"} ,"y":"{not json","message":{"text":"Hi"},"z":1.50}`},
 		{"other objects too", `{"recipient":"{\"id\":\"12\"}","sender_action":"react","payload":"{\"message_id\":\"m\",\"reaction\":\"x\"}"}`,
 			`{"recipient":{"id":"12"},"sender_action":"react","payload":{"message_id":"m","reaction":"x"}}`},
@@ -74,9 +74,9 @@ func TestParseRefusesEncoding(t *testing.T) {
 		{"flat with more behind", jsonType, `{"recipient":"{\"id\":\"12\"},\"x\":{}","message":"{\"text\":\"Hi\"}"}`, "recipient", "remove"},
 		{"flat and nested", jsonType, `{"message":{"text":"a"},"message":"{\"text\":\"b\"}","recipient":{"id":"1"}}`, "message", "twice"},
 		{"form twice", formType, `recipient={"id":"1"}&recipient={"id":"2"}&message={"text":"x"}`, "recipient", "twice"},
-		{"form array", formType, `recipient[id]=12&message[text]=Hi`, "recipient", "whole"},
-		{"form array encoded", formType, `recipient%5Bid%5D=12&message={"text":"Hi"}`, "recipient", "whole"},
-		{"form array of the unknown", formType, `to[id]=12`, "*", "whole"},
+		{"form array", formType, `recipient[id]=12&message[text]=Hi`, "recipient", "as one field"},
+		{"form array encoded", formType, `recipient%5Bid%5D=12&message={"text":"Hi"}`, "recipient", "as one field"},
+		{"form array of the unknown", formType, `to[id]=12`, "*", "as one field"},
 		{"form badly encoded", formType, `recipient={"id":"1"}&message={"text":"100% off"}`, "message", "url_encode"},
 		{"form with a bare ampersand", formType, `recipient={"id":"1"}&message={"text":"Tom & Ann"}`, "message", "url_encode"},
 		{"form not UTF-8", formType, `recipient={"id":"1"}&message={"text":"%FF"}`, "message", "UTF-8"},

@@ -19,11 +19,11 @@ func ExampleParse() {
 		return
 	}
 	fmt.Println(r.Recipient.Kind, r.Recipient) // shortened: fmt never prints a recipient in full
-	fmt.Println(r.MessagingType, r.Media())
+	fmt.Println(r.Media())
 	fmt.Printf("%s\n", r.Body) // the caller's bytes, with the quotes that the id lacked
 	// Output:
 	// id …2919
-	// UPDATE false
+	// false
 	// {
 	//   "recipient": {"id": "1254477777772919"},
 	//   "messaging_type": "UPDATE",
@@ -75,10 +75,10 @@ func ExampleInvalidError() {
 	}
 	// Output:
 	// recipient.id is empty: add a filter "messenger_id is not blank" to the campaign
-	// the body is not JSON, a quote inside a value ends it too early (line 1, column 67): use the Liquid filter json_escape
-	// message.text holds Liquid that was not rendered: check the braces of its tags in the template
+	// the body is not JSON because a quote inside a value ends it too early (line 1, column 67): use the Liquid filter json_escape
+	// message.text contains Liquid that was not rendered: check the braces of the tags in the template
 	// tag ACCOUNT_UPDATE was retired on 2026-04-27: use messaging_type UTILITY with an approved template
 	// field: message.text
 	// reason: is empty
-	// remedy: give its attribute a value with the Liquid filter default
+	// remedy: set a fallback with the Liquid filter default
 }

@@ -14,15 +14,15 @@ func quickReplies(count int) string {
 }
 
 func TestParseMessage(t *testing.T) {
-	long := strings.Repeat("ä", MaxText)
+	long := strings.Repeat("ä", maxText)
 	tests := []struct {
 		name, message string
 		media         bool
 	}{
 		{"longest text", `"text":"` + long + `"`, false},
-		{"longest text in surrogate pairs", `"text":"` + strings.Repeat(`\ud83d\ude00`, MaxText) + `"`, false},
+		{"longest text in surrogate pairs", `"text":"` + strings.Repeat(`\ud83d\ude00`, maxText) + `"`, false},
 		{"number for text", `"text":12`, false},
-		{"metadata", `"text":"Hi","metadata":"` + strings.Repeat("m", MaxMetadata) + `"`, false},
+		{"metadata", `"text":"Hi","metadata":"` + strings.Repeat("m", maxMetadata) + `"`, false},
 		{"text beside an attachment", `"text":"","attachment":{"type":"image","payload":{"url":"https://x.example/a.png"}}`, false},
 		{"image", `"attachment":{"type":"image","payload":{"url":"https://x.example/a.png","is_reusable":true}}`, false},
 		{"file by id", `"attachment":{"type":"file","payload":{"attachment_id":"12"}}`, false},
@@ -38,7 +38,7 @@ func TestParseMessage(t *testing.T) {
 		{"sticker", `"sticker_id":"369239263222822"`, false},
 		{"dynamic text", `"dynamic_text":{"text":"Hi","fallback_text":"Hi"}`, false},
 		{"something not known yet", `"hologram":{}`, false},
-		{"most quick replies", `"text":"?",` + quickReplies(MaxQuickReplies), false},
+		{"most quick replies", `"text":"?",` + quickReplies(maxQuickReplies), false},
 		{"other quick replies", `"text":"?","quick_replies":[{"content_type":"user_email"},{"content_type":"user_phone_number"},{"content_type":"new"},{}]`, false},
 		{"quick reply of an image", `"text":"?","quick_replies":[{"content_type":"text","title":"","image_url":"https://x.example/1","payload":""}]`, false},
 		{"quick reply cut by Facebook", `"text":"?","quick_replies":[{"content_type":"text","title":"` + strings.Repeat("t", 40) + `","payload":"p"}]`, false},
@@ -56,17 +56,17 @@ func TestParseMessage(t *testing.T) {
 func TestParseRefusesMessage(t *testing.T) {
 	const payload = "message.attachment.payload"
 	tests := []struct{ name, message, field, hint string }{
-		{"nothing", ``, "message", "says nothing"},
-		{"null text", `"text":null`, "message", "says nothing"},
-		{"metadata only", `"metadata":"m"`, "message", "says nothing"},
-		{"quick replies only", quickReplies(1), "message", "says nothing"},
-		{"empty attachments", `"attachments":[]`, "message", "says nothing"},
+		{"nothing", ``, "message", "has no content"},
+		{"null text", `"text":null`, "message", "has no content"},
+		{"metadata only", `"metadata":"m"`, "message", "has no content"},
+		{"quick replies only", quickReplies(1), "message", "has no content"},
+		{"empty attachments", `"attachments":[]`, "message", "has no content"},
 		{"empty text", `"text":""`, "message.text", "default"},
 		{"blank text", `"text":" \n\u00a0"`, "message.text", "empty"},
 		{"object for text", `"text":{"a":1}`, "message.text", "quotes"},
-		{"long text", `"text":"` + strings.Repeat("ä", MaxText+1) + `"`, "message.text", "has 2001 characters, more than 2000"},
-		{"long text in escapes", `"text":"` + strings.Repeat(`\u00e4`, MaxText+1) + `"`, "message.text", "2001"},
-		{"long metadata", `"text":"Hi","metadata":"` + strings.Repeat("m", MaxMetadata+1) + `"`, "message.metadata", "1001"},
+		{"long text", `"text":"` + strings.Repeat("ä", maxText+1) + `"`, "message.text", "must have at most 2000 characters (got 2001)"},
+		{"long text in escapes", `"text":"` + strings.Repeat(`\u00e4`, maxText+1) + `"`, "message.text", "2001"},
+		{"long metadata", `"text":"Hi","metadata":"` + strings.Repeat("m", maxMetadata+1) + `"`, "message.metadata", "1001"},
 		{"attachment without a type", `"attachment":{"payload":{"url":"x"}}`, "message.attachment.type", "missing"},
 		{"attachment as list", `"attachment":[]`, "message.attachment", "object"},
 		{"file without a payload", `"attachment":{"type":"file"}`, payload, "missing"},
@@ -76,7 +76,7 @@ func TestParseRefusesMessage(t *testing.T) {
 		{"empty attachment_id", `"attachment":{"type":"image","payload":{"attachment_id":" "}}`, payload + ".attachment_id", "default"},
 		{"second of several", `"attachments":[{"type":"image","payload":{"url":"https://x.example/1"}},{"type":"image","payload":{}}]`, "message.attachments[1].payload", "names no file"},
 		{"several of no objects", `"attachments":["x"]`, "message.attachments[0]", "object"},
-		{"too many quick replies", `"text":"?",` + quickReplies(MaxQuickReplies+1), "message.quick_replies", "has 14 entries, more than 13"},
+		{"too many quick replies", `"text":"?",` + quickReplies(maxQuickReplies+1), "message.quick_replies", "must have at most 13 entries (got 14)"},
 		{"long quick reply payload", `"text":"?","quick_replies":[{},{"content_type":"text","title":"t","payload":"` + strings.Repeat("p", 1001) + `"}]`, "message.quick_replies[1].payload", "1001"},
 		{"quick reply without a title", `"text":"?","quick_replies":[{"content_type":"text","title":" ","payload":"p"}]`, "message.quick_replies[0].title", "image_url"},
 		{"quick reply without a payload", `"text":"?","quick_replies":[{"content_type":"text","title":"t"}]`, "message.quick_replies[0].payload", "missing"},
@@ -96,7 +96,7 @@ func TestParseUtility(t *testing.T) {
 		`{"name":"n","language":{"code":"en"},"components":[{"type":"new","parameters":[{"type":"new","new":[]}]}],"new":1}`,
 	} {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
-			if got := accepted(t, jsonType, utility(template)); got.MessagingType != Utility || got.Media() {
+			if got := accepted(t, jsonType, utility(template)); got.messagingType != utilityType || got.Media() {
 				t.Errorf("got %v", fields(got))
 			}
 		})

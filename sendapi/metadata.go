@@ -1,13 +1,12 @@
 package sendapi
 
-// WithMetadata returns a request with metadata added to its message. It returns
-// body itself where the message has metadata of its own, where there is no message
-// (a sender action), and where body is not a JSON object. The result is new memory
-// otherwise.
+// WithMetadata returns a request with metadata added to its message, in new memory. It
+// returns body itself if the message has metadata of its own, if there is no message
+// (a sender action), and if body is not a JSON object.
 //
-// Metadata is for the sender: Facebook does not show it to the person, and sends
-// it back in the message_echoes webhook (Send API reference). It has to be shorter
-// than 1000 characters.
+// Metadata is for the sender: Facebook does not show it to the person, and returns it
+// in the message_echoes webhook (Send API reference). It must be shorter than 1000
+// characters.
 func WithMetadata(body []byte, metadata string) []byte {
 	t, failure := scan(body)
 	if failure != nil || t.kind(0) != '{' {

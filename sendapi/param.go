@@ -13,10 +13,10 @@ import (
 //	(#100) Param [elements][0][title] must be a non-empty UTF-8 encoded string
 //	(#105) param name_placeholder[buttons] has too many elements.
 //
-// The last two are of a template, whose members are named from its payload on (broidHQ/integrations#137, botman/botman#694).
-// The rest of such a sentence may quote values. So the path is picked out piece by
-// piece, each of them one of the names below or a short index; a path ends before
-// the first piece that is not. Nothing is decided from it.
+// The last two name a member of a template by its path below the payload (broidHQ/integrations#137, botman/botman#694).
+// The rest of such a sentence may quote values. So only known names and short indexes
+// are taken from the path, up to the first part that is neither. Nothing is decided
+// from the path.
 var (
 	paramRoots = []string{
 		"recipient", "message", "messaging_type", "tag", "notification_type", "sender_action",
@@ -32,15 +32,15 @@ var (
 	}
 
 	// A path with brackets cannot be mistaken; a bare name, and a path from a
-	// payload on, count only behind the word param, since "message" and "tag" are
-	// words of the language.
+	// payload on, count only behind "param" or "parameter", since "message" and "tag"
+	// are ordinary English too.
 	paramPieces = `(?:\[(?:` + strings.Join(paramParts, "|") + `|[0-9]{1,2})\])+`
 	paramPath   = regexp.MustCompile(`\b(?:` + strings.Join(paramRoots, "|") + `)` + paramPieces)
 	paramName   = regexp.MustCompile(`(?i:\bparam(?:eter)?) "?(?:name_placeholder)?(` + paramPieces + `|(?:` +
 		strings.Join(slices.Concat(paramRoots, paramParts), "|") + `)\b)`)
 )
 
-// paramIn returns the request field that a sentence of Facebook's names, or "".
+// paramIn returns the field of the request that a sentence of Facebook's names, or "".
 func paramIn(sentence string) string {
 	if p := paramPath.FindString(sentence); p != "" {
 		return p

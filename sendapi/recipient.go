@@ -1,55 +1,76 @@
 package sendapi
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// RecipientKind is the form in which a request names its recipient. The value is the name of the field.
+// RecipientKind is the form in which a request names its recipient: the name of the field of recipient that holds it, which
+// is id (a PSID), user_ref, comment_id, post_id, notification_messages_token, one_time_notif_token or phone_number.
 type RecipientKind string
 
 // The forms of a recipient. A request has exactly one of them (Send API reference).
 //
-// The Page messages reference lists two more without a word of explanation, player_id and login_id. Nothing else is known
+// The Page messages reference lists two more without explanation, player_id and login_id. Nothing else is known
 // of them and they are not accepted.
 const (
-	// ByPSID is the page-scoped id of a person who has written to the page: a numeric string of its own for every page.
+	// byPSID is the page-scoped id of a person who has written to the page: a numeric string of its own for every page.
 	// The answer carries it back as recipient_id.
-	ByPSID RecipientKind = "id"
+	byPSID RecipientKind = "id"
 
-	// ByUserRef is the user_ref of the checkbox plugin. The answer has no recipient_id.
-	ByUserRef RecipientKind = "user_ref"
+	// byUserRef is the user_ref of the checkbox plugin. The answer has no recipient_id.
+	byUserRef RecipientKind = "user_ref"
 
-	// ByCommentID and ByPostID are a private reply to a comment or to a visitor's post: one for each, within 7 days. It
-	// opens no 24-hour window until the person answers (Private replies guide). That the answer's recipient_id is the
-	// person's PSID is likely, and not verified.
-	ByCommentID RecipientKind = "comment_id"
-	ByPostID    RecipientKind = "post_id"
+	// byCommentID and byPostID are for a private reply to a comment or to a visitor's post: one reply for each, within 7
+	// days. A reply opens no 24-hour window until the person answers (Private replies guide). The answer's recipient_id is
+	// probably the person's PSID, which was not verified.
+	byCommentID RecipientKind = "comment_id"
+	byPostID    RecipientKind = "post_id"
 
-	// ByNotificationToken is the token of an opt-in to marketing messages, formerly recurring notifications. These were
-	// retired on 2026-02-10; a third party says that they live on in Australia, the EU, Japan, Korea and the UK.
-	ByNotificationToken RecipientKind = "notification_messages_token"
+	// byNotificationToken is the token of an opt-in to marketing messages, formerly recurring notifications. These were
+	// retired on 2026-02-10; a third party says that they still work in Australia, the EU, Japan, Korea and the UK.
+	byNotificationToken RecipientKind = "notification_messages_token"
 
-	// ByOneTimeToken is the token of a one-time notification, legacy. Whether it still works is not known.
-	ByOneTimeToken RecipientKind = "one_time_notif_token"
+	// byOneTimeToken is the token of a one-time notification, legacy. Whether it still works is not known.
+	byOneTimeToken RecipientKind = "one_time_notif_token"
 
-	// ByPhoneNumber is a phone number such as +1(212)555-2368, with an optional name object (first_name, last_name)
+	// byPhoneNumber is a phone number such as +1(212)555-2368, with an optional name object (first_name, last_name)
 	// beside it: customer matching, a closed beta and legacy. The answer has no recipient_id.
-	ByPhoneNumber RecipientKind = "phone_number"
+	byPhoneNumber RecipientKind = "phone_number"
 )
 
 var recipientKinds = [...]RecipientKind{
-	ByPSID, ByUserRef, ByCommentID, ByPostID, ByNotificationToken, ByOneTimeToken, ByPhoneNumber,
+	byPSID, byUserRef, byCommentID, byPostID, byNotificationToken, byOneTimeToken, byPhoneNumber,
 }
 
-// A Recipient is whom a request goes to.
+// A Recipient is the person a request goes to.
 type Recipient struct {
 	Kind  RecipientKind
-	Value string // in full, for comparing; logs and errors take Short
+	Value string // in full, for comparisons; logs and errors use Short
 }
 
-// Short is the value shortened for logs: its last four characters, and nothing of a value too short to hide the rest.
+// PSID returns the recipient of messages to a page-scoped id.
+func PSID(psid string) Recipient { return Recipient{byPSID, psid} }
+
+// PSID returns the PSID in full, and false where the recipient is named otherwise.
+func (r Recipient) PSID() (psid string, ok bool) {
+	if r.Kind != byPSID {
+		return "", false
+	}
+	return r.Value, true
+}
+
+// Digest distinguishes recipients without naming them: 12 characters of base64. It has 72 bits, so two recipients with the same
+// digest are not to be expected. It is stored with messages, so it is never computed in another way.
+func (r Recipient) Digest() string {
+	sum := sha256.Sum256([]byte(string(r.Kind) + "\x00" + r.Value))
+	return base64.RawStdEncoding.EncodeToString(sum[:9])
+}
+
+// Short returns the value shortened for logs: its last four characters, or none if the value has fewer than eight.
 func (r Recipient) Short() string {
 	const shown, hidden = 4, 4
 	if utf8.RuneCountInString(r.Value) < shown+hidden {
@@ -63,10 +84,10 @@ func (r Recipient) Short() string {
 	return "…" + r.Value[cut:]
 }
 
-// String is Short, so that nothing prints the full value by accident.
+// String returns Short, so that nothing prints the full value by accident.
 func (r Recipient) String() string { return r.Short() }
 
-// GoString is Short too.
+// GoString returns Short too.
 func (r Recipient) GoString() string { return r.Short() }
 
 const recipientRemedy = `write "recipient":{"id":"…"} with the PSID`
@@ -75,9 +96,9 @@ func (c *checker) recipient() Recipient {
 	obj := c.object(0, "recipient")
 	if obj == 0 {
 		if batch := c.member(0, "batch"); batch != 0 {
-			c.fail(batch, CauseUnsupported, "is there, and batches are not supported here", "send one request for each message")
+			c.fail(batch, causeUnsupported, "is not supported", "send one request for each message")
 		}
-		c.failMember(0, "recipient", CauseMissing, "is missing", recipientRemedy)
+		c.failMember(0, "recipient", causeMissing, "is missing", recipientRemedy)
 		return Recipient{}
 	}
 	var kind RecipientKind
@@ -86,27 +107,27 @@ func (c *checker) recipient() Recipient {
 		switch n := c.member(obj, string(k)); {
 		case n == 0:
 		case value != 0:
-			c.fail(obj, CauseRecipient, "names "+string(kind)+" and "+string(k), "keep one of them")
+			c.fail(obj, causeRecipient, "must name one recipient (got "+string(kind)+" and "+string(k)+")", "keep one of them")
 		default:
 			kind, value = k, n
 		}
 	}
 	if value == 0 {
-		c.fail(obj, CauseRecipient, "names nobody", recipientRemedy)
+		c.fail(obj, causeRecipient, "names no recipient", recipientRemedy)
 		return Recipient{}
 	}
-	if kind == ByPhoneNumber {
+	if kind == byPhoneNumber {
 		c.object(obj, "name")
 	}
 	return Recipient{Kind: kind, Value: c.recipientValue(kind, value)}
 }
 
-// recipientValue is the value of the recipient, which goes to Facebook as a string. A template without quotes round its
-// tag makes a number of it; then quotes are put round its digits, which pass through no float.
+// recipientValue returns the value of the recipient, which goes to Facebook as a string. A template without quotes around its
+// tag makes a number of the value; then checker.body puts quotes around its digits, so that no float rounds them.
 func (c *checker) recipientValue(kind RecipientKind, n int32) string {
 	const (
-		notWhole, notWholeRemedy = "is not a whole number", "keep it as a string attribute and put quotes round its tag"
-		notPSID, notPSIDRemedy   = "is not a PSID", "check which attribute its tag names; a PSID is digits"
+		notWhole, notWholeRemedy = "is not a whole number", "keep it as a string attribute and put quotes around its tag"
+		notPSID, notPSIDRemedy   = "is not a PSID", "check which attribute its tag names; a PSID consists of digits"
 	)
 	switch c.kind(n) {
 	case '"':
@@ -114,41 +135,40 @@ func (c *checker) recipientValue(kind RecipientKind, n int32) string {
 		val := c.nodes[n].val
 		digits := string(c.src[val.start:val.end])
 		if !isDigits(digits) {
-			c.fail(n, CauseRecipient, notWhole, notWholeRemedy)
+			c.fail(n, causeRecipient, notWhole, notWholeRemedy)
 		}
-		if kind == ByPSID && digits == "0" {
-			c.fail(n, CauseRecipient, notPSID, notPSIDRemedy)
+		if kind == byPSID && digits == "0" {
+			c.fail(n, causeRecipient, notPSID, notPSIDRemedy)
 		}
 		c.quote = n
 		return digits
 	default:
-		c.fail(n, CauseType, "must be text", "put it in quotes")
+		c.fail(n, causeType, "must be text", "put it in quotes")
 		return ""
 	}
-	text := c.text(n)
-	if isBlank(text) {
-		c.fail(n, CauseEmpty, "is empty", emptyRecipientRemedy(kind))
+	if c.blank(n) {
+		c.fail(n, causeEmpty, "is empty", emptyRecipientRemedy(kind))
 		return ""
 	}
-	value, ok := c.string(n)
-	if !ok {
-		c.fail(n, CauseEncoding, "is not UTF-8", "send it as UTF-8")
+	value := string(c.text(n))
+	if c.nodes[n].text.halfPair {
+		c.fail(n, causeEncoding, "is not UTF-8", "send it as UTF-8")
 	}
-	if kind == ByPSID && !isPSID(value) {
+	if kind == byPSID && !isPSID(value) {
 		switch {
 		case isRounded(value) && !isDigits(value):
-			c.fail(n, CauseRecipient, notWhole, notWholeRemedy)
+			c.fail(n, causeRecipient, notWhole, notWholeRemedy)
 		case isPSID(strings.TrimSpace(value)):
-			c.fail(n, CauseRecipient, "has spaces round it", "use the Liquid filter strip")
+			c.fail(n, causeRecipient, "has spaces around it", "use the Liquid filter strip")
 		default:
-			c.fail(n, CauseRecipient, notPSID, notPSIDRemedy)
+			c.fail(n, causeRecipient, notPSID, notPSIDRemedy)
 		}
 	}
 	return value
 }
 
 func emptyRecipientRemedy(kind RecipientKind) string {
-	if kind == ByPSID {
+	if kind == byPSID {
 		return `add a filter "messenger_id is not blank" to the campaign`
 	}
 	return "add a filter to the campaign that its attribute is not blank"
@@ -163,15 +183,16 @@ func isDigits(s string) bool {
 	return true
 }
 
-// isRounded reports whether s, which is not all digits, is how a large number looks after it was a float: 1.2345e15 or 1234567890123456.0.
+// isRounded reports whether s, which is not all digits, looks like a large number that was converted to a float, such as
+// 1.2345e15 or 1234567890123456.0.
 func isRounded(s string) bool {
 	_, err := strconv.ParseFloat(s, 64)
 	return err == nil && isDigit(s[0])
 }
 
-// isPSID reports whether s could be a PSID: digits, not all of them 0.
+// isPSID reports whether s could be a PSID: digits, not all of them 0. Common wrong values are a placeholder left in the
+// template, "undefined" or "null" from a program, an e-mail address, or an id of something else.
 //
 // The Page messages reference says "numeric string", and Facebook answers anything else with "(#100) Param recipient[id]
-// must be a valid ID string (e.g., "123")" (botpress/botpress#559). What comes in its place is a placeholder left in the
-// template, "undefined" or "null" from a program, an e-mail address, or an id of something else.
+// must be a valid ID string (e.g., "123")" (botpress/botpress#559).
 func isPSID(s string) bool { return isDigits(s) && strings.Trim(s, "0") != "" }

@@ -8,19 +8,19 @@ func TestParseRecipient(t *testing.T) {
 		want            Recipient
 		sent            string // if not as it came
 	}{
-		{"psid", `{"id":"1254477777772919"}`, Recipient{ByPSID, "1254477777772919"}, ""},
-		{"escaped digits", `{"id":"\u0031254477777772919"}`, Recipient{ByPSID, "1254477777772919"}, ""},
-		{"escaped name", `{"\u0069d":"1254477777772919"}`, Recipient{ByPSID, "1254477777772919"}, ""},
-		{"number", `{"id":1254477777772919}`, Recipient{ByPSID, "1254477777772919"}, `{"id":"1254477777772919"}`},
-		{"number beyond a float", `{ "id" : 12544777777729191254477777772919 }`, Recipient{ByPSID, "12544777777729191254477777772919"}, `{ "id" : "12544777777729191254477777772919" }`},
-		{"user_ref", `{"user_ref":"a-b_c d"}`, Recipient{ByUserRef, "a-b_c d"}, ""},
-		{"comment", `{"comment_id":"12_34"}`, Recipient{ByCommentID, "12_34"}, ""},
-		{"post", `{"post_id":1234}`, Recipient{ByPostID, "1234"}, `{"post_id":"1234"}`},
-		{"notification token", `{"notification_messages_token":"tok"}`, Recipient{ByNotificationToken, "tok"}, ""},
-		{"one-time token", `{"one_time_notif_token":"tok"}`, Recipient{ByOneTimeToken, "tok"}, ""},
-		{"phone number", `{"phone_number":"+1(212)555-2368","name":{"first_name":"A","last_name":"B"}}`, Recipient{ByPhoneNumber, "+1(212)555-2368"}, ""},
-		{"others are null", `{"user_ref":null,"id":"12"}`, Recipient{ByPSID, "12"}, ""},
-		{"unknown beside", `{"id":"12","new":{}}`, Recipient{ByPSID, "12"}, ""},
+		{"psid", `{"id":"1254477777772919"}`, Recipient{byPSID, "1254477777772919"}, ""},
+		{"escaped digits", `{"id":"\u0031254477777772919"}`, Recipient{byPSID, "1254477777772919"}, ""},
+		{"escaped name", `{"\u0069d":"1254477777772919"}`, Recipient{byPSID, "1254477777772919"}, ""},
+		{"number", `{"id":1254477777772919}`, Recipient{byPSID, "1254477777772919"}, `{"id":"1254477777772919"}`},
+		{"number beyond a float", `{ "id" : 12544777777729191254477777772919 }`, Recipient{byPSID, "12544777777729191254477777772919"}, `{ "id" : "12544777777729191254477777772919" }`},
+		{"user_ref", `{"user_ref":"a-b_c d"}`, Recipient{byUserRef, "a-b_c d"}, ""},
+		{"comment", `{"comment_id":"12_34"}`, Recipient{byCommentID, "12_34"}, ""},
+		{"post", `{"post_id":1234}`, Recipient{byPostID, "1234"}, `{"post_id":"1234"}`},
+		{"notification token", `{"notification_messages_token":"tok"}`, Recipient{byNotificationToken, "tok"}, ""},
+		{"one-time token", `{"one_time_notif_token":"tok"}`, Recipient{byOneTimeToken, "tok"}, ""},
+		{"phone number", `{"phone_number":"+1(212)555-2368","name":{"first_name":"A","last_name":"B"}}`, Recipient{byPhoneNumber, "+1(212)555-2368"}, ""},
+		{"others are null", `{"user_ref":null,"id":"12"}`, Recipient{byPSID, "12"}, ""},
+		{"unknown beside", `{"id":"12","new":{}}`, Recipient{byPSID, "12"}, ""},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -46,10 +46,10 @@ func TestParseRefusesRecipient(t *testing.T) {
 	tests := []struct{ name, recipient, field, hint string }{
 		{"null", `null`, "recipient", "PSID"},
 		{"list", `[]`, "recipient", "object"},
-		{"nobody", `{}`, "recipient", "names nobody"},
-		{"unknown form", `{"login_id":"1"}`, "recipient", "names nobody"},
-		{"null id", `{"id":null}`, "recipient", "names nobody"},
-		{"two forms", `{"id":"1","user_ref":"x"}`, "recipient", "names id and user_ref"},
+		{"nobody", `{}`, "recipient", "names no recipient"},
+		{"unknown form", `{"login_id":"1"}`, "recipient", "names no recipient"},
+		{"null id", `{"id":null}`, "recipient", "names no recipient"},
+		{"two forms", `{"id":"1","user_ref":"x"}`, "recipient", "must name one recipient (got id and user_ref)"},
 		{"twice", `{"id":"1","id":"2"}`, "recipient.id", "twice"},
 		{"empty", `{"id":""}`, "recipient.id", `"messenger_id is not blank"`},
 		{"blank", `{"id":" \t\u00a0\u0020"}`, "recipient.id", `"messenger_id is not blank"`},
@@ -83,8 +83,22 @@ func TestRecipientShort(t *testing.T) {
 		"1254477777772919": "…2919",
 		"äöüßäöüß":         "…äöüß",
 	} {
-		if got := (Recipient{ByPSID, value}).Short(); got != want {
+		if got := (Recipient{byPSID, value}).Short(); got != want {
 			t.Errorf("Short of %q = %q, want %q", value, got, want)
 		}
+	}
+}
+
+// The digest is stored with messages: by it those of one person are found.
+func TestRecipientDigest(t *testing.T) {
+	if got := PSID("2003004005006007").Digest(); got != "8wZOu+ykavNw" {
+		t.Errorf("the digest of a PSID is %s: messages that are stored already have another", got)
+	}
+	got := accepted(t, jsonType, `{"recipient":{"id":2003004005006007},"message":{"text":"Hi"}}`)
+	if got.Recipient.Digest() != PSID("2003004005006007").Digest() {
+		t.Error("a request to the PSID has another digest")
+	}
+	if (Recipient{byUserRef, "2003004005006007"}).Digest() == PSID("2003004005006007").Digest() {
+		t.Error("a user_ref has the digest of a PSID")
 	}
 }

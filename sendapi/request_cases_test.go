@@ -12,7 +12,7 @@ import (
 // bodyCase is a line of testdata/client_bodies.jsonl or testdata/ingress_cases.jsonl: what somebody posts, and the answer.
 //
 // The first file has bodies of client libraries, with what the ingress has to answer. Where that is not what the
-// collection of these bodies says, differs tells why. The second has faults reported by people who do this job, each with
+// collection of these bodies says, differs tells why. The second has faults that users reported, each with
 // its variants, under the id of the report.
 type bodyCase struct {
 	ID, Name, Source string
@@ -20,7 +20,7 @@ type bodyCase struct {
 	ContentEncoding  string `json:"content_encoding"`
 	Query            string
 	Body             string
-	Base64           []byte // in place of Body, where that is not UTF-8
+	Base64           []byte // instead of Body, where that is not UTF-8
 
 	Status  int    // HTTP
 	Message string // the whole error
@@ -117,7 +117,7 @@ func checkRefusal(t *testing.T, tc bodyCase, err error) {
 	}
 }
 
-// TestRemediesSpeakOfLiquid holds that a remedy names Liquid only where an attribute can be the cause.
+// TestRemediesSpeakOfLiquid checks that a remedy names Liquid only where an attribute can be the cause.
 func TestRemediesSpeakOfLiquid(t *testing.T) {
 	for _, tc := range append(bodyCases(t, "client_bodies.jsonl", 120), bodyCases(t, "ingress_cases.jsonl", 150)...) {
 		_, err := Parse(tc.ContentType, tc.bytes())
@@ -125,7 +125,7 @@ func TestRemediesSpeakOfLiquid(t *testing.T) {
 			continue
 		}
 		switch invalid := err.(*InvalidError); invalid.Cause {
-		case CauseEscape, CauseLiquid, CauseEmpty, CauseRecipient, CauseURL, CauseLimit:
+		case causeEscape, causeLiquid, causeEmpty, causeRecipient, causeURL, causeLimit:
 		default:
 			if strings.Contains(invalid.Remedy, "Liquid") && !strings.Contains(invalid.Reason, "value is missing") {
 				t.Errorf("%s %s: %v", tc.ID, tc.Name, err)

@@ -19,7 +19,7 @@ func accepted(t *testing.T, contentType, body string) *Request {
 	return r
 }
 
-// refused parses a body that must be refused for field, with an error that holds hint.
+// refused parses a body that must be refused for field, with an error that contains hint.
 func refused(t *testing.T, contentType, body, field, hint string) *InvalidError {
 	t.Helper()
 	r, err := Parse(contentType, []byte(body))
@@ -47,22 +47,22 @@ func TestParseReads(t *testing.T) {
 		want       Request // but for Body
 	}{
 		{"template without a messaging type", to(`"message":{"text":"Hi"}`), Request{}},
-		{"update", to(`"messaging_type":"UPDATE","message":{"text":"Hi"}`), Request{MessagingType: Update}},
-		{"either case", to(`"messaging_type":"update","message":{"text":"Hi"}`), Request{MessagingType: Update}},
-		{"unknown messaging type", to(`"messaging_type":"NEW","message":{"text":"Hi"}`), Request{MessagingType: "NEW"}},
-		{"tag", to(`"messaging_type":"MESSAGE_TAG","tag":"HUMAN_AGENT","message":{"text":"Hi"}`), Request{MessagingType: MessageTag, Tag: HumanAgent}},
-		{"unknown tag", to(`"messaging_type":"MESSAGE_TAG","tag":"NEW","message":{"text":"Hi"}`), Request{MessagingType: MessageTag, Tag: "NEW"}},
-		{"tag alone", to(`"tag":"HUMAN_AGENT","message":{"text":"Hi"}`), Request{Tag: HumanAgent}},
-		{"notification type", to(`"notification_type":"NO_PUSH","message":{"text":"Hi"}`), Request{NotificationType: NoPush}},
-		{"typing", to(`"sender_action":"typing_on"`), Request{SenderAction: TypingOn}},
-		{"typing in capitals", to(`"sender_action":"TYPING_ON"`), Request{SenderAction: TypingOn}},
-		{"null counts as absent", to(`"sender_action":"mark_seen","message":null,"tag":null`), Request{SenderAction: MarkSeen}},
-		{"unknown action", to(`"sender_action":"wave"`), Request{SenderAction: "wave"}},
-		{"reaction", to(`"sender_action":"react","payload":{"message_id":"m_1","reaction":"😊"}`), Request{SenderAction: React}},
-		{"reaction with a string", to(`"sender_action":"react","payload":"m_1"`), Request{SenderAction: React}},
-		{"no reaction any more", to(`"sender_action":"unreact","payload":{"message_id":"m_1"}`), Request{SenderAction: Unreact}},
-		{"escaped value", to(`"messaging_type":"UPD\u0041TE","message":{"text":"Hi"}`), Request{MessagingType: Update}},
-		{"escaped name", to(`"messaging\u005ftype":"UPDATE","message":{"text":"Hi"}`), Request{MessagingType: Update}},
+		{"update", to(`"messaging_type":"UPDATE","message":{"text":"Hi"}`), Request{messagingType: updateType}},
+		{"either case", to(`"messaging_type":"update","message":{"text":"Hi"}`), Request{messagingType: updateType}},
+		{"unknown messaging type", to(`"messaging_type":"NEW","message":{"text":"Hi"}`), Request{messagingType: "NEW"}},
+		{"tag", to(`"messaging_type":"MESSAGE_TAG","tag":"HUMAN_AGENT","message":{"text":"Hi"}`), Request{messagingType: taggedType, tag: humanAgent}},
+		{"unknown tag", to(`"messaging_type":"MESSAGE_TAG","tag":"NEW","message":{"text":"Hi"}`), Request{messagingType: taggedType, tag: "NEW"}},
+		{"tag alone", to(`"tag":"HUMAN_AGENT","message":{"text":"Hi"}`), Request{tag: humanAgent}},
+		{"notification type", to(`"notification_type":"NO_PUSH","message":{"text":"Hi"}`), Request{}},
+		{"typing", to(`"sender_action":"typing_on"`), Request{action: typingOn}},
+		{"typing in capitals", to(`"sender_action":"TYPING_ON"`), Request{action: typingOn}},
+		{"null counts as absent", to(`"sender_action":"mark_seen","message":null,"tag":null`), Request{action: markSeen}},
+		{"unknown action", to(`"sender_action":"wave"`), Request{action: "wave"}},
+		{"reaction", to(`"sender_action":"react","payload":{"message_id":"m_1","reaction":"😊"}`), Request{action: react}},
+		{"reaction with a string", to(`"sender_action":"react","payload":"m_1"`), Request{action: react}},
+		{"no reaction any more", to(`"sender_action":"unreact","payload":{"message_id":"m_1"}`), Request{action: unreact}},
+		{"escaped value", to(`"messaging_type":"UPD\u0041TE","message":{"text":"Hi"}`), Request{messagingType: updateType}},
+		{"escaped name", to(`"messaging\u005ftype":"UPDATE","message":{"text":"Hi"}`), Request{messagingType: updateType}},
 		{"reply and persona", to(`"reply_to":{"mid":"m_1"},"persona_id":"12","message":{"text":"Hi"}`), Request{}},
 	}
 	for _, tc := range tests {
@@ -72,7 +72,7 @@ func TestParseReads(t *testing.T) {
 				t.Errorf("Body = %s\nwant   %s", got.Body, tc.body)
 			}
 			want := tc.want
-			want.Recipient = Recipient{Kind: ByPSID, Value: "1254477777772919"}
+			want.Recipient = Recipient{Kind: byPSID, Value: "1254477777772919"}
 			if fmt.Sprint(fields(got)) != fmt.Sprint(fields(&want)) {
 				t.Errorf("got  %v\nwant %v", fields(got), fields(&want))
 			}
@@ -82,7 +82,7 @@ func TestParseReads(t *testing.T) {
 
 // fields is all of a request but its body.
 func fields(r *Request) []any {
-	return []any{r.Recipient.Kind, r.Recipient.Value, r.MessagingType, r.Tag, r.SenderAction, r.NotificationType, r.media}
+	return []any{r.Recipient.Kind, r.Recipient.Value, r.messagingType, r.tag, r.action, r.media}
 }
 
 func TestParseRefuses(t *testing.T) {
@@ -95,7 +95,7 @@ func TestParseRefuses(t *testing.T) {
 		{"tag with another type", to(`"messaging_type":"UPDATE","tag":"HUMAN_AGENT","message":{"text":"Hi"}`), "tag", "MESSAGE_TAG"},
 		{"retired tag", to(`"messaging_type":"MESSAGE_TAG","tag":"ACCOUNT_UPDATE","message":{"text":"Hi"}`), "tag", "2026-04-27"},
 		{"retired tag without a type", to(`"tag":"CONFIRMED_EVENT_UPDATE","message":{"text":"Hi"}`), "tag", "UTILITY"},
-		{"retired tag in small letters", to(`"tag":"post_purchase_update","message":{"text":"Hi"}`), "tag", "POST_PURCHASE_UPDATE was retired"},
+		{"retired tag in lower case", to(`"tag":"post_purchase_update","message":{"text":"Hi"}`), "tag", "POST_PURCHASE_UPDATE was retired"},
 		{"feedback tag on a text", to(`"messaging_type":"MESSAGE_TAG","tag":"CUSTOMER_FEEDBACK","message":{"text":"Hi"}`), "tag", "customer_feedback"},
 		{"utility without a template", to(`"messaging_type":"UTILITY","message":{"text":"Hi"}`), "message.template", "approved"},
 		{"reaction without a payload", to(`"sender_action":"react"`), "payload", "message_id"},
@@ -115,7 +115,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// TestParseKeepsBytes holds that what is accepted is not rewritten.
+// TestParseKeepsBytes checks that what is accepted is not rewritten.
 func TestParseKeepsBytes(t *testing.T) {
 	for _, body := range []string{
 		"{\n\t\"recipient\" : { \"id\" : \"1254477777772919\" } ,\r\n \"message\" : { \"text\" : \"a\" }\n}",

@@ -62,7 +62,7 @@ func TestParseTemplates(t *testing.T) {
 	}
 	feedback := attach("customer_feedback", feedbackFields+","+screens)
 	tagged := strings.Replace(feedback, `"message"`, `"messaging_type":"MESSAGE_TAG","tag":"CUSTOMER_FEEDBACK","message"`, 1)
-	if got := accepted(t, jsonType, tagged); got.Tag != CustomerFeedback {
+	if got := accepted(t, jsonType, tagged); got.tag != customerFeedback {
 		t.Errorf("got %v", fields(got))
 	}
 	accepted(t, jsonType, to(`"messaging_type":"MESSAGE_TAG","tag":"CUSTOMER_FEEDBACK","message":{"attachment":{"type":"template","payload":"{}"}}`))
@@ -72,26 +72,26 @@ func TestParseRefusesTemplate(t *testing.T) {
 	long := func(name string, count int) string { return `"` + name + `":"` + strings.Repeat("ä", count) + `"` }
 	tests := []struct{ name, kind, members, field, hint string }{
 		{"no cards", "generic", ``, "elements", "missing"},
-		{"empty cards", "generic", `"elements":[]`, "elements", "fewer than 1"},
-		{"too many cards", "generic", list("elements", 11, card), "elements", "has 11 entries, more than 10"},
+		{"empty cards", "generic", `"elements":[]`, "elements", "at least 1 entry"},
+		{"too many cards", "generic", list("elements", 11, card), "elements", "at most 10 entries (got 11)"},
 		{"cards as object", "generic", `"elements":{}`, "elements", "list"},
 		{"card without a title", "generic", `"elements":[` + card + `,{"subtitle":"s"}]`, "elements[1].title", "missing"},
 		{"card with an empty title", "generic", `"elements":[{"title":"","subtitle":"s"}]`, "elements[0].title", "default"},
-		{"long title", "generic", `"elements":[{` + long("title", 81) + `,"subtitle":"s"}]`, "elements[0].title", "has 81 characters, more than 80"},
+		{"long title", "generic", `"elements":[{` + long("title", 81) + `,"subtitle":"s"}]`, "elements[0].title", "at most 80 characters (got 81)"},
 		{"long subtitle", "generic", `"elements":[{"title":"t",` + long("subtitle", 81) + `}]`, "elements[0].subtitle", "81"},
 		{"nothing but a title", "generic", `"elements":[{"title":"t"}]`, "elements[0]", "nothing but a title"},
-		{"too many buttons", "generic", `"elements":[{"title":"t",` + list("buttons", 4, urlButton) + `}]`, "elements[0].buttons", "has 4 entries, more than 3"},
+		{"too many buttons", "generic", `"elements":[{"title":"t",` + list("buttons", 4, urlButton) + `}]`, "elements[0].buttons", "at most 3 entries (got 4)"},
 		{"no text", "button", list("buttons", 1, urlButton), "text", "missing"},
 		{"long text", "button", long("text", 641) + `,` + list("buttons", 1, urlButton), "text", "641"},
 		{"no buttons", "button", `"text":"?"`, "buttons", "missing"},
-		{"empty buttons", "button", `"text":"?","buttons":[]`, "buttons", "fewer than 1"},
+		{"empty buttons", "button", `"text":"?","buttons":[]`, "buttons", "at least 1 entry"},
 		{"button without a type", "button", `"text":"?","buttons":[{"title":"t"}]`, "buttons[0].type", "missing"},
 		{"button without a url", "button", `"text":"?","buttons":[{"type":"web_url","title":"t"}]`, "buttons[0].url", "missing"},
 		{"button without a title", "button", `"text":"?","buttons":[{"type":"web_url","url":"https://x.example","title":""}]`, "buttons[0].title", "empty"},
 		{"long payload", "button", `"text":"?","buttons":[{"type":"postback","title":"t",` + long("payload", 1001) + `}]`, "buttons[0].payload", "1001"},
 		{"call without a number", "button", `"text":"?","buttons":[{"type":"phone_number","title":"t"}]`, "buttons[0].payload", "missing"},
 		{"login without a url", "button", `"text":"?","buttons":[{"type":"account_link"}]`, "buttons[0].url", "missing"},
-		{"two media", "media", list("elements", 2, `{"media_type":"image","attachment_id":"1"}`), "elements", "more than 1"},
+		{"two media", "media", list("elements", 2, `{"media_type":"image","attachment_id":"1"}`), "elements", "at most 1 entry"},
 		{"medium without a type", "media", `"elements":[{"attachment_id":"1"}]`, "elements[0].media_type", "missing"},
 		{"medium without a source", "media", `"elements":[{"media_type":"image"}]`, "elements[0]", "attachment_id"},
 		{"medium with two sources", "media", `"elements":[{"media_type":"image","attachment_id":"1","url":"x"}]`, "elements[0]", "both"},
@@ -108,13 +108,13 @@ func TestParseRefusesTemplate(t *testing.T) {
 		{"too many products", "product", list("elements", 11, `{"id":"1"}`), "elements", "11"},
 		{"product without an id", "product", `"elements":[{"id":""}]`, "elements[0].id", "empty"},
 		{"feedback without a privacy policy", "customer_feedback", `"title":"t","subtitle":"s","button_title":"b",` + screens, "business_privacy", "missing"},
-		{"feedback with two screens", "customer_feedback", feedbackFields + `,` + list("feedback_screens", 2, `{"questions":[{"id":"q","type":"nps"}]}`), "feedback_screens", "more than 1"},
+		{"feedback with two screens", "customer_feedback", feedbackFields + `,` + list("feedback_screens", 2, `{"questions":[{"id":"q","type":"nps"}]}`), "feedback_screens", "at most 1 entry"},
 		{"feedback without questions", "customer_feedback", feedbackFields + `,"feedback_screens":[{}]`, "feedback_screens[0].questions", "missing"},
 		{"feedback with a long title", "customer_feedback", long("title", 66), "title", "66"},
 		{"feedback with a long button", "customer_feedback", `"title":"t","subtitle":"s",` + long("button_title", 21), "button_title", "21"},
 		{"question without a type", "customer_feedback", feedbackFields + `,"feedback_screens":[{"questions":[{"id":"q"}]}]`, "feedback_screens[0].questions[0].type", "missing"},
-		{"grid of one", "image_grid", `"elements":[{` + list("images", 1, gridImage) + `}]`, "elements[0].images", "fewer than 2"},
-		{"grid of seven", "image_grid", `"elements":[{` + list("images", 7, gridImage) + `}]`, "elements[0].images", "more than 6"},
+		{"grid of one", "image_grid", `"elements":[{` + list("images", 1, gridImage) + `}]`, "elements[0].images", "at least 2 entries"},
+		{"grid of seven", "image_grid", `"elements":[{` + list("images", 7, gridImage) + `}]`, "elements[0].images", "at most 6 entries"},
 		{"grid with a long title", "image_grid", `"elements":[{` + long("title", 46) + `,` + list("images", 2, gridImage) + `}]`, "elements[0].title", "46"},
 		{"grid of nothing", "image_grid", `"elements":[{` + list("images", 2, `{}`) + `}]`, "elements[0].images[0].url", "missing"},
 	}

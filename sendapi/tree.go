@@ -6,20 +6,47 @@ import (
 	"strings"
 )
 
-// text is the text of a string, without its quotes.
-func (t *tree) text(n int32) []byte {
-	val := t.nodes[n].val
-	return t.src[val.start+1 : val.end-1]
+// A tree is a JSON text scanned once. Nothing is copied but strings with escapes: nodes are offsets into src, so that what
+// goes to Facebook can be the caller's own bytes, with every field, digit and escape as they came.
+type tree struct {
+	src       []byte
+	unescaped []byte // the texts of strings that have escapes, one behind the other
+	nodes     []node // in the order of src; nodes[0] is the whole
 }
 
-// string is the text of a string with its escapes undone. It fails at half of a surrogate pair.
-func (t *tree) string(n int32) (string, bool) {
-	if !t.nodes[n].escaped {
-		return string(t.text(n)), true
-	}
-	text, ok := appendText(make([]byte, 0, len(t.text(n))), t.text(n))
-	return string(text), ok
+// A node is one value of a tree.
+type node struct {
+	name   text  // of a member; empty for an element of an array
+	val    span  // with its quotes or brackets
+	text   text  // of a string
+	next   int32 // the first node behind this one and all within it
+	parent int32 // of the root: itself
+	kind   byte  // '{', '[', '"', '0' for a number, or the first character of true, false, null
 }
+
+type span struct{ start, end int32 }
+
+// A text is the value of a string, without its quotes and with its escapes undone.
+type text struct {
+	span          // of tree.src, or of tree.unescaped if escaped
+	escaped  bool // had escapes
+	halfPair bool // had half of a surrogate pair, which has no UTF-8 and became U+FFFD
+}
+
+func (t *tree) bytes(x text) []byte {
+	if x.escaped {
+		return t.unescaped[x.start:x.end]
+	}
+	return t.src[x.start:x.end]
+}
+
+// text is the text of a string.
+func (t *tree) text(n int32) []byte { return t.bytes(t.nodes[n].text) }
+
+// name is the name of a member.
+func (t *tree) name(n int32) []byte { return t.bytes(t.nodes[n].name) }
+
+func (t *tree) isNamed(n int32, name string) bool { return string(t.name(n)) == name }
 
 func (t *tree) kind(n int32) byte { return t.nodes[n].kind }
 
@@ -34,29 +61,10 @@ func (t *tree) children(n int32) iter.Seq[int32] {
 	}
 }
 
-// empty reports whether an object or an array has nothing in it.
+// empty reports whether an object or an array has no entries.
 func (t *tree) empty(n int32) bool { return t.nodes[n].next == n+1 }
 
-func (t *tree) isNamed(n int32, name string) bool {
-	member := &t.nodes[n]
-	key := t.src[member.key.start:member.key.end]
-	if !member.keyEscaped {
-		return string(key) == name
-	}
-	return equals(key, name, false)
-}
-
-// name is the name of a member, its escapes undone.
-func (t *tree) name(n int32) []byte {
-	key := t.nodes[n].key
-	name := t.src[key.start:key.end]
-	if t.nodes[n].keyEscaped {
-		name, _ = appendText(nil, name)
-	}
-	return name
-}
-
-// path names the place of n as InvalidError.Field does. Below a name it does not know it says no more.
+// path is the path of n as InvalidError.Field has it. It ends at the first name that this package does not know.
 func (t *tree) path(n int32) string {
 	if n == 0 {
 		return ""
@@ -77,7 +85,7 @@ func (t *tree) path(n int32) string {
 	return join(path, "*")
 }
 
-// index is the place of an element in its array.
+// index is the index of an element in its array.
 func (t *tree) index(n int32) int {
 	index := 0
 	for child := range t.children(t.nodes[n].parent) {
