@@ -10,36 +10,8 @@ import (
 	"time"
 )
 
-// Receipt is Facebook's word that it carried a request out.
-type Receipt struct {
-	// RecipientID is the person's PSID. Empty for a message to a user_ref or a
-	// phone number (Send API reference). For a private reply to a comment or post
-	// it is expected to be the PSID; that is not proven. It prints as nothing.
-	RecipientID string
-
-	// MessageID is the id under which webhooks speak of the message. It comes as
-	// mid.$cAAJ…, m_…, AG5Hz2U… and is opaque. Empty for a sender action, which
-	// makes no message.
-	MessageID string
-
-	// Usage is from the headers of the answer.
-	Usage Usage
-}
-
-// Unnamed reports that the answer was HTTP 2xx and a JSON object with neither an id
-// nor an error. Facebook said yes and the message counts as sent, but webhooks
-// cannot be matched with it, and Meta documents no such answer: worth a warning.
-func (r Receipt) Unnamed() bool { return r.RecipientID == "" && r.MessageID == "" }
-
-// String names the message and not the person.
-func (r Receipt) String() string { return "message " + strconv.Quote(r.MessageID) }
-
-// GoString is String, so that %#v shows no PSID.
-func (r Receipt) GoString() string { return r.String() }
-
-// answer holds the fields of both kinds of answer. Raw, because none of them is
-// certain to have the type that it should have. Of a key that comes twice the
-// last counts.
+// answer holds the fields of both kinds of answer. They are raw, because any of them
+// may have another type than documented. Of a key that comes twice the last counts.
 type answer struct {
 	RecipientID json.RawMessage `json:"recipient_id"`
 	MessageID   json.RawMessage `json:"message_id"`
@@ -47,8 +19,8 @@ type answer struct {
 }
 
 // decodeAnswer turns the answer to a POST of me/messages into a Receipt or an
-// Error. It takes whatever arrives: HTML, nothing, half an answer. now is what a
-// Retry-After date is counted from.
+// Error. The body may be anything: HTML, nothing, half an answer. A Retry-After date
+// is counted from now.
 //
 // Success is HTTP 2xx and a JSON object without an error. The objects differ: that
 // of a message has recipient_id and message_id, of a sender action only the first,
@@ -57,21 +29,21 @@ type answer struct {
 //
 // A refusal is an object error with message, type, code, and at times
 // error_subcode, is_transient, error_user_title, error_user_msg, error_data (a
-// string or an object) and fbtrace_id. It decides, whatever the status: another
-// sender meets it inside HTTP 200.
+// string or an object) and fbtrace_id. An error decides whatever the status is:
+// another sender has seen one with HTTP 200.
 //
 // Refusals were seen with HTTP 400 (codes 2, 10, 32, 100, 190, 551), 403 (codes 4,
 // 10, 200, 613) and 500 (code 2), and HTML with 502. The status of a real 80006 is
 // not known, and neither is whether Facebook ever answers 429. The header
 // WWW-Authenticate repeats type and message of a refusal and is not read.
 //
-// HTTP 2xx with anything but a JSON object is a stranger's word, such as a proxy's,
-// and in doubt: the status says that something was carried out. With other
-// statuses the status decides.
+// HTTP 2xx with anything but a JSON object comes from something else than the Send
+// API, such as a proxy, and is in doubt: the status says that something was carried
+// out. With other statuses the status decides.
 func decodeAnswer(status int, header http.Header, body []byte, now time.Time) (Receipt, *Error) {
 	usage := parseUsage(header, now)
 	silence := func(cause error) *Error {
-		return &Error{Status: status, Class: rowOfStatus(status).silent, Silent: true, Usage: usage, Cause: cause}
+		return &Error{Status: status, Class: rowOfStatus(status).silent, Silent: true, Usage: usage, Err: cause}
 	}
 	var a answer
 	if err := json.Unmarshal(body, &a); err != nil || bytes.TrimLeft(body, " \t\r\n")[0] != '{' {
@@ -81,8 +53,8 @@ func decodeAnswer(status int, header http.Header, body []byte, now time.Time) (R
 	if failure := decodeError(status, a.Error); failure != nil {
 		failure.Usage = usage
 		if receipt.MessageID != "" && failure.Class != ClassDeliveredAnyway {
-			// A message id is given to a message that exists.
-			failure.Class, failure.Cause = ClassInDoubt, errBoth
+			// Facebook gives a message id only to a message that exists.
+			failure.Class, failure.Err = ClassInDoubt, errBoth
 		}
 		return Receipt{}, failure
 	}
@@ -92,8 +64,7 @@ func decodeAnswer(status int, header http.Header, body []byte, now time.Time) (R
 	return receipt, nil
 }
 
-// graphError holds what is read of an error object, raw for the reason given at
-// answer.
+// graphError holds the fields of an error object that are read, raw as in answer.
 type graphError struct {
 	Message   json.RawMessage `json:"message"`
 	Type      json.RawMessage `json:"type"`
@@ -108,7 +79,7 @@ func decodeError(status int, raw json.RawMessage) *Error {
 	if len(raw) == 0 || string(raw) == "null" || string(raw) == "false" {
 		return nil
 	}
-	// An error that is no object refuses all the same, without saying why.
+	// An error that is not an object is a refusal without a reason.
 	var g graphError
 	if err := json.Unmarshal(raw, &g); err != nil {
 		g = graphError{}
@@ -117,9 +88,9 @@ func decodeError(status int, raw json.RawMessage) *Error {
 		Status:    status,
 		Code:      rawInt(g.Code),
 		Subcode:   rawInt(g.Subcode),
-		Type:      mark(rawString(g.Type)),
+		Type:      identifier(rawString(g.Type)),
 		Transient: rawBool(g.Transient),
-		TraceID:   mark(rawString(g.TraceID)),
+		TraceID:   identifier(rawString(g.TraceID)),
 		Param:     paramIn(rawString(g.Message)),
 	}
 	e.Class = classify(e.Code, e.Subcode, e.Type, e.Transient, status)
@@ -144,8 +115,8 @@ func rawID(raw json.RawMessage) string {
 	return rawString(raw)
 }
 
-// rawInt returns a code that came as a number or as a string of digits. What is
-// no whole number, or longer than any code, is none; a PSID is much longer.
+// rawInt returns a code that came as a number or as a string of digits. It is 0 for
+// anything else, and for a number that is longer than any code, as a PSID is.
 func rawInt(raw json.RawMessage) int {
 	s := strings.TrimSpace(rawID(raw))
 	f, err := strconv.ParseFloat(s, 64)
@@ -161,24 +132,24 @@ func rawBool(raw json.RawMessage) bool {
 	return string(raw) == "true" || string(raw) == "1"
 }
 
-// mark returns a name or trace id, and "" for what does not look like one: a
-// sentence, a PSID, an address. Trace ids seen have up to 23 letters, digits and
-// the marks of base64.
-func mark(s string) string {
+// identifier returns a name or trace id, and "" for what does not look like one: a
+// sentence, a PSID, an address. Trace ids seen have up to 23 characters
+// of base64.
+func identifier(s string) string {
 	if len(s) > 64 {
 		return ""
 	}
-	letter := false
+	alphabetic := false
 	for _, c := range []byte(s) {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
-			letter = true
+			alphabetic = true
 		case '0' <= c && c <= '9', strings.IndexByte("+/=_-", c) >= 0:
 		default:
 			return ""
 		}
 	}
-	if !letter {
+	if !alphabetic {
 		return ""
 	}
 	return s

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Answers that people were given who do this job, and what each has to be taken for. Class is empty for a message that
+// Answers that users received, and the class that each must have. Class is empty for a message that
 // counts as sent.
 func TestAnswerCases(t *testing.T) {
 	data, err := os.ReadFile("testdata/answer_cases.jsonl")

@@ -37,21 +37,20 @@ func (Credentials) String() string { return masked }
 // MarshalText returns a constant, so that JSON and YAML encoders show no secret.
 func (Credentials) MarshalText() ([]byte, error) { return []byte(masked), nil }
 
-// Fingerprint tells these credentials from others and gives nothing of them away:
-// 16 hexadecimal digits of a SHA-256. It may be stored and logged.
+// Fingerprint identifies these credentials without revealing them: 16 hexadecimal
+// digits of a SHA-256. It may be stored and logged.
 func (c Credentials) Fingerprint() string {
 	sum := sha256.Sum256([]byte(c.Token + "\x00" + c.AppSecret))
 	return hex.EncodeToString(sum[:8])
 }
 
-// query returns the parameters of a call that stand in its URL: none without an
-// AppSecret, else the timed appsecret_proof with its time, as Meta's pages have
-// them (login security page).
+// query returns the query of a call's URL: empty without an AppSecret, otherwise the
+// timed appsecret_proof with its time (Meta's login security page).
 //
 // The proof is lower-case hex of HMAC-SHA256 with the app secret as key over the
-// token, a vertical bar and the time in whole seconds since 1970. Facebook takes it
-// for five minutes from that time, so a proof that leaks is soon worth nothing, and
-// a clock that is wrong by more is refused. The form without a time lasts as long as
+// token, a vertical bar and the time in whole seconds since 1970. Facebook accepts it
+// for five minutes from that time: a leaked proof soon expires, and a call is refused
+// if this machine's clock is wrong by more. The form without a time is valid as long as
 // the token and is not used here. A wrong proof is refused with code 100 of type
 // GraphMethodException (howdyai/botkit#1455).
 func (c Credentials) query(now time.Time) string {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// What the server does decides between "nothing left" and "who knows".
+// TestInDoubt checks that what the server does decides whether a message is in doubt.
 func TestInDoubt(t *testing.T) {
 	answer := func(s string) func(int, *net.TCPConn) {
 		return func(_ int, conn *net.TCPConn) {
@@ -104,11 +104,6 @@ func TestWholeAnswerHalfABody(t *testing.T) {
 
 // Nothing has left before there is a connection.
 func TestNotInDoubt(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = closed.Close()
 	plain := strings.Replace(rawServer(t, func(_ int, conn *net.TCPConn) {
 		_, _ = conn.Read(make([]byte, 1))
 		_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -125,7 +120,7 @@ func TestNotInDoubt(t *testing.T) {
 	defer untrusted.Close()
 
 	tests := []struct{ name, url, text string }{
-		{"refused", "http://" + closed.Addr().String(), "connection refused"},
+		{"refused", "http://" + nobodyListens, refusedText()},
 		{"no such host", "https://nope.invalid", ""}, // a resolver may say either
 		{"no TLS", plain, "does not speak TLS"},
 		{"reset in the handshake", resets, ""},
@@ -180,14 +175,14 @@ func TestContextEndedWaitingForAnswer(t *testing.T) {
 }
 
 func TestAttemptEnds(t *testing.T) {
-	unread := &attempt{body: []byte("body")}
+	unread := &roundTrip{body: []byte("body")}
 	if unread.end() {
 		t.Error("a body that nobody read has left")
 	}
 	if n, err := unread.Read(make([]byte, 9)); n != 0 || err != net.ErrClosed || unread.end() {
 		t.Errorf("read %d bytes after the end, %v", n, err)
 	}
-	begun := &attempt{body: []byte("body")}
+	begun := &roundTrip{body: []byte("body")}
 	if n, err := begun.Read(make([]byte, 1)); n != 1 || err != nil {
 		t.Fatalf("read %d bytes, %v", n, err)
 	}
@@ -199,7 +194,7 @@ func TestAttemptEnds(t *testing.T) {
 	}
 }
 
-// The caller has its memory back when Send returns, also if the server answers
+// The caller may reuse the body when Send returns, also if the server answers
 // before it has read the request.
 func TestBodyIsTheCallersAgain(t *testing.T) {
 	for _, http2 := range []bool{false, true} {

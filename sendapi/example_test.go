@@ -65,7 +65,7 @@ func ExampleError() {
 	fmt.Println(err)
 	// Output:
 	// too late, code 10 2018278
-	// sendapi: window: outside the allowed window (code 10/2018278, HTTP 400, OAuthException, trace AxIIVeNpuf3y2jeXdufRcEX)
+	// sendapi: window: outside the allowed window (code 10/2018278, HTTP 400, OAuthException, fbtrace_id AxIIVeNpuf3y2jeXdufRcEX)
 }
 
 func ExampleExplain() {

@@ -90,7 +90,7 @@ func TestPooledConnectionReset(t *testing.T) {
 }
 
 // A server that drops connections as soon as they are idle, under load: whatever
-// Send says of a message has to be true of what the server got.
+// Send reports of a message must be true of what the server got.
 func TestIdleConnectionsDroppedUnderLoad(t *testing.T) {
 	var mu sync.Mutex
 	got := map[string]int{}
@@ -107,7 +107,7 @@ func TestIdleConnectionsDroppedUnderLoad(t *testing.T) {
 	client := testClient(t, server.URL, nil)
 
 	const workers, each = 8, 60
-	said := make([][]Class, workers) // "" for sent
+	classes := make([][]Class, workers) // "" for sent
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
@@ -115,10 +115,10 @@ func TestIdleConnectionsDroppedUnderLoad(t *testing.T) {
 				_, err := client.Send(t.Context(), Credentials{Token: testToken}, fmt.Appendf(nil, `{"n":"%d-%d"}`, w, n))
 				var e *Error
 				if errors.As(err, &e) {
-					said[w] = append(said[w], e.Class)
+					classes[w] = append(classes[w], e.Class)
 					continue
 				}
-				said[w] = append(said[w], "")
+				classes[w] = append(classes[w], "")
 			}
 		})
 	}
@@ -126,16 +126,16 @@ func TestIdleConnectionsDroppedUnderLoad(t *testing.T) {
 
 	count := map[Class]int{}
 	for w := range workers {
-		for n, class := range said[w] {
+		for n, class := range classes[w] {
 			count[class]++
 			times := got[fmt.Sprintf(`{"n":"%d-%d"}`, w, n)]
 			switch {
 			case times > 1:
 				t.Errorf("message %d-%d was sent %d times", w, n, times)
 			case class == "" && times != 1:
-				t.Errorf("message %d-%d is said to be sent", w, n)
+				t.Errorf("message %d-%d is reported as sent", w, n)
 			case class == ClassTransient && times != 0:
-				t.Errorf("message %d-%d is said not to be sent", w, n)
+				t.Errorf("message %d-%d is reported as not sent", w, n)
 			case class != "" && class != ClassTransient && class != ClassInDoubt:
 				t.Errorf("message %d-%d is %s", w, n, class)
 			}

@@ -69,7 +69,7 @@ func sendFails(t testing.TB, ctx context.Context, client *Client) *Error {
 
 var quiet = log.New(io.Discard, "", 0)
 
-// rawServer hands each connection that it accepts to serve, in turn of their
+// rawServer calls serve for each connection that it accepts, in turn of their
 // coming and each in a goroutine of its own, and returns its URL. A connection is
 // closed at the end of the test and not before, unless serve does.
 func rawServer(t *testing.T, serve func(n int, conn *net.TCPConn)) string {
@@ -115,7 +115,7 @@ func readRequest(conn net.Conn) bool {
 	return err == nil
 }
 
-// reset closes a connection so that the peer gets a reset and no goodbye.
+// reset closes a connection with a TCP reset.
 func reset(conn *net.TCPConn) {
 	_ = conn.SetLinger(0)
 	_ = conn.Close()

@@ -8,41 +8,40 @@ import (
 	"time"
 )
 
-// Usage is how much of its limits a page and its app have used up, as an answer's
-// headers tell. The zero Usage means that they told nothing: Facebook leaves a
-// header away while there is little to tell.
+// Usage is how much of their limits a page and its app have used, by the headers of an
+// answer. The zero Usage means that there were no such headers: Facebook leaves them
+// out while usage is low.
 //
-// Percents may go over 100: a page that was refused with code 613 stood at 107
-// percent of its calls and 125 of its time.
+// Percentages may exceed 100: a page that was refused with code 613 was at 107 percent
+// of its calls and 125 percent of its time.
 type Usage struct {
-	// Page is the highest percent that X-Business-Use-Case-Usage holds for sending, or
-	// the old X-Page-Usage, which Send API answers were seen without. The header lists
-	// up to 32 entries, by page or business and by type. Those of type "messenger" and
-	// "pages" count, since a refusal for sending came with "pages", and those without a
-	// type; the limits of "ads_insights", "instagram" and the like are of other calls.
-	// The window is a rolling 24 hours.
+	// Page is the highest percentage for sending in X-Business-Use-Case-Usage, over a
+	// rolling 24 hours, or in the old X-Page-Usage, which no answer of the Send API was
+	// seen with. The first header lists up to 32 entries, by page or business and by
+	// type. Entries of type "messenger" and "pages" count (a refusal for sending came with
+	// "pages"), and entries without a type. Types such as "ads_insights" and "instagram"
+	// are about other calls.
 	Page int
 
-	// App is the highest percent that X-App-Usage holds, over a rolling hour. Where
-	// both limits apply, calls with a page token count against the page's.
+	// App is the highest percentage in X-App-Usage, over a rolling hour. Where both
+	// limits apply, calls with a page token count against the page's.
 	App int
 
-	// RegainAfter is the longest time until calls are taken again that
-	// X-Business-Use-Case-Usage gives for sending; it comes in minutes there. At most
-	// a day.
+	// RegainAfter is the longest time that X-Business-Use-Case-Usage gives until calls
+	// for sending are accepted again, in whole minutes, at most a day.
 	RegainAfter time.Duration
 
-	// RetryAfter is what a Retry-After header says. Neither Meta's pages nor any
-	// pasted answer has one; a proxy in between may send it. At most a day.
+	// RetryAfter is the time in a Retry-After header, at most a day. Neither Meta's pages
+	// nor any pasted answer has one; a proxy may send it.
 	RetryAfter time.Duration
 }
 
-// maxPause bounds what one odd header can ask for. Facebook's longest window for
-// a rate limit is a day.
+// maxPause bounds the pause that one wrong header can ask for. A day is Facebook's
+// longest window of a rate limit.
 const maxPause = 24 * time.Hour
 
-// parseUsage reads the usage headers of an answer; now is what a Retry-After date
-// is counted from. What cannot be read counts as not sent.
+// parseUsage reads the usage headers of an answer and ignores what it cannot read. A
+// Retry-After date is counted from now.
 func parseUsage(header http.Header, now time.Time) Usage {
 	var page, app meter
 	for _, v := range header["X-Business-Use-Case-Usage"] {
@@ -62,15 +61,15 @@ func parseUsage(header http.Header, now time.Time) Usage {
 	}
 }
 
-// meter keeps the highest figures that it meets in the entries of a usage header.
+// meter keeps the highest figures of the entries of a usage header.
 //
-// An entry is what stands between two braces with none in between, wherever it is
-// nested: Meta's own sample has the same id twice in one object, which a map would
-// lose, X-App-Usage has no nesting at all, and a header cut short still tells what
-// it told.
+// An entry is the text between two braces without a brace in between, at any depth.
+// The header is not decoded as JSON: Meta's own sample has the same id twice in one
+// object, of which a map would keep one, X-App-Usage has no nesting at all, and a
+// header that was cut short still has whole entries.
 type meter struct{ percent, minutes float64 }
 
-// maxPercent keeps a nonsensical figure within an int on every machine.
+// maxPercent keeps a wrong figure within an int on every machine.
 const maxPercent = 1e6
 
 func (m *meter) read(header string) {
@@ -140,7 +139,7 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 	return pause(float64(at.Sub(now)))
 }
 
-// pause turns nanoseconds into a duration between nothing and maxPause.
+// pause turns nanoseconds into a duration from 0 to maxPause.
 func pause(ns float64) time.Duration {
 	switch {
 	case !(ns > 0): // NaN too

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// DefaultVersion is the Graph API version that a [Client] calls unless told
-// otherwise: the version which Meta's own Send API pages use, and not the newest,
-// whose end is not announced.
-const DefaultVersion = "v25.0"
+// defaultVersion is the Graph API version that a [Client] calls unless told
+// otherwise: the version that Meta's own Send API pages use. It is not the newest, whose
+// end is not announced.
+const defaultVersion = "v25.0"
 
 // versions are the Graph API versions, newest first (Graph API changelog). A
-// version ends about two years after its successor came out; the newest has no
-// end yet. That v26.0 is the newest is as of November 2026.
+// version ends about two years after the release of its successor; the newest has no
+// end yet. v26.0 was the newest in November 2026.
 var versions = []struct {
 	name       string
 	introduced string
@@ -24,13 +24,12 @@ var versions = []struct {
 	{"v23.0", "2025-05-29", "2027-10-08"},
 	{"v22.0", "2025-01-21", "2027-05-20"},
 	{"v21.0", "2024-10-02", "2027-01-21"},
-	{"v20.0", "", "2026-09-24"}, // the day it came out was not looked up
+	{"v20.0", "", "2026-09-24"}, // the day of its release was not looked up
 }
 
 // endOfLife returns the day until which Facebook serves a Graph API version such
 // as "v25.0", as midnight UTC at the start of that day. It reports false for a
-// version whose end is not known: the newest, and any that this package has never
-// heard of.
+// version whose end is not known: the newest, and any that this package does not know.
 func endOfLife(version string) (time.Time, bool) {
 	for _, v := range versions {
 		if v.name == version && v.until != "" {
@@ -41,14 +40,13 @@ func endOfLife(version string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// endOfLifeNotice is how long before its end a version is warned of: a quarter,
-// since a new version has to be tried before it is trusted.
+// endOfLifeNotice is how long before the end of a version the warnings begin: a quarter,
+// since a new version has to be tried first.
 const endOfLifeNotice = 90 * 24 * time.Hour
 
-// VersionWarning returns a sentence for the person who starts the program where
-// the version is one to worry about: ended, ending within 90 days, or older than
-// every version that this package knows. It returns "" otherwise, also for a
-// version newer than this package.
+// VersionWarning returns a sentence for the operator if a Graph API version has ended,
+// ends within 90 days, or is older than every version that this package knows. It
+// returns "" otherwise, also for a version newer than this package.
 func VersionWarning(version string, now time.Time) string {
 	end, known := endOfLife(version)
 	switch {
@@ -57,7 +55,7 @@ func VersionWarning(version string, now time.Time) string {
 	case known && now.Add(endOfLifeNotice).After(end):
 		return fmt.Sprintf("Graph API %s ends on %s: choose a newer version", version, end.Format(time.DateOnly))
 	case !known && versionOlder(version, versions[len(versions)-1].name):
-		return fmt.Sprintf("Graph API %s is long ended: choose a newer version", version)
+		return fmt.Sprintf("Graph API %s ended long ago: choose a newer version", version)
 	}
 	return ""
 }
@@ -73,7 +71,7 @@ func versionOlder(a, b string) bool {
 	return amajor < bmajor || amajor == bmajor && aminor < bminor
 }
 
-// parseVersion takes "v25.0" apart.
+// parseVersion parses a version such as "v25.0".
 func parseVersion(s string) (major, minor int, ok bool) {
 	if _, err := fmt.Sscanf(s, "v%d.%d", &major, &minor); err != nil {
 		return 0, 0, false

@@ -24,7 +24,7 @@ func TestEndOfLife(t *testing.T) {
 			t.Errorf("endOfLife(%q) = %v, %v, want %q", tt.version, end, known, tt.want)
 		}
 	}
-	if _, ok := endOfLife(DefaultVersion); !ok {
+	if _, ok := endOfLife(defaultVersion); !ok {
 		t.Error("the default version has no known end")
 	}
 }
@@ -41,8 +41,8 @@ func TestVersionWarning(t *testing.T) {
 		{"v25.0", "2028-07-30", "ended on 2028-07-29"},
 		{"v21.0", "2026-11-22", "ends on 2027-01-21"},
 		{"v20.0", "2026-11-22", "ended on 2026-09-24"},
-		{"v2.7", "2026-11-22", "long ended"},
-		{"v19.0", "2026-11-22", "long ended"},
+		{"v2.7", "2026-11-22", "ended long ago"},
+		{"v19.0", "2026-11-22", "ended long ago"},
 		{"v26.0", "2030-01-01", ""},
 		{"v31.0", "2026-11-22", ""},
 	}

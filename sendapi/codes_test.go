@@ -12,7 +12,7 @@ func TestTable(t *testing.T) {
 	}
 	seen := map[key]bool{}
 	for _, r := range rows {
-		k := key{r.Code, r.LastCode, r.Subcode, r.Type}
+		k := key{r.code, r.lastCode, r.subcode, r.typ}
 		if seen[k] {
 			t.Errorf("two rows for %+v", k)
 		}
@@ -23,20 +23,20 @@ func TestTable(t *testing.T) {
 		if r.Meaning == "" || r.Source == "" {
 			t.Errorf("%+v: no meaning or no source", k)
 		}
-		if r.Code == 0 {
+		if r.code == 0 {
 			t.Errorf("%+v: 0 stands for no code", k)
 		}
-		if r.LastCode != 0 && (r.LastCode <= r.Code || r.Subcode != 0) {
+		if r.lastCode != 0 && (r.lastCode <= r.code || r.subcode != 0) {
 			t.Errorf("%+v: not a range of codes", k)
 		}
-		if r.Others != "" && (!slices.Contains(Classes(), r.Others) || r.Subcode != 0) {
-			t.Errorf("%+v: Others is %q", k, r.Others)
+		if r.others != "" && (!slices.Contains(Classes(), r.others) || r.subcode != 0) {
+			t.Errorf("%+v: Others is %q", k, r.others)
 		}
-		if r.AboutOne && r.Class != ClassMessage {
+		if r.aboutOne && r.Class != ClassMessage {
 			t.Errorf("%+v: AboutOne beside class %s, which says it or denies it", k, r.Class)
 		}
-		if got, ok := Explain(r.Code, r.Subcode, r.Type); !ok || got != r {
-			t.Errorf("Explain(%d, %d, %q) = %+v, %v, want the row itself", r.Code, r.Subcode, r.Type, got, ok)
+		if got, ok := Explain(r.code, r.subcode, r.typ); !ok || got != r {
+			t.Errorf("Explain(%d, %d, %q) = %+v, %v, want the row itself", r.code, r.subcode, r.typ, got, ok)
 		}
 	}
 }
@@ -239,7 +239,7 @@ func TestExplain(t *testing.T) {
 	}
 	for _, tt := range tests {
 		row, known := Explain(tt.code, tt.subcode, tt.typ)
-		if known != tt.known || (rowKey{row.Code, row.Subcode, row.Type}) != tt.row || row.Meaning != tt.meaning {
+		if known != tt.known || (rowKey{row.code, row.subcode, row.typ}) != tt.row || row.Meaning != tt.meaning {
 			t.Errorf("Explain(%d, %d, %q) = %+v, %v", tt.code, tt.subcode, tt.typ, row, known)
 		}
 	}
