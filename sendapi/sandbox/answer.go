@@ -5,150 +5,130 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
 )
 
-// graphError is an error in the form of the Graph API, before it is worded.
-type graphError struct {
-	status        int
-	code, subcode int
-	kind, message string
-	local         string // the message in another language, used now and then
-	title         string // error_user_title
-	transient     *bool
-	exact         bool // scripted: nothing is varied but the order of the fields
+// answer answers the call in the way of the fault that struck.
+func (h graphHandler) answer(w http.ResponseWriter, o *outcome) {
+	switch o.fault.Action {
+	case Hang, Reset, ResetEarly:
+		h.reset(w)
+		return
+	case Close:
+		h.writeRaw(w, "")
+		return
+	case Raw:
+		h.writeRaw(w, o.fault.Body)
+		return
+	}
+	status, body := h.compose(w.Header(), o)
+	if a := o.fault.Action; a == CutHeader || a == CutBody {
+		h.writeRaw(w, half(a, status, w.Header(), body))
+		return
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // if the caller is gone, nothing can be done; the record already says what happened
 }
 
-func invalid(code, subcode int, message string) *graphError {
-	return &graphError{status: http.StatusBadRequest, code: code, subcode: subcode, message: message}
+// compose fills in the header and returns status and body.
+func (h graphHandler) compose(header http.Header, o *outcome) (int, []byte) {
+	trace := traceID(o.rnd)
+	header["X-Sandbox"] = sandboxHeader
+	header["Facebook-Api-Version"] = []string{servedVersion(o.version)}
+	header["X-Fb-Trace-Id"] = []string{trace}
+	header["Content-Type"] = jsonType
+	o.usage.set(header)
+	status, body := http.StatusOK, []byte(nil)
+	switch f := &o.fault; {
+	case o.err != nil:
+		e := o.err.varied(o.rnd)
+		header["Www-Authenticate"] = []string{e.challenge()}
+		status, body = e.status, e.body(o.rnd, trace)
+	case f.Action == HTML:
+		header["Content-Type"] = []string{"text/html; charset=utf-8"}
+		status, body = f.Status, []byte(cmp.Or(f.Body, htmlPage))
+	case f.Action == Answer || f.Action == Empty:
+		status, body = f.Status, []byte(f.Body)
+		if !json.Valid(body) {
+			header["Content-Type"] = []string{"text/plain; charset=utf-8"} // a proxy's answer, or an empty body
+		}
+	default:
+		body = h.success(o.rnd, &o.send, o.seq)
+	}
+	for k, v := range o.fault.Header {
+		header[http.CanonicalHeaderKey(k)] = v
+	}
+	return status, body
 }
 
-func missing(param string) *graphError {
-	return invalid(100, 0, "(#100) The parameter "+param+" is required")
-}
-
-// The errors about a call as such. Their statuses and codes are guesses, but for the text of errBadProof.
 var (
-	errBadBody      = invalid(100, 0, "(#100) The request's body cannot be read: it is cut short or not valid JSON.")
-	errMultipart    = invalid(100, 0, "(#100) The sandbox does not simulate multipart uploads.")
-	errBodyTooLarge = &graphError{status: http.StatusRequestEntityTooLarge, code: 1, message: "(#1) The request is too large."}
-	errBatch        = &graphError{status: 400, code: 3, kind: "GraphMethodException",
-		message: "(#3) The sandbox does not simulate batch requests or the root path: POST to /me/messages"}
-	errBadProof = &graphError{status: 400, code: 100, kind: "GraphMethodException", message: "Invalid appsecret_proof provided in the API argument"}
-	errReal     = &graphError{status: 401, code: 190, message: "This is a sandbox, and " +
-		"the token looks like a real one, which has no business here. Nothing was sent.", exact: true}
+	sandboxHeader = []string{"brazier"} // X-Sandbox, on every response
+	jsonType      = []string{"application/json; charset=UTF-8"}
 )
 
-// errNoToken is that of a call without token, which a proxy that drops the header Authorization makes of any (2500: jgorset/facepy#135,
-// fbsamples/messenger-platform-samples#125).
-func errNoToken(node string) *graphError {
-	if node == "me" {
-		return &graphError{status: 400, code: 2500, message: "An active access token must be used to query information about the current user."}
+const htmlPage = `<!DOCTYPE html>
+<html lang="en"><head><title>Error</title></head>
+<body><div id="core"><h1>Sandbox: the simulated front end failed.</h1><p>Try again later.</p></div></body></html>
+`
+
+// challenge is the WWW-Authenticate header that Graph errors carry (Graph debugging guide).
+func (e *graphError) challenge() string {
+	kind := "invalid_request"
+	if e.code == 190 {
+		kind = "invalid_token"
 	}
-	return &graphError{status: 400, code: 104, message: "An access token is required to request this resource."}
+	message := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			return '?'
+		}
+		return r
+	}, e.message)
+	return fmt.Sprintf(`OAuth "Facebook Platform" "%s" "%s"`, kind, message)
 }
 
-func errBadToken(rnd *rand.Rand) *graphError {
-	return &graphError{status: []int{400, 401}[rnd.IntN(2)], code: 190, message: "Invalid OAuth access token."}
-}
-
-func errMethod(method string) *graphError {
-	return &graphError{status: 400, code: 100, subcode: 33, kind: "GraphMethodException",
-		message: "Unsupported " + strings.ToLower(clip(method, 10)) + " request."}
-}
-
-// The path is not repeated: people paste tokens in the oddest places.
-var (
-	errUnknownPath = &graphError{status: 400, code: 2500, message: "Unknown path components: POST to /{version}/{page-id or me}/messages"}
-	errNoObject    = &graphError{status: 400, code: 100, subcode: 33, kind: "GraphMethodException", message: "Unsupported post request. " +
-		"Object with this ID does not exist, cannot be loaded due to missing permissions, or does not support this operation."}
-)
-
-func clip(s string, n int) string {
-	if len(s) > n {
-		return s[:n]
+// half renders an answer and returns its first part.
+func half(a Action, status int, header http.Header, body []byte) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", status, http.StatusText(status))
+	if a == CutHeader {
+		return b.String() + "Content-Type: applica"
 	}
-	return s
+	_ = header.Write(&b) // a Builder takes everything
+	fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n", len(body))
+	b.Write(body[:len(body)/2])
+	return b.String()
 }
 
-// field is a key and its value as JSON.
-type field struct{ key, value string }
-
-// object writes fields in an order that differs from answer to answer, since JSON promises none.
-func object(rnd *rand.Rand, fields []field) []byte {
-	rnd.Shuffle(len(fields), func(i, j int) { fields[i], fields[j] = fields[j], fields[i] })
-	b := make([]byte, 0, 256)
-	for i, f := range fields {
-		b = append(b, "{,"[min(i, 1)], '"')
-		b = append(b, f.key...)
-		b = append(b, '"', ':')
-		b = append(b, f.value...)
-	}
-	return append(b, '}')
-}
-
-func quote(s string) string {
-	b, err := json.Marshal(s)
+// hijack takes a call's connection from the HTTP server. The caller must call release, which closes the connection.
+func (h graphHandler) hijack(w http.ResponseWriter) (conn net.Conn, release func()) {
+	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		panic("sandbox: quote: " + err.Error()) // a string always has a JSON form
+		panic(http.ErrAbortHandler) // the connection is gone already: the server only has to drop it
 	}
-	return string(b)
+	return conn, func() {
+		conn.Close()
+		h.graph.conns.Done()
+	}
 }
 
-// varied returns the error as Facebook might word it this time.
-func (e graphError) varied(rnd *rand.Rand) graphError {
-	if e.exact {
-		return e
+// reset ends the connection with a TCP reset.
+func (h graphHandler) reset(w http.ResponseWriter) {
+	conn, release := h.hijack(w)
+	defer release()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // if this fails, the caller sees an orderly end instead of a reset
 	}
-	if e.local != "" && rnd.IntN(3) == 0 {
-		e.message = e.local
-	}
-	if e.transient != nil && rnd.IntN(3) == 0 {
-		e.transient = nil // in pasted responses it is absent more often than not
-	}
-	if e.title == "" && rnd.IntN(8) == 0 {
-		e.title = "Sandbox"
-	}
-	return e
 }
 
-// body words the error.
-func (e graphError) body(rnd *rand.Rand, trace string) []byte {
-	fields := []field{
-		{"message", quote(e.message)},
-		{"type", quote(cmp.Or(e.kind, "OAuthException"))},
-		{"code", strconv.Itoa(e.code)},
-		{"fbtrace_id", quote(trace)},
-	}
-	if e.subcode != 0 {
-		fields = append(fields, field{"error_subcode", strconv.Itoa(e.subcode)})
-	}
-	if e.transient != nil {
-		fields = append(fields, field{"is_transient", strconv.FormatBool(*e.transient)})
-	}
-	if e.title != "" {
-		fields = append(fields, field{"error_user_title", quote(e.title)}, field{"error_user_msg", quote(e.message)})
-	}
-	if !e.exact && rnd.IntN(8) == 0 {
-		fields = append(fields, field{"error_data", []string{`"sandbox"`, `{"sandbox":true}`}[rnd.IntN(2)]})
-	}
-	return object(rnd, []field{{"error", string(object(rnd, fields))}})
+// writeRaw writes text instead of a response and closes the connection in an orderly way, so that the caller can read it.
+func (h graphHandler) writeRaw(w http.ResponseWriter, text string) {
+	conn, release := h.hijack(w)
+	defer release()
+	_, _ = conn.Write([]byte(text)) // if the caller is gone, nothing can be done
 }
-
-const traceAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-
-func traceID(rnd *rand.Rand) string {
-	b := []byte("A0123456789012345678901")
-	for i := range b[1:] {
-		b[i+1] = traceAlphabet[rnd.IntN(len(traceAlphabet))]
-	}
-	return string(b)
-}
-
-// rand returns the source of all variation of one call, the same in each run with the same seed.
-func (s *Sandbox) rand(seq int64) *rand.Rand { return rand.New(rand.NewPCG(s.seed, uint64(seq))) }
 
 // messageID makes the id of the message that call seq delivered. Its form varies: ids are opaque.
 func (s *Sandbox) messageID(seq int64) string {
@@ -157,7 +137,7 @@ func (s *Sandbox) messageID(seq int64) string {
 	return []string{"m_", "mid.$", "AG"}[rnd.IntN(3)] + id
 }
 
-// success words the answer to a call that went well.
+// success returns the body of the answer to a call that went well.
 func (s *Sandbox) success(rnd *rand.Rand, snd *send, seq int64) []byte {
 	var fields []field
 	if !snd.anonymous {
@@ -165,13 +145,13 @@ func (s *Sandbox) success(rnd *rand.Rand, snd *send, seq int64) []byte {
 		if !snd.person {
 			id = strconv.FormatUint(1e15+rnd.Uint64N(8e15), 10)
 		}
-		fields = append(fields, field{"recipient_id", quote(id)})
+		fields = append(fields, field{"recipient_id", encodeString(id)})
 	}
 	if snd.action == 0 {
-		fields = append(fields, field{"message_id", quote(s.messageID(seq))})
+		fields = append(fields, field{"message_id", encodeString(s.messageID(seq))})
 	}
 	if snd.reusable {
-		fields = append(fields, field{"attachment_id", quote(strconv.FormatUint(1e15+rnd.Uint64N(8e15), 10))})
+		fields = append(fields, field{"attachment_id", encodeString(strconv.FormatUint(1e15+rnd.Uint64N(8e15), 10))})
 	}
-	return object(rnd, fields)
+	return encodeObject(rnd, fields)
 }

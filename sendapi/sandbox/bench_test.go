@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -25,7 +26,7 @@ func benchBody(n int64) string {
 	return textBody(fmt.Sprint(1_000_000_000_000_000+n), "Your order is on its way.")
 }
 
-// BenchmarkSend is the whole way over real HTTP, client included: what a load test on the same machine pays per message.
+// BenchmarkSend measures a call over real HTTP, client included: the cost per message of a load test on the same machine.
 func BenchmarkSend(b *testing.B) {
 	s := benchSandbox(b)
 	tr := &http.Transport{MaxIdleConnsPerHost: 64}
@@ -57,7 +58,7 @@ func BenchmarkSend(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 }
 
-// BenchmarkJudge is the sandbox's own share: reading, judging, recording and wording, without the connection. Its bytes/call is
+// BenchmarkJudge measures the sandbox's own share: reading, judging, recording and answering, without the connection. Its bytes/call is
 // what stays in memory.
 func BenchmarkJudge(b *testing.B) {
 	s := benchSandbox(b)
@@ -92,4 +93,22 @@ func BenchmarkLimiter(b *testing.B) {
 	for i := range b.N {
 		l.take(time.Duration(i)*100*time.Microsecond, true, false) // 10,000 calls a second
 	}
+}
+
+// serve serves on a free port of the loopback interface until the benchmark ends, and returns the URL.
+func serve(b *testing.B, server *http.Server) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(l) // ends when the server is closed
+	}()
+	b.Cleanup(func() {
+		server.Close()
+		<-done
+	})
+	return "http://" + l.Addr().String()
 }

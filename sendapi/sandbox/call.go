@@ -38,13 +38,13 @@ type Call struct {
 	Status  int `json:"status"`
 	Code    int `json:"code,omitempty"`
 	Subcode int `json:"subcode,omitempty"`
-	// Accepted says that the message reached the person, or the sender action was carried out, whatever was answered.
+	// Accepted says that the message reached the person, or the sender action was carried out, whatever the answer was.
 	Accepted bool `json:"accepted"`
-	// Lost says that it was accepted but the caller was not told so.
+	// Lost says that the call was accepted and its answer did not say so or did not arrive.
 	Lost bool `json:"lost,omitempty"`
-	// MessageID is the id that an accepted message was given, told or not.
+	// MessageID is the id of an accepted message, whether it was answered or not.
 	MessageID string `json:"message_id,omitempty"`
-	// Auth is how the token came: bearer, query, form or json; empty without a token.
+	// Auth is how the token was sent: bearer, query, form or json; empty without a token.
 	Auth string `json:"auth,omitempty"`
 }
 
@@ -57,12 +57,12 @@ type Counts struct {
 	Dropped  int `json:"dropped"`  // no answer, half a one or an empty one, the message not delivered
 	// Duplicates are accepted messages that repeat an earlier one: same page, recipient and content.
 	Duplicates int `json:"duplicates"`
-	// Lost are accepted messages whose caller was not told so.
+	// Lost are accepted messages whose answer did not say so or did not arrive.
 	Lost int `json:"lost"`
 }
 
 // Distinct is the number of different messages delivered.
-func (c Counts) Distinct() int { return c.Accepted - c.Duplicates }
+func (c Counts) distinct() int { return c.Accepted - c.Duplicates }
 
 // PageSummary counts the calls of one page.
 type PageSummary struct {
@@ -76,7 +76,7 @@ type PageSummary struct {
 	Last        time.Time `json:"last,omitzero"`
 }
 
-// Summary counts all calls since the start or the last ResetRecord. Its MaxInSecond is that of the busiest page.
+// Summary counts all calls since the start or the last reset of the record. Its MaxInSecond is that of the busiest page.
 type Summary struct {
 	PageSummary
 	Pages map[string]PageSummary `json:"pages"`
@@ -97,5 +97,5 @@ type Query struct {
 	Page      string
 	Recipient string    // in full
 	Since     time.Time // at or after
-	Limit     int       // the newest that many
+	Limit     int       // at most this many, the newest
 }

@@ -20,14 +20,14 @@ func (r *rig) realClient() *sendapi.Client {
 	return c
 }
 
-// What the sandbox says and what the client reads are the same: ids, codes, the trace, what is used up of the limits.
-func TestClientReadsWhatIsSaid(t *testing.T) {
+// What the sandbox says and what the client reads are the same: ids, codes, the trace, the usage of the limits.
+func TestClientReadsWhatTheSandboxAnswers(t *testing.T) {
 	r := start(t, Config{Slow: time.Millisecond, Pages: []Page{{ID: "10", Token: "token", AppSecret: "hush"}}})
 	client := r.realClient()
 	cred := sendapi.Credentials{Token: "token", AppSecret: "hush"}
 	ids := []string{"4711"}
-	for _, p := range Persons() {
-		ids = append(ids, p.Prefix+"77")
+	for _, p := range persons {
+		ids = append(ids, p.prefix+"77")
 	}
 	for _, id := range ids {
 		receipt, err := client.Send(within(t), cred, []byte(textBody(id, "hello")))
@@ -55,7 +55,7 @@ func TestClientReadsWhatIsSaid(t *testing.T) {
 			t.Errorf("%s: class %q", id, e.Class)
 		}
 		if _, explained := sendapi.Explain(e.Code, e.Subcode, e.Type); e.Code != 0 && !explained {
-			t.Errorf("%s: the client has no word for %d/%d", id, e.Code, e.Subcode)
+			t.Errorf("%s: the client cannot explain %d/%d", id, e.Code, e.Subcode)
 		}
 	}
 }
@@ -103,7 +103,7 @@ func TestClientMeetsFaults(t *testing.T) {
 		client := r.realClient() // a new one: it repeats what fails on a connection that it has used before
 		_, err := client.Send(within(t), sendapi.Credentials{Token: "token"}, []byte(textBody("1", "hello")))
 		var e *sendapi.Error
-		if !errors.As(err, &e) || e.Code != 0 || e.Status != tt.status || e.Cause == nil && tt.status < 400 {
+		if !errors.As(err, &e) || e.Code != 0 || e.Status != tt.status || e.Err == nil && tt.status < 400 {
 			t.Errorf("%s: %#v", tt.fault.Action, err)
 		}
 	}
@@ -121,13 +121,13 @@ func TestClientReadsTheParameter(t *testing.T) {
 	r := start(t, Config{})
 	client := r.realClient()
 	for body, want := range map[string]string{
-		recipient(`{"id":"PSID"}`):                          "recipient[id]",
-		beside(`"messaging_type":"SPAM"`):                   "messaging_type",
-		attachment(`{"type":"image"}`):                      "message[attachment][payload]",
-		card(`{"title":"","subtitle":"s"}`):                 "[elements][0][title]",
-		card(goodCard + `,{"title":"` + letters(81) + `"}`): "[elements][1][title]",
-		button(times(4, goodButton)):                        "[buttons]",
-		template(`"button","buttons":[` + goodButton + `]`): "text",
+		recipient(`{"id":"PSID"}`):                             "recipient[id]",
+		beside(`"messaging_type":"SPAM"`):                      "messaging_type",
+		attachment(`{"type":"image"}`):                         "message[attachment][payload]",
+		card(`{"title":"","subtitle":"s"}`):                    "[elements][0][title]",
+		card(goodCard + `,{"title":"` + characters(81) + `"}`): "[elements][1][title]",
+		button(times(4, goodButton)):                           "[buttons]",
+		template(`"button","buttons":[` + goodButton + `]`):    "text",
 	} {
 		_, err := client.Send(within(t), sendapi.Credentials{Token: "token"}, []byte(body))
 		var e *sendapi.Error

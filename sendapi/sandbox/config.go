@@ -15,14 +15,14 @@ import (
 // Defaults of Config and Page. The rates and the mark are Facebook's own figures (Messenger rate limits page); the
 // durations are guesses, since Meta gives none.
 const (
-	DefaultListen        = "127.0.0.1:0"
-	DefaultRate          = 300 // calls per second and page: text, links, reactions, stickers
-	DefaultMediaRate     = 10  // calls per second and page: audio and video
-	DefaultHighVolume    = 40  // messages per second and page
-	DefaultHighVolumeFor = 5 * time.Second
-	DefaultBlock         = 2 * time.Second
-	DefaultSlow          = 5 * time.Second
-	DefaultRecordLimit   = 1_000_000
+	defaultListen        = "127.0.0.1:0"
+	defaultRate          = 300 // calls per second and page: text, links, reactions, stickers
+	defaultMediaRate     = 10  // calls per second and page: audio and video
+	defaultHighVolume    = 40  // messages per second and page
+	defaultHighVolumeFor = 5 * time.Second
+	defaultBlock         = 2 * time.Second
+	defaultSlow          = 5 * time.Second
+	defaultRecordLimit   = 1_000_000
 )
 
 // Off switches a limit of Page off.
@@ -31,53 +31,57 @@ const Off = -1
 // controlOff, given as Config.Control, leaves the control listener out.
 const controlOff = "off"
 
-// Config says how a sandbox behaves. The zero value works: free ports on the loopback interface, every token accepted.
+// Config configures a sandbox. The zero value works: free ports on the loopback interface, every token accepted.
 type Config struct {
-	// Listen is the address of the simulated Graph API. Default DefaultListen.
+	// Listen is the address of the simulated Graph API. Default: a free port of 127.0.0.1.
 	Listen string
-	// Control is the address of the control listener. Default DefaultListen; "off" means none.
+	// Control is the address of the control listener. Default: a free port of 127.0.0.1; "off" means none.
 	Control string
 	// Pages are the pages that exist. None means AnyToken.
 	Pages []Page
 	// AnyToken accepts every token that belongs to no page of Pages, and makes a page of its own for it: the page that the path
-	// names; PageIDFor(token) as long as the path only says me.
+	// names, or an id drawn from the token's hash where the path says me.
 	AnyToken bool
-	// AnyPage holds the limits of the pages that AnyToken makes. Its ID, Name, Token and AppSecret must be empty.
+	// AnyPage holds the limits of the pages that AnyToken makes. Its ID, Name, Token, AppSecret and App must be empty.
 	AnyPage Page
-	// Latency passes between a call and its answer, give or take up to Jitter. The message is accepted before it passes, so
-	// a caller that gives up in the meantime is left in doubt, as with Facebook.
+	// Latency is the time between a call and its answer, plus or minus up to Jitter. The message is accepted before that time
+	// passes, so a message whose caller ends the call in the meantime is in doubt, as with Facebook.
 	Latency time.Duration
 	Jitter  time.Duration
-	// Slow is how long the slow person of Persons takes to answer. Default DefaultSlow.
+	// Slow is how long calls to the slow person (PSIDs that begin with 9000000005) take. Default: 5 s.
 	Slow time.Duration
-	// Seed makes the variations (order of fields, wording, ids) the same from run to run, call by call. Default: random.
+	// Seed makes the variations (order of fields, texts, ids) the same from run to run, call by call. Default: random.
 	Seed uint64
 	// AllowRemote lifts the refusal to listen on an address that other machines can reach.
 	AllowRemote bool
-	// RecordLimit is how many calls the record keeps, the oldest dropped first; counts, duplicates and Delivered go on being
-	// exact. A call takes about 110 bytes, each distinct delivered message about 50 more. Default DefaultRecordLimit.
+	// RecordLimit is how many calls the record keeps, the oldest dropped first; counts, duplicates and Delivered stay
+	// exact. A call takes about 110 bytes, each distinct delivered message about 50 more. Default: 1,000,000.
 	RecordLimit int
+	// Webhook is where the sandbox reports what people do. The zero value reports nothing.
+	Webhook Webhook
 }
 
 // Page is a page that the sandbox simulates.
 type Page struct {
 	// ID is the page's id: digits.
 	ID string
-	// Name is for people. Default: the ID.
+	// Name is shown to people. Default: the ID.
 	Name string
 	// Token is the page access token callers must present. Default DefaultToken(ID). What looks like a real token is refused.
 	Token string
-	// AppSecret, if set, makes every call prove that it knows it with a valid appsecret_proof.
+	// AppSecret, if set, requires a valid appsecret_proof of every call.
 	AppSecret string
-	// Rate is the highest number of calls in any second; above it the page is blocked. Default DefaultRate; Off.
+	// App is the name of the app in Webhook.Apps whose secret signs the page's webhooks. Default: the first.
+	App string
+	// Rate is the highest number of calls in any second; above it the page is blocked. Default: 300; Off.
 	Rate int
-	// MediaRate is the same for audio and video. Default DefaultMediaRate; Off.
+	// MediaRate is the same for audio and video. Default: 10; Off.
 	MediaRate int
 	// HighVolume is the mark of messages per second above which a page may not stay for HighVolumeFor; then it is blocked
-	// until its volume falls to the mark. Defaults DefaultHighVolume and DefaultHighVolumeFor; Off.
+	// until its volume falls to the mark. Defaults: 40 and 5 s; Off.
 	HighVolume    int
 	HighVolumeFor time.Duration
-	// Block is how long a page that exceeded Rate or MediaRate stays blocked after the last call it made. Default DefaultBlock.
+	// Block is how long a page that exceeded Rate or MediaRate stays blocked after the last call it made. Default: 2 s.
 	// From one minute on the usage header says how long; below, it says 0 minutes.
 	Block time.Duration
 }
@@ -85,28 +89,38 @@ type Page struct {
 // DefaultToken is the token of a Page that sets none.
 func DefaultToken(pageID string) string { return "sandbox-token-" + pageID }
 
-// PageIDFor is the id of the page that AnyToken makes for a token when the path says me: 16 digits drawn from its hash.
-func PageIDFor(token string) string {
+// pageIDFor is the id of the page that AnyToken makes for a token when the path says me: 16 digits drawn from its hash.
+func pageIDFor(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return strconv.FormatUint(1e15+binary.BigEndian.Uint64(sum[:])%9e15, 10)
 }
 
 // resolved returns the configuration with defaults filled in, or an error that names the field at fault.
 func (c Config) resolved() (Config, error) {
-	c.Listen = cmp.Or(c.Listen, DefaultListen)
-	c.Control = cmp.Or(c.Control, DefaultListen)
-	c.Slow = cmp.Or(c.Slow, DefaultSlow)
-	c.RecordLimit = cmp.Or(c.RecordLimit, DefaultRecordLimit)
+	c.Listen = cmp.Or(c.Listen, defaultListen)
+	c.Control = cmp.Or(c.Control, defaultListen)
+	c.Slow = cmp.Or(c.Slow, defaultSlow)
+	c.RecordLimit = cmp.Or(c.RecordLimit, defaultRecordLimit)
 	c.AnyToken = c.AnyToken || len(c.Pages) == 0
 	if err := c.check(); err != nil {
 		return c, err
 	}
 	var err error
+	if c.Webhook, err = c.Webhook.resolved(c.AllowRemote); err != nil {
+		return c, err
+	}
 	if c.AnyPage, err = c.AnyPage.resolved("AnyPage"); err != nil {
 		return c, err
 	}
-	c.Pages, err = resolvedPages(c.Pages)
-	return c, err
+	if c.Pages, err = resolvedPages(c.Pages); err != nil {
+		return c, err
+	}
+	for i, p := range c.Pages {
+		if c.Webhook.appIndex(p.App) < 0 {
+			return c, FieldError{fmt.Sprintf("Pages[%d].App", i), fmt.Sprintf("must be the name of one of Webhook.Apps (got %q)", p.App)}
+		}
+	}
+	return c, nil
 }
 
 func resolvedPages(given []Page) ([]Page, error) {
@@ -115,17 +129,17 @@ func resolvedPages(given []Page) ([]Page, error) {
 	for i, p := range given {
 		field := fmt.Sprintf("Pages[%d]", i)
 		if p.ID == "" || !digits(p.ID) {
-			return nil, fieldError{field + ".ID", fmt.Sprintf("%q is not a string of digits", p.ID)}
+			return nil, FieldError{field + ".ID", fmt.Sprintf("must be digits (got %q)", p.ID)}
 		}
 		p, err := p.resolved(field)
 		if err != nil {
 			return nil, err
 		}
 		if j, taken := ids[p.ID]; taken {
-			return nil, fieldError{field + ".ID", fmt.Sprintf("same as Pages[%d].ID", j)}
+			return nil, FieldError{field + ".ID", fmt.Sprintf("must differ from Pages[%d].ID", j)}
 		}
 		if j, taken := tokens[p.Token]; taken {
-			return nil, fieldError{field + ".Token", fmt.Sprintf("same as Pages[%d].Token", j)}
+			return nil, FieldError{field + ".Token", fmt.Sprintf("must differ from Pages[%d].Token", j)}
 		}
 		ids[p.ID], tokens[p.Token] = i, i
 		pages[i] = p
@@ -139,16 +153,16 @@ func (c Config) check() error {
 			continue
 		}
 		if err := checkListen(l.addr, c.AllowRemote); err != nil {
-			return fieldError{l.field, err.Error()}
+			return FieldError{l.field, err.Error()}
 		}
 	}
 	switch {
 	case c.Slow < 0 || c.Slow > maxDelay:
-		return fieldError{"Slow", fmt.Sprintf("%s is not between 0 and %s", c.Slow, maxDelay)}
+		return FieldError{"Slow", fmt.Sprintf("must be between 0 and %s (got %s)", maxDelay, c.Slow)}
 	case c.RecordLimit < 0:
-		return fieldError{"RecordLimit", "is negative"}
-	case c.AnyPage.ID+c.AnyPage.Name+c.AnyPage.Token+c.AnyPage.AppSecret != "":
-		return fieldError{"AnyPage", "takes limits only, no ID, Name, Token or AppSecret"}
+		return FieldError{"RecordLimit", fmt.Sprintf("must not be negative (got %d)", c.RecordLimit)}
+	case c.AnyPage.ID+c.AnyPage.Name+c.AnyPage.Token+c.AnyPage.AppSecret+c.AnyPage.App != "":
+		return FieldError{"AnyPage", "must have limits only: no ID, Name, Token, AppSecret or App"}
 	}
 	return checkLatency(c.Latency, c.Jitter)
 }
@@ -159,9 +173,9 @@ const maxDelay = 24 * time.Hour
 func checkLatency(latency, jitter time.Duration) error {
 	switch {
 	case latency < 0 || latency > maxDelay:
-		return fieldError{"Latency", fmt.Sprintf("%s is not between 0 and %s", latency, maxDelay)}
+		return FieldError{"Latency", fmt.Sprintf("must be between 0 and %s (got %s)", maxDelay, latency)}
 	case jitter < 0 || jitter > maxDelay:
-		return fieldError{"Jitter", fmt.Sprintf("%s is not between 0 and %s", jitter, maxDelay)}
+		return FieldError{"Jitter", fmt.Sprintf("must be between 0 and %s (got %s)", maxDelay, jitter)}
 	}
 	return nil
 }
@@ -169,54 +183,59 @@ func checkLatency(latency, jitter time.Duration) error {
 func (p Page) resolved(field string) (Page, error) {
 	p.Name = cmp.Or(p.Name, p.ID)
 	p.Token = cmp.Or(p.Token, DefaultToken(p.ID))
-	p.Rate = cmp.Or(p.Rate, DefaultRate)
-	p.MediaRate = cmp.Or(p.MediaRate, DefaultMediaRate)
-	p.HighVolume = cmp.Or(p.HighVolume, DefaultHighVolume)
-	p.HighVolumeFor = cmp.Or(p.HighVolumeFor, DefaultHighVolumeFor)
-	p.Block = cmp.Or(p.Block, DefaultBlock)
+	p.Rate = cmp.Or(p.Rate, defaultRate)
+	p.MediaRate = cmp.Or(p.MediaRate, defaultMediaRate)
+	p.HighVolume = cmp.Or(p.HighVolume, defaultHighVolume)
+	p.HighVolumeFor = cmp.Or(p.HighVolumeFor, defaultHighVolumeFor)
+	p.Block = cmp.Or(p.Block, defaultBlock)
 	switch {
 	case looksReal(p.Token):
-		return p, fieldError{field + ".Token", errRealToken.Error()}
+		return p, FieldError{field + ".Token", errRealToken.Error()}
 	case p.Rate < Off:
-		return p, fieldError{field + ".Rate", "below Off"}
+		return p, FieldError{field + ".Rate", fmt.Sprintf("must be at least Off, %d (got %d)", Off, p.Rate)}
 	case p.MediaRate < Off:
-		return p, fieldError{field + ".MediaRate", "below Off"}
+		return p, FieldError{field + ".MediaRate", fmt.Sprintf("must be at least Off, %d (got %d)", Off, p.MediaRate)}
 	case p.HighVolume < Off:
-		return p, fieldError{field + ".HighVolume", "below Off"}
+		return p, FieldError{field + ".HighVolume", fmt.Sprintf("must be at least Off, %d (got %d)", Off, p.HighVolume)}
 	case p.HighVolumeFor < 0:
-		return p, fieldError{field + ".HighVolumeFor", "is negative"}
+		return p, FieldError{field + ".HighVolumeFor", fmt.Sprintf("must not be negative (got %s)", p.HighVolumeFor)}
 	case p.Block < 0:
-		return p, fieldError{field + ".Block", "is negative"}
+		return p, FieldError{field + ".Block", fmt.Sprintf("must not be negative (got %s)", p.Block)}
 	}
 	return p, nil
 }
 
-var errRealToken = errors.New("looks like a real page access token; a simulation has no business with one")
+var errRealToken = errors.New("must not be a real page access token, and this one looks like one; use a made-up token")
 
-// looksReal tells Facebook's own tokens: EAA and a long tail.
+// looksReal reports whether a token looks like one of Facebook's: EAA and many more characters.
 func looksReal(token string) bool { return len(token) >= 40 && strings.HasPrefix(token, "EAA") }
 
-// checkListen refuses addresses that other machines can reach: whoever sends there by mistake would believe that people
-// got their messages.
+// checkListen refuses addresses that other machines can reach: somebody who sends there by mistake would believe that people get
+// the messages.
 func checkListen(addr string, remote bool) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("%q: %w", addr, err)
 	}
-	if remote || host == "localhost" {
+	if remote || isLoopback(host) {
 		return nil
 	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
-		return nil
-	}
-	return fmt.Errorf("%q can be reached from other machines; the sandbox answers as Facebook would but delivers nothing: set AllowRemote if that is meant", addr)
+	return fmt.Errorf("other machines can reach %q, and the sandbox answers as Facebook would but delivers nothing: use a loopback address, or allow remote callers", addr)
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func digits(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }) < 0
 }
 
-// fieldError names the field of Config, Page or Fault that is at fault.
-type fieldError struct{ field, reason string }
+// FieldError names the field of Config, Page, Webhook, Write or Fault that is at fault.
+type FieldError struct {
+	Field string // such as "Listen" or "Pages[0].Rate"
+	Fault string // what is allowed and what was given
+}
 
-func (e fieldError) Error() string { return e.field + ": " + e.reason }
+func (e FieldError) Error() string { return e.Field + ": " + e.Fault }

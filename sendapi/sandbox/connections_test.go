@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 )
 
@@ -29,7 +28,7 @@ func TestRefuseConnections(t *testing.T) {
 		r.refuse(true)
 		r.refuse(true)
 		for range 2 {
-			if _, err := r.trySend("1", "hello"); !errors.Is(err, syscall.ECONNREFUSED) {
+			if _, err := r.trySend("1", "hello"); !isRefused(err) {
 				t.Errorf("error %v, want connection refused", err)
 			}
 		}
@@ -73,7 +72,7 @@ func TestRefuseConnectionsCutsCalls(t *testing.T) {
 	if rep := r.send("4711", "hello"); rep.status != http.StatusOK {
 		t.Errorf("afterwards: %s", rep.code())
 	}
-	if n := len(r.DeliveredTo(PageIDFor("token"), "4711")); n != 2 {
+	if n := len(r.DeliveredTo(pageIDFor("token"), "4711")); n != 2 {
 		t.Errorf("delivered %d times, want the call that was cut and the one afterwards", n)
 	}
 }
@@ -91,7 +90,7 @@ func TestRefuseConnectionsUntilTheEnd(t *testing.T) {
 	}
 }
 
-// The address can be lost to somebody who asks for just this one; then the error says so and the sandbox can be asked again.
+// Another process may take the address meanwhile; then the error says so and the call can be repeated.
 func TestRefuseConnectionsLosesItsAddress(t *testing.T) {
 	r := start(t, Config{})
 	r.refuse(true)
@@ -127,7 +126,7 @@ func TestRefuseConnectionsUnderLoad(t *testing.T) {
 	}
 	for i := range 10 {
 		seen := r.Counts().Calls
-		if err := r.Wait(within(t), func(c Counts) bool { return c.Calls > seen }); err != nil {
+		if err := r.wait(within(t), func(c Counts) bool { return c.Calls > seen }); err != nil {
 			t.Fatalf("round %d: no calls come: %v", i, err)
 		}
 		r.refuse(true)
@@ -148,7 +147,7 @@ func TestControlConnections(t *testing.T) {
 			t.Errorf("%s: %d %s", step.body, status, body)
 		}
 		r.client.CloseIdleConnections()
-		if _, err := r.trySend("1", "x"); errors.Is(err, syscall.ECONNREFUSED) != step.refuse {
+		if _, err := r.trySend("1", "x"); isRefused(err) != step.refuse {
 			t.Errorf("after %s: %v", step.body, err)
 		}
 	}

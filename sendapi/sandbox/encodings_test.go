@@ -75,7 +75,7 @@ func TestEncodingsAreJudgedAlike(t *testing.T) {
 	}
 }
 
-// A body that says it is compressed, or that no reader could read, is refused; the sandbox decompresses nothing.
+// A compressed or unreadable body is refused; the sandbox decompresses nothing.
 func TestBodiesThatCannotBeRead(t *testing.T) {
 	r := start(t, Config{})
 	good := textBody("1", "x")

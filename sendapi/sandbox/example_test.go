@@ -1,8 +1,11 @@
 package sandbox_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
@@ -37,7 +40,7 @@ func Example() {
 	defer s.Close()
 
 	fmt.Println(post(s, "4711000000000001", "Your order is on its way."))
-	fmt.Println(post(s, "9000000551000001", "Your order is on its way.")) // cannot be reached: see Persons
+	fmt.Println(post(s, "9000000551000001", "Your order is on its way.")) // a person who cannot be reached
 
 	sum := s.Summary()
 	fmt.Println(sum.Calls, "calls,", sum.Accepted, "accepted, refused:", sum.RefusedBy)
@@ -114,7 +117,7 @@ func ExampleFault_text() {
 	// 200 OK
 }
 
-// A proxy answers in Facebook's place: with HTML and HTTP 200, with nothing but a status, with a refusal of its own.
+// A proxy answers instead of Facebook: with HTML and HTTP 200, with nothing but a status, with a refusal of its own.
 func ExampleFault_proxy() {
 	s, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: "1029384756", Token: "acme-token"}}})
 	if err != nil {
@@ -155,4 +158,45 @@ func ExampleSandbox_RefuseConnections() {
 	// Output:
 	// no answer
 	// 200 OK
+}
+
+// A person follows a link into a thread of their own, and Facebook reports that to the app's webhook. Here the webhook prints what
+// a real one must verify and store first.
+func ExampleSandbox_Write() {
+	arrived := make(chan string)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet { // Facebook verifies the URL
+			fmt.Fprint(w, r.URL.Query().Get("hub.challenge"))
+			return
+		}
+		var body struct {
+			Entry []struct {
+				Messaging []struct {
+					Sender   struct{ ID string }
+					Postback struct{ Referral struct{ Ref string } }
+				}
+			}
+		}
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		e := body.Entry[0].Messaging[0]
+		arrived <- e.Sender.ID + " came with " + e.Postback.Referral.Ref
+	}))
+	defer app.Close()
+	s, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: "1029384756", Name: "acme"}}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+
+	if err := s.SetWebhook(context.Background(), sandbox.Webhook{URL: app.URL + "/webhook"}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := s.Write("4711000000000001", sandbox.Write{Ref: "b1-6650f1a2", New: true}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(<-arrived)
+	// Output: 4711000000000001 came with b1-6650f1a2
 }

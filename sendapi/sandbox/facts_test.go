@@ -14,7 +14,7 @@ import (
 type pasted struct {
 	Status int             `json:"status"` // 0: not known
 	Body   json.RawMessage `json:"body"`
-	Raw    string          `json:"raw"` // in place of a body that is JSON
+	Raw    string          `json:"raw"` // of a body that is not JSON
 	Error  struct {
 		Message   string `json:"message"`
 		Type      string `json:"type"`
@@ -77,33 +77,33 @@ func TestPastedAnswersCanBeScripted(t *testing.T) {
 			t.Errorf("line %d by its parts: %+v, want %+v", i+1, got, e)
 		}
 	}
-	if left := slices.DeleteFunc(r.Faults(), func(f FaultState) bool { return f.Hits == 1 }); len(left) > 0 {
+	if left := slices.DeleteFunc(r.faultStates(), func(f faultState) bool { return f.hits == 1 }); len(left) > 0 {
 		t.Errorf("%d faults did not strike once", len(left))
 	}
 }
 
-// What the sandbox says of its own accord has the code, the subcode, the type, the status and the words of a pasted answer, where
+// The sandbox's own errors have the code, the subcode, the type, the status and the text of a pasted answer, where
 // there is one.
-func TestRefusalsAreWordedAsPasted(t *testing.T) {
-	said := map[string][]pasted{}
+func TestRefusalsAreAsPasted(t *testing.T) {
+	byCode := map[string][]pasted{}
 	for _, p := range pastedAnswers(t) {
 		if p.Raw == "" {
 			k := fmt.Sprintf("%d/%d", p.Error.Code, p.Error.Subcode)
-			said[k] = append(said[k], p)
+			byCode[k] = append(byCode[k], p)
 		}
 	}
 	r := start(t, Config{Seed: 5, AnyPage: Page{Rate: Off, HighVolume: Off}})
 	compared := 0
-	compare := func(what string, rep reply, words bool) {
+	compare := func(what string, rep reply, texts bool) {
 		t.Helper()
 		if rep.body.Error == nil {
 			t.Errorf("%s: %d %s", what, rep.status, rep.raw)
 			return
 		}
 		e := rep.body.Error
-		like := said[fmt.Sprintf("%d/%d", e.Code, e.Subcode)]
+		like := byCode[fmt.Sprintf("%d/%d", e.Code, e.Subcode)]
 		if len(like) == 0 {
-			if words {
+			if texts {
 				t.Errorf("%s: nobody pasted %d/%d", what, e.Code, e.Subcode)
 			}
 			return
@@ -112,19 +112,19 @@ func TestRefusalsAreWordedAsPasted(t *testing.T) {
 		status := func(p pasted) bool { return p.Status == 0 || p.Status == rep.status }
 		kind := func(p pasted) bool { return p.Error.Type == e.Type }
 		message := func(p pasted) bool { return p.Error.Message == e.Message }
-		if !slices.ContainsFunc(like, status) || !slices.ContainsFunc(like, kind) || words && !slices.ContainsFunc(like, message) {
+		if !slices.ContainsFunc(like, status) || !slices.ContainsFunc(like, kind) || texts && !slices.ContainsFunc(like, message) {
 			t.Errorf("%s: %d %s is like none of the %d pasted", what, rep.status, rep.raw, len(like))
 		}
 	}
-	for _, p := range Persons() {
-		if p.Code != 0 {
-			if rep, err := r.trySend(p.Prefix+"12", "x"); err == nil {
-				compare(p.Prefix, rep, false)
+	for _, p := range persons {
+		if p.code != 0 {
+			if rep, err := r.trySend(p.prefix+"12", "x"); err == nil {
+				compare(p.prefix, rep, false)
 			}
 		}
 	}
 	for what, body := range map[string]string{
-		"letters for an id":      recipient(`{"id":"PSID"}`),
+		"text for an id":         recipient(`{"id":"PSID"}`),
 		"payload is missing":     attachment(`{"type":"image"}`),
 		"unknown key":            message(`{"text":"x","preview":true}`),
 		"retired tag":            beside(`"messaging_type":"MESSAGE_TAG","tag":"ACCOUNT_UPDATE"`),
@@ -136,7 +136,7 @@ func TestRefusalsAreWordedAsPasted(t *testing.T) {
 		}
 		compare(what, rep, true)
 	}
-	page := PageIDFor("token")
+	page := pageIDFor("token")
 	for _, subcode := range []int{460, 463, 458} {
 		if err := r.KillToken(page, subcode); err != nil {
 			t.Fatal(err)
@@ -151,8 +151,8 @@ func TestRefusalsAreWordedAsPasted(t *testing.T) {
 	}
 }
 
-// A call that never had a token, or whose path or proof is wrong, is answered as Facebook answers those, so that whoever tells a
-// setting's fault from a message's by type and code can be tried against the sandbox.
+// A call that never had a token, or whose path or proof is wrong, is answered as Facebook answers those, so that code which
+// separates faults of settings from faults of messages can be tested against the sandbox.
 func TestSettingsAtFault(t *testing.T) {
 	r := start(t, Config{Pages: []Page{{ID: "10", Token: "ten"}, {ID: "20", Token: "twenty", AppSecret: "hush"}}})
 	for _, tt := range []struct{ name, path, token, want, kind string }{
@@ -184,8 +184,8 @@ func TestSettingsAtFault(t *testing.T) {
 	}
 }
 
-// What a proxy or a firewall says in Facebook's place: a whole answer, and no Graph error in it.
-func TestAnswersOfStrangers(t *testing.T) {
+// What a proxy or a firewall answers instead of Facebook: a whole answer, and no Graph error in it.
+func TestAnswersOfProxies(t *testing.T) {
 	const html, text, jsonType = "text/html; charset=utf-8", "text/plain; charset=utf-8", "application/json; charset=UTF-8"
 	for _, tt := range []struct {
 		name, fault string // as JSON for the control listener
@@ -198,11 +198,11 @@ func TestAnswersOfStrangers(t *testing.T) {
 		{"silent 502", `{"status":502}`, 502, text, ""},
 		{"silent 503", `{"status":503}`, 503, text, ""},
 		{"silent 504", `{"status":504}`, 504, text, ""},
-		{"503 in words", `{"status":503,"body":"upstream connect error"}`, 503, text, "upstream connect error"},
+		{"503 as text", `{"status":503,"body":"upstream connect error"}`, 503, text, "upstream connect error"},
 		{"403 of a firewall", `{"status":403,"body":"<h1>blocked</h1>","header":{"Content-Type":"text/html; charset=utf-8","Server":"proxy"}}`, 403, html, "blocked"},
 		{"404 of a proxy", `{"status":404,"body":"no route"}`, 404, text, "no route"},
 		{"429", `{"status":429,"header":{"Retry-After":"7"}}`, 429, text, ""},
-		{"to another place", `{"status":302,"header":{"Location":"https://login.example.com"}}`, 302, text, ""},
+		{"redirect", `{"status":302,"header":{"Location":"https://login.example.com"}}`, 302, text, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := start(t, Config{})
@@ -215,7 +215,7 @@ func TestAnswersOfStrangers(t *testing.T) {
 				t.Errorf("%d %s %q", rep.status, rep.header.Get("Content-Type"), rep.raw)
 			}
 			if rep.body.Error != nil || rep.body.MessageID != "" {
-				t.Errorf("a stranger does not speak Graph: %s", rep.raw)
+				t.Errorf("a proxy does not answer as Graph: %s", rep.raw)
 			}
 			if call := r.Calls()[0]; call.Accepted || call.Status != tt.status || call.Code != 0 {
 				t.Errorf("recorded as %+v", call)

@@ -17,25 +17,24 @@ const (
 	Answer     Action = "answer"            // answers with Status, Code, Subcode …, or with Status and Body
 	HTML       Action = "html"              // answers with an HTML page, as Facebook's front end does when it fails; Status defaults to 502
 	Empty      Action = "empty"             // answers with Status (default 200) and no body
-	Raw        Action = "raw"               // writes Body to the connection as it is, in place of an HTTP response, and closes
+	Raw        Action = "raw"               // writes Body to the connection as it is, instead of an HTTP response, and closes
 	Hang       Action = "hang"              // holds the call until Delay (if any) has passed, Clear or Close, then cuts the connection
-	Close      Action = "close"             // closes the connection in good order once the request is read, without an answer
+	Close      Action = "close"             // closes the connection in an orderly way once the request is read, without an answer
 	Reset      Action = "reset"             // cuts the connection once the request is read
 	ResetEarly Action = "reset_before_body" // cuts the connection before the request's body is read; never with Recipient, Text or Accept
 	CutHeader  Action = "cut_header"        // sends half of the answer's header, then closes
 	CutBody    Action = "cut_body"          // sends half of the answer's body, then closes
 )
 
-// answers says that an action gives the caller a whole HTTP response that the sandbox made.
-func (a Action) answers() bool { return a == Pass || a == Answer || a == HTML || a == Empty }
+// hasResponse reports whether an action gives the caller a whole HTTP response that the sandbox made.
+func (a Action) hasResponse() bool { return a == Pass || a == Answer || a == HTML || a == Empty }
 
 // Standing, given as Fault.Times, keeps a fault until Clear.
 const Standing = -1
 
 // Fault is a scripted deviation. Page, Recipient, Text and Every choose the calls. Only calls that pass authentication, limits and
-// validation count, but for ResetEarly, which strikes before any of these. A connection that is not even made is
-// RefuseConnections' matter.
-// Of several faults that match a call, the first scripted strikes.
+// validation count, except for ResetEarly, which strikes before any of these. To refuse connections, use RefuseConnections.
+// Of several faults that match a call, the one that was scripted first strikes.
 type Fault struct {
 	// Page is the id of the page; empty matches all.
 	Page string
@@ -50,14 +49,14 @@ type Fault struct {
 
 	// Action is what happens. Default Answer.
 	Action Action
-	// Accept delivers the message all the same: an answer lost, or an error about a message that was sent.
+	// Accept delivers the message in spite of the action: its answer is lost, or is an error about a message that was sent.
 	Accept bool
 	// Delay passes before the action.
 	Delay time.Duration
 
 	// Status is the HTTP status. Default 400 with a Code.
 	Status int
-	// Code and Subcode make a Graph error; a Code of 0 makes none, and without Body the answer is empty then.
+	// Code and Subcode make a Graph error. With a Code of 0 there is none, and without Body the answer is empty.
 	Code, Subcode int
 	// Type defaults to OAuthException, Message to a text for the code.
 	Type, Message string
@@ -68,22 +67,22 @@ type Fault struct {
 	// Body replaces the Graph error.
 	Body string
 
-	// OnHit, if set, is called when the fault strikes, once the call is in the record and before any pause. It runs on the
-	// call's own goroutine: the call waits until it returns, and so does Close.
+	// OnHit, if set, is called when the fault strikes, once the call is in the record and before any pause. OnHit runs on the
+	// call's own goroutine: the call, and Close, wait until it returns.
 	OnHit func(Call)
 }
 
-// FaultState is a scripted fault and what became of it.
-type FaultState struct {
-	ID    string
-	Fault Fault
-	Seen  int // calls that matched
-	Hits  int // calls that it struck
+// faultState is a scripted fault and how often it struck.
+type faultState struct {
+	id    string
+	fault Fault
+	seen  int // calls that matched
+	hits  int // calls that it struck
 }
 
 // armed is a fault in the script. All fields are guarded by Sandbox.mu but for cleared, which is closed under it.
 type armed struct {
-	FaultState
+	faultState
 	cleared chan struct{} // closed by Clear: releases calls that hang
 }
 
@@ -96,32 +95,32 @@ func (f Fault) resolved() (Fault, error) {
 			f.Status = http.StatusBadRequest
 		}
 		if f.Status == 0 && f.Action == Answer {
-			return f, fieldError{"Status", "an answer takes a Status or a Code"}
+			return f, FieldError{"Status, Code", "one must be set for an answer"}
 		}
 	case HTML:
 		if f.Code != 0 {
-			return f, fieldError{"Code", "an HTML page carries none"}
+			return f, FieldError{"Code", fmt.Sprintf("must be 0 for %s", f.Action)}
 		}
 		f.Status = cmp.Or(f.Status, http.StatusBadGateway)
 	case Empty:
 		if f.Code != 0 || f.Body != "" {
-			return f, fieldError{"Code, Body", "empty carries neither"}
+			return f, FieldError{"Code, Body", fmt.Sprintf("must not be set for %s", f.Action)}
 		}
 		f.Status = cmp.Or(f.Status, http.StatusOK)
 	case Raw:
 		if f.Body == "" || f.Code != 0 {
-			return f, fieldError{"Body", "raw takes the bytes to write, and no Code"}
+			return f, FieldError{"Body, Code", fmt.Sprintf("%s needs a Body to write, and no Code", f.Action)}
 		}
 	case ResetEarly:
 		if f.Recipient != "" || f.Text != "" || f.Accept {
-			return f, fieldError{"Action", fmt.Sprintf("%s strikes before the body is known: no Recipient, Text or Accept", f.Action)}
+			return f, FieldError{"Action", fmt.Sprintf("%s strikes before the body is read: leave out Recipient, Text and Accept", f.Action)}
 		}
 	case Pass, Hang, Close, Reset:
 		if f.Code != 0 || f.Status != 0 || f.Body != "" {
-			return f, fieldError{"Status, Code, Body", fmt.Sprintf("%s gives no answer of its own", f.Action)}
+			return f, FieldError{"Status, Code, Body", fmt.Sprintf("must not be set for %s, which gives no answer of its own", f.Action)}
 		}
 	default:
-		return f, fieldError{"Action", fmt.Sprintf("%q is none of %s", f.Action, actionNames)}
+		return f, FieldError{"Action", fmt.Sprintf("must be one of %s (got %q)", actionNames, f.Action)}
 	}
 	return f, f.check()
 }
@@ -131,18 +130,18 @@ const actionNames = "pass, answer, html, empty, raw, hang, close, reset, reset_b
 func (f Fault) check() error {
 	switch {
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
-		return fieldError{"Status", fmt.Sprintf("%d is not between 200 and 599", f.Status)}
+		return FieldError{"Status", fmt.Sprintf("must be between 200 and 599 (got %d)", f.Status)}
 	case f.Every < 0:
-		return fieldError{"Every", "is negative"}
+		return FieldError{"Every", fmt.Sprintf("must not be negative (got %d)", f.Every)}
 	case f.Times < Standing:
-		return fieldError{"Times", fmt.Sprintf("below Standing (%d)", Standing)}
+		return FieldError{"Times", fmt.Sprintf("must be at least Standing, %d (got %d)", Standing, f.Times)}
 	case f.Delay < 0 || f.Delay > maxDelay:
-		return fieldError{"Delay", fmt.Sprintf("%s is not between 0 and %s", f.Delay, maxDelay)}
+		return FieldError{"Delay", fmt.Sprintf("must be between 0 and %s (got %s)", maxDelay, f.Delay)}
 	}
 	return nil
 }
 
-// Script adds a fault and returns its id. It panics if the fault makes no sense, which only a mistake in the script can
+// Script adds a fault and returns its id. It panics if the fault is invalid, which only a mistake in the script can
 // cause; the control listener reports the same as an error.
 func (s *Sandbox) Script(f Fault) (id string) {
 	id, err := s.script(f)
@@ -160,19 +159,19 @@ func (s *Sandbox) script(f Fault) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faultIDs++
-	a := &armed{FaultState: FaultState{ID: fmt.Sprintf("f%d", s.faultIDs), Fault: f}, cleared: make(chan struct{})}
+	a := &armed{faultState: faultState{id: fmt.Sprintf("f%d", s.faultIDs), fault: f}, cleared: make(chan struct{})}
 	s.faults = append(s.faults, a)
-	return a.ID, nil
+	return a.id, nil
 }
 
-// Clear removes the faults with these ids, or all of them if none is given, and returns how many it removed. Calls that hang
-// in them are cut.
+// Clear removes the faults with these ids, or all faults if none is given, and returns how many it removed. It cuts calls that
+// hang because of them.
 func (s *Sandbox) Clear(ids ...string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := len(s.faults)
 	s.faults = slices.DeleteFunc(s.faults, func(a *armed) bool {
-		gone := len(ids) == 0 || slices.Contains(ids, a.ID)
+		gone := len(ids) == 0 || slices.Contains(ids, a.id)
 		if gone {
 			close(a.cleared)
 		}
@@ -181,55 +180,55 @@ func (s *Sandbox) Clear(ids ...string) int {
 	return before - len(s.faults)
 }
 
-// Faults returns the script in its order, used-up faults included.
-func (s *Sandbox) Faults() []FaultState {
+// faultStates returns the script in its order, used-up faults included.
+func (s *Sandbox) faultStates() []faultState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	states := make([]FaultState, len(s.faults))
+	states := make([]faultState, len(s.faults))
 	for i, a := range s.faults {
-		states[i] = a.FaultState
+		states[i] = a.faultState
 	}
 	return states
 }
 
-// strike returns the first fault that strikes a call, or nil. early asks for ResetEarly, which strikes at another moment than
-// all others. Needs mu.
+// strike returns the first fault that strikes a call, or nil. early asks for ResetEarly, which strikes before the body is read;
+// all others strike afterwards. The caller holds mu.
 func (s *Sandbox) strike(early bool, page string, snd *send) *armed {
 	for _, a := range s.faults {
-		f := &a.Fault
+		f := &a.fault
 		if (f.Action == ResetEarly) != early || (f.Page != "" && f.Page != page) || !strings.HasPrefix(snd.recipient, f.Recipient) {
 			continue
 		}
-		if f.Text != "" && !says(snd.message, f.Text) {
+		if f.Text != "" && !containsText(snd.message, f.Text) {
 			continue
 		}
-		if f.Times != Standing && a.Hits >= f.Times {
+		if f.Times != Standing && a.hits >= f.Times {
 			continue
 		}
-		a.Seen++
-		if f.Every > 1 && a.Seen%f.Every != 0 {
+		a.seen++
+		if f.Every > 1 && a.seen%f.Every != 0 {
 			continue
 		}
-		a.Hits++
+		a.hits++
 		return a
 	}
 	return nil
 }
 
-// says reports whether a string anywhere in a value holds the text.
-func says(v any, text string) bool {
+// containsText reports whether a string anywhere in a value contains the text.
+func containsText(v any, text string) bool {
 	switch v := v.(type) {
 	case string:
 		return strings.Contains(v, text)
 	case map[string]any:
 		for _, member := range v {
-			if says(member, text) {
+			if containsText(member, text) {
 				return true
 			}
 		}
 	case []any:
 		for _, entry := range v {
-			if says(entry, text) {
+			if containsText(entry, text) {
 				return true
 			}
 		}

@@ -7,14 +7,12 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
 
 // TestFaults strikes one call with each kind of fault over a real connection, then sends again.
 func TestFaults(t *testing.T) {
-	isReset := func(err error) bool { return errors.Is(err, syscall.ECONNRESET) }
 	isCut := func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) }
 	tests := []struct {
 		name  string
@@ -64,7 +62,7 @@ func TestFaults(t *testing.T) {
 			if c := r.Calls()[0]; c.Accepted != (tt.fault.Accept || passed) || c.Lost != tt.fault.Accept || (c.Accepted && c.MessageID == "") {
 				t.Errorf("recorded as %+v", c)
 			}
-			if f := r.Faults()[0]; f.ID != id || f.Hits != 1 {
+			if f := r.faultStates()[0]; f.id != id || f.hits != 1 {
 				t.Errorf("fault's state: %+v", f)
 			}
 			r.Clear()
@@ -135,12 +133,12 @@ func TestFirstScriptedStrikesFirst(t *testing.T) {
 	if got := r.send("1", "x").body.Error.Code; got != 3 {
 		t.Errorf("code %d, want 3", got)
 	}
-	if n := r.Clear(); n != 2 || len(r.Faults()) != 0 {
-		t.Errorf("cleared %d, left %v", n, r.Faults())
+	if n := r.Clear(); n != 2 || len(r.faultStates()) != 0 {
+		t.Errorf("cleared %d, left %v", n, r.faultStates())
 	}
 }
 
-// A call that hangs is let go by Clear, by Close, and when its caller gives up.
+// A call that hangs ends by Clear, by Close, and when its caller ends it.
 func TestHangEnds(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -154,7 +152,7 @@ func TestHangEnds(t *testing.T) {
 			r := start(t, Config{})
 			hit := make(chan Call, 1)
 			id := r.Script(Fault{Action: Hang, Accept: true, OnHit: func(c Call) { hit <- c }})
-			ended, giveUp := r.sendAside("4711")
+			ended, cancel := r.sendAside("4711")
 			select {
 			case c := <-hit:
 				if c.Recipient != "4711" || !c.Accepted || !c.Lost || c.Status != 0 {
@@ -166,7 +164,7 @@ func TestHangEnds(t *testing.T) {
 			if tt.end != nil {
 				tt.end(r, id)
 			} else {
-				giveUp()
+				cancel()
 			}
 			select {
 			case err := <-ended:
@@ -180,8 +178,8 @@ func TestHangEnds(t *testing.T) {
 	}
 }
 
-// sendAside sends on a goroutine of its own. The channel gives the error; giveUp is the caller's end of patience.
-func (r *rig) sendAside(recipient string) (ended <-chan error, giveUp func()) {
+// sendAside sends on a goroutine of its own. The channel gives the error; cancel ends the call from the caller's side.
+func (r *rig) sendAside(recipient string) (ended <-chan error, cancel func()) {
 	ctx, cancel := context.WithCancel(within(r.t))
 	req := r.request("/me/messages", "application/json", textBody(recipient, "hello"), "Authorization", "Bearer token").WithContext(ctx)
 	errs := make(chan error, 1)
@@ -192,7 +190,7 @@ func (r *rig) sendAside(recipient string) (ended <-chan error, giveUp func()) {
 	return errs, cancel
 }
 
-// Before the body means before: the caller has sent a header only.
+// ResetEarly strikes before the body is read: the caller has sent a header only.
 func TestResetBeforeBody(t *testing.T) {
 	r := start(t, Config{})
 	r.Script(Fault{Action: ResetEarly})
@@ -204,7 +202,7 @@ func TestResetBeforeBody(t *testing.T) {
 	if _, err := io.WriteString(conn, "POST /me/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+	if _, err := conn.Read(make([]byte, 1)); !isReset(err) {
 		t.Errorf("read: %v", err)
 	}
 	if c := r.Counts(); c.Calls != 1 || c.Dropped != 1 {
@@ -214,36 +212,36 @@ func TestResetBeforeBody(t *testing.T) {
 
 func TestLatencyComesAfterTheDelivery(t *testing.T) {
 	r := start(t, Config{Latency: time.Hour, Jitter: time.Minute})
-	ended, giveUp := r.sendAside("1")
-	if err := r.Wait(within(t), func(c Counts) bool { return c.Accepted == 1 }); err != nil {
+	ended, cancel := r.sendAside("1")
+	if err := r.wait(within(t), func(c Counts) bool { return c.Accepted == 1 }); err != nil {
 		t.Fatal(err)
 	}
-	giveUp()
+	cancel()
 	if err := <-ended; err == nil {
 		t.Fatal("answered at once")
 	}
-	if err := r.SetLatency(0, 0); err != nil {
+	if err := r.setLatency(0, 0); err != nil {
 		t.Fatal(err)
 	}
 	r.send("1", "hello")
-	if err := r.SetLatency(-1, 0); err == nil {
+	if err := r.setLatency(-1, 0); err == nil {
 		t.Error("negative latency taken")
 	}
 }
 
-func TestFaultsThatMakeNoSense(t *testing.T) {
+func TestInvalidFaults(t *testing.T) {
 	r := start(t, Config{})
 	for field, f := range map[string]Fault{
-		"Action:":                   {Action: "explode"},
-		"Status: an":                {},
-		"Status: 99":                {Status: 99},
-		"Body:":                     {Action: Raw},
-		"Code, Body:":               {Action: Empty, Code: 1},
-		"Code: an":                  {Action: HTML, Code: 1},
-		"Status, Code, Body: reset": {Action: Reset, Code: 1},
-		"Status, Code, Body: hang":  {Action: Hang, Code: 1},
-		"Status, Code, Body: close": {Action: Close, Status: 200},
-		"Status, Code, Body: pass":  {Action: Pass, Status: 500},
+		"Action:":         {Action: "explode"},
+		"Status, Code:":   {},
+		"Status: must be": {Status: 99},
+		"Body, Code:":     {Action: Raw},
+		"Code, Body:":     {Action: Empty, Code: 1},
+		"Code:":           {Action: HTML, Code: 1},
+		"Status, Code, Body: must not be set for reset": {Action: Reset, Code: 1},
+		"Status, Code, Body: must not be set for hang":  {Action: Hang, Code: 1},
+		"Status, Code, Body: must not be set for close": {Action: Close, Status: 200},
+		"Status, Code, Body: must not be set for pass":  {Action: Pass, Status: 500},
 		"Every:":                    {Code: 1, Every: -1},
 		"Times:":                    {Code: 1, Times: -2},
 		"Delay:":                    {Code: 1, Delay: -1},
@@ -256,13 +254,13 @@ func TestFaultsThatMakeNoSense(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("Script takes a fault without sense")
+			t.Error("Script takes an invalid fault")
 		}
 	}()
 	r.Script(Fault{})
 }
 
-// A text chooses the messages that hold it in any string, however they are encoded; together with page and recipient it chooses
+// A text chooses the messages that contain it in any string, however they are encoded; together with page and recipient it chooses
 // those that match all.
 func TestFaultByText(t *testing.T) {
 	r := start(t, Config{Pages: []Page{{ID: "10", Token: "token"}, {ID: "20", Token: "other"}}})
@@ -290,9 +288,9 @@ func TestFaultByText(t *testing.T) {
 			t.Errorf("%s: %s %v, want %s", tt.name, rep.code(), err, tt.want)
 		}
 	}
-	for _, f := range r.Faults() {
-		if f.Seen != f.Hits {
-			t.Errorf("%+v: saw %d calls that it did not strike", f.Fault, f.Seen-f.Hits)
+	for _, f := range r.faultStates() {
+		if f.seen != f.hits {
+			t.Errorf("%+v: saw %d calls that it did not strike", f.fault, f.seen-f.hits)
 		}
 	}
 }

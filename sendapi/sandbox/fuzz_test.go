@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// FuzzRequest judges foreign bytes in the place of a call. Whatever comes, the answer is well formed, a refusal has a reason, and
+// FuzzRequest judges foreign bytes as a call. Whatever comes, the answer is well formed, a refusal has a reason, and
 // what is accepted has a recipient.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []struct{ path, query, contentType, body string }{
@@ -37,7 +37,7 @@ func FuzzRequest(f *testing.F) {
 			gerr = req.readBody(r)
 		}
 		o := s.judge(&req, gerr)
-		if !o.fault.Action.answers() {
+		if !o.fault.Action.hasResponse() {
 			return
 		}
 		status, answer := graphHandler{s}.compose(http.Header{}, o)
@@ -114,8 +114,8 @@ func FuzzControl(f *testing.F) {
 		if strings.HasPrefix(w.Header().Get("Content-Type"), "application/json") && !json.Valid(w.Body.Bytes()) {
 			t.Errorf("%s %s: %s is not JSON", method, path, w.Body)
 		}
-		for _, state := range s.Faults() {
-			if again, err := state.Fault.resolved(); err != nil {
+		for _, state := range s.faultStates() {
+			if again, err := state.fault.resolved(); err != nil {
 				t.Errorf("fault %+v was taken, though %v", again, err)
 			}
 		}

@@ -11,11 +11,11 @@ import (
 //
 //	read head -> ResetEarly? -> read body -> judge: token, page, limits, request, fault, person -> wait -> answer
 //
-// A call is judged and recorded at one moment, under one lock, before anything is answered. So the record never lags behind
-// what a caller has seen, and a caller that gives up waiting does not undo the delivery.
+// A call is judged and recorded under one lock before anything is answered. So the record never lags behind what a caller has
+// seen, and a caller that ends its call early does not undo the delivery.
 type graphHandler struct{ *Sandbox }
 
-// outcome is what becomes of a call and how the caller is told.
+// outcome is the result of a call and the form of its answer.
 type outcome struct {
 	seq     int64
 	rnd     *rand.Rand
@@ -31,6 +31,10 @@ type outcome struct {
 
 func (h graphHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req, err := readHead(r)
+	if req.edge == subscribedApps && err == nil {
+		h.subscribedApps(w, r, &req)
+		return
+	}
 	o := h.judgeEarly(&req)
 	if o == nil {
 		if err == nil {
@@ -58,12 +62,12 @@ func (s *Sandbox) judgeEarly(req *request) *outcome {
 	if a == nil {
 		return nil
 	}
-	o := &outcome{fault: a.Fault, wait: a.Fault.Delay, seq: s.keep(e)}
+	o := &outcome{fault: a.fault, wait: a.fault.Delay, seq: s.keep(e)}
 	o.call = s.call(&e, o.seq)
 	return o
 }
 
-// judge decides and records what becomes of a call. err is what is wrong with it already.
+// judge decides and records the outcome of a call. err is what reading the call has found wrong.
 func (s *Sandbox) judge(req *request, err *graphError) *outcome {
 	o := &outcome{fault: Fault{Action: Pass}, version: req.version}
 	var wrong *graphError
@@ -73,13 +77,13 @@ func (s *Sandbox) judge(req *request, err *graphError) *outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o.rnd = s.rand(s.seq + 1)
-	o.wait = s.pace(o.rnd)
+	o.wait = s.drawLatency(o.rnd)
 	e := entry{at: s.clock(), auth: req.auth, recipient: o.send.recipient, body: o.send.body, action: o.send.action}
 	if err == nil {
 		e.page, err = s.authorise(req, e.at, o.rnd)
 	}
 	if err == nil {
-		o.usage, err = limit(e.page, &o.send, e.at, o.rnd)
+		o.usage, err = applyLimits(e.page, &o.send, e.at, o.rnd)
 	}
 	if err == nil {
 		err = wrong
@@ -87,16 +91,19 @@ func (s *Sandbox) judge(req *request, err *graphError) *outcome {
 	if o.err = err; err == nil {
 		s.deviate(o, &e)
 	}
-	o.settle(&e)
+	o.recordIn(&e)
 	o.seq = s.keep(e)
+	if e.accepted() && s.hooks.Receipts {
+		s.receipts(e.page, &o.send, o.seq)
+	}
 	if o.fault.OnHit != nil {
 		o.call = s.call(&e, o.seq)
 	}
 	return o
 }
 
-// pace draws the latency of a call. Needs mu.
-func (s *Sandbox) pace(rnd *rand.Rand) time.Duration {
+// drawLatency draws the latency of a call. The caller holds mu.
+func (s *Sandbox) drawLatency(rnd *rand.Rand) time.Duration {
 	d := s.latency
 	if s.jitter > 0 {
 		d += time.Duration(rnd.Int64N(int64(2*s.jitter))) - s.jitter
@@ -104,11 +111,11 @@ func (s *Sandbox) pace(rnd *rand.Rand) time.Duration {
 	return max(d, 0)
 }
 
-// deviate applies the first scripted fault that strikes, else what the person is known for. Needs mu.
+// deviate applies the first scripted fault that strikes, or else the special behaviour of the person. The caller holds mu.
 func (s *Sandbox) deviate(o *outcome, e *entry) {
 	if a := s.strike(false, e.pageID(), &o.send); a != nil {
-		o.fault, o.cleared, o.err = a.Fault, a.cleared, a.Fault.graphError()
-		o.wait += a.Fault.Delay
+		o.fault, o.cleared, o.err = a.fault, a.cleared, a.fault.graphError()
+		o.wait += a.fault.Delay
 		return
 	}
 	if !o.send.person {
@@ -124,8 +131,8 @@ func (s *Sandbox) deviate(o *outcome, e *entry) {
 	o.fault, o.err = p.fault, p.graphError(o.rnd)
 }
 
-// firstAttempt says so of every other attempt at a message. Needs mu.
-func (s *Sandbox) firstAttempt(k key) bool {
+// firstAttempt reports true for every other attempt at a message, beginning with the first. The caller holds mu.
+func (s *Sandbox) firstAttempt(k messageKey) bool {
 	if s.attempted[k] {
 		delete(s.attempted, k)
 		return false
@@ -134,27 +141,27 @@ func (s *Sandbox) firstAttempt(k key) bool {
 	return true
 }
 
-// settle writes into the record what the caller will see, and whether the person gets the message.
-func (o *outcome) settle(e *entry) {
-	told := false
+// recordIn writes into the record what the caller will see, and whether the person gets the message.
+func (o *outcome) recordIn(e *entry) {
+	acknowledged := false
 	switch {
-	case !o.fault.Action.answers():
+	case !o.fault.Action.hasResponse():
 	case o.err != nil:
 		e.status, e.code, e.subcode = uint16(o.err.status), int32(o.err.code), int32(o.err.subcode)
 	case o.fault.Action == Pass:
-		e.status, told = http.StatusOK, true
+		e.status, acknowledged = http.StatusOK, true
 	default:
 		e.status = uint16(o.fault.Status)
 	}
-	if told || o.fault.Accept {
+	if acknowledged || o.fault.Accept {
 		e.flags |= flagAccepted
 	}
-	if e.accepted() && !told {
+	if e.accepted() && !acknowledged {
 		e.flags |= flagLost
 	}
 }
 
-// keep records a call, wakes who waits for one, and returns the call's number. Needs mu.
+// keep records a call, wakes the callers of wait, and returns the call's number. The caller holds mu.
 func (s *Sandbox) keep(e entry) int64 {
 	s.seq++
 	s.record.add(e)
@@ -168,7 +175,8 @@ func (s *Sandbox) keep(e entry) int64 {
 	return s.seq
 }
 
-// pause lets a call's time pass, and ends early when its caller is gone, the sandbox closes or a fault that hangs is cleared.
+// pause waits for the latency and the delay of a call. It ends early when the caller is gone, when the sandbox closes and when a
+// fault that hangs is cleared.
 func (s *Sandbox) pause(ctx context.Context, o *outcome) {
 	var passed <-chan time.Time
 	var cleared <-chan struct{}

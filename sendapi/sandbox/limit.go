@@ -2,16 +2,16 @@ package sandbox
 
 import "time"
 
-// window counts calls in a sliding second. It keeps the time of each call of the last second in a ring, so it is exact.
-type window struct {
+// slidingSecond counts calls in a sliding second. It keeps the time of each call of the last second in a ring, so it is exact.
+type slidingSecond struct {
 	ring    []time.Duration
 	head, n int
 	peak    int
 }
 
-// add counts a call made at now, which never goes back, and returns the number of calls in the second that ends there.
+// add counts a call made at now, which must not decrease, and returns the number of calls in the second that ends there.
 // The second is half open: a call exactly one second ago is no longer in it.
-func (w *window) add(now time.Duration) int {
+func (w *slidingSecond) add(now time.Duration) int {
 	w.expire(now)
 	if w.n == len(w.ring) {
 		w.grow()
@@ -23,19 +23,19 @@ func (w *window) add(now time.Duration) int {
 }
 
 // count returns the number of calls in the second that ends at now.
-func (w *window) count(now time.Duration) int {
+func (w *slidingSecond) count(now time.Duration) int {
 	w.expire(now)
 	return w.n
 }
 
-func (w *window) expire(now time.Duration) {
+func (w *slidingSecond) expire(now time.Duration) {
 	for w.n > 0 && w.ring[w.head] <= now-time.Second {
 		w.head = (w.head + 1) % len(w.ring)
 		w.n--
 	}
 }
 
-func (w *window) grow() {
+func (w *slidingSecond) grow() {
 	ring := make([]time.Duration, max(16, 2*len(w.ring)))
 	for i := range w.n {
 		ring[i] = w.ring[(w.head+i)%len(w.ring)]
@@ -43,12 +43,12 @@ func (w *window) grow() {
 	w.ring, w.head = ring, 0
 }
 
-// limiter holds a page to its limits. Every call counts, refused ones too: "continuing to make calls" counts against the
-// caller (Graph rate limiting guide). Times are durations since the sandbox began.
+// limiter applies the limits of a page. Every call counts, refused ones too: "continuing to make calls" counts against the
+// caller (Graph rate limiting guide). Times are durations since the start of the sandbox.
 type limiter struct {
-	plain    lane
-	media    lane
-	messages window // messages of both kinds, for the high-volume mark
+	plain    ceiling
+	media    ceiling
+	messages slidingSecond // messages of both kinds, for the high-volume mark
 
 	mark      int
 	markFor   time.Duration
@@ -56,9 +56,9 @@ type limiter struct {
 	over      bool
 }
 
-// lane is a ceiling in calls per second with its block.
-type lane struct {
-	window
+// ceiling is a limit in calls per second with its block.
+type ceiling struct {
+	slidingSecond
 	rate         int
 	block        time.Duration
 	blockedUntil time.Duration
@@ -73,14 +73,14 @@ type limitVerdict struct {
 
 func newLimiter(p Page) *limiter {
 	return &limiter{
-		plain:   lane{rate: p.Rate, block: p.Block},
-		media:   lane{rate: p.MediaRate, block: p.Block},
+		plain:   ceiling{rate: p.Rate, block: p.Block},
+		media:   ceiling{rate: p.MediaRate, block: p.Block},
 		mark:    p.HighVolume,
 		markFor: p.HighVolumeFor,
 	}
 }
 
-// take counts a call and says whether a limit refuses it.
+// take counts a call and reports whether a limit refuses it.
 func (l *limiter) take(now time.Duration, message, media bool) limitVerdict {
 	ln := &l.plain
 	if media {
@@ -93,13 +93,13 @@ func (l *limiter) take(now time.Duration, message, media bool) limitVerdict {
 	return v
 }
 
-func (l *lane) take(now time.Duration) limitVerdict {
+func (l *ceiling) take(now time.Duration) limitVerdict {
 	n := l.add(now)
 	if l.rate < 0 {
 		return limitVerdict{}
 	}
 	v := limitVerdict{percent: 100 * n / max(l.rate, 1)}
-	// A block lasts from the last call, so that calling on lengthens it.
+	// A block is counted from the last call, so that further calls lengthen it.
 	if n > l.rate || now < l.blockedUntil {
 		l.blockedUntil = now + l.block
 		v.refused, v.left = true, l.block
@@ -107,8 +107,8 @@ func (l *lane) take(now time.Duration) limitVerdict {
 	return v
 }
 
-// highVolume counts a message and says whether the page has stayed above the mark for too long. It is enough to look at
-// the moments of the calls: a lull shows as a low count at the call that ends it.
+// highVolume counts a message and reports whether the page has stayed above the mark for too long. It is enough to look at the
+// times of the calls: after a lull, the next call has a low count.
 func (l *limiter) highVolume(now time.Duration) bool {
 	n := l.messages.add(now)
 	if l.mark < 0 || n <= l.mark {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// inLastSecond counts the slow way what window counts: the calls of the second that ends at the last one.
+// inLastSecond counts in a slow and simple way what slidingSecond counts: the calls of the second that ends at the last one.
 func inLastSecond(times []time.Duration) int {
 	n, now := 0, times[len(times)-1]
 	for i := len(times) - 1; i >= 0 && times[i] > now-time.Second; i-- {
@@ -29,7 +29,7 @@ func busiest(times []time.Duration) int {
 func TestWindowIsExact(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 20 {
-		var w window
+		var w slidingSecond
 		var times []time.Duration
 		now := time.Duration(0)
 		for range 400 {
@@ -140,8 +140,8 @@ func TestMaxInSecondUnderLoad(t *testing.T) {
 	for _, c := range r.Calls() {
 		times = append(times, c.At.Sub(r.start))
 	}
-	page := PageIDFor("token")
-	if got, want := r.MaxInSecond(page), busiest(times); got != want || len(times) != 640 {
+	page := pageIDFor("token")
+	if got, want := r.maxInSecond(page), busiest(times); got != want || len(times) != 640 {
 		t.Errorf("busiest second %d, want %d of %d calls", got, want, len(times))
 	}
 	sum := r.Summary()
@@ -150,7 +150,7 @@ func TestMaxInSecondUnderLoad(t *testing.T) {
 	}
 }
 
-// setClock makes time stand still at d.
+// setClock stops the clock of the sandbox at d.
 func (r *rig) setClock(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 // messageKeys are the keys of a message that the Send API reference names. Facebook refuses any other.
 var messageKeys = []string{"text", "attachment", "attachments", "quick_replies", "metadata", "template", "sticker_id", "dynamic_text"}
 
-// contents are the keys of a message of which it needs one.
+// contents are the keys of which a message needs one.
 var contents = []string{"text", "attachment", "attachments", "template", "sticker_id", "dynamic_text"}
 
 func (r *rules) message(s *send, p params) {
@@ -41,7 +41,7 @@ func (r *rules) message(s *send, p params) {
 	r.id(n, "sticker_id", 0)
 }
 
-// content judges a message's text, and asks for another content if it has none.
+// content checks a message's text, and requires another content if there is none.
 func (r *rules) content(n node) {
 	given := 0
 	for _, k := range contents {
@@ -57,12 +57,13 @@ func (r *rules) content(n node) {
 	}
 }
 
-// quickReply knows the Quick replies guide. A title of more than 20 characters is taken and cut (restfb/restfb#913).
+// quickReply checks a quick reply by the Quick replies guide. Facebook accepts a title of more than 20 characters and cuts it
+// (restfb/restfb#913).
 func (r *rules) quickReply(n node) {
 	if !n.has("content_type") {
 		r.missing(n.path("content_type"))
 	}
-	kind := r.word(n, "content_type", "text", "user_phone_number", "user_email") // location went with Graph 4.0
+	kind := r.keyword(n, "content_type", "text", "user_phone_number", "user_email") // location went with Graph 4.0
 	title := r.text(n, "title", 0)
 	r.text(n, "payload", 1000)
 	image := r.file(n, "image_url")
@@ -72,7 +73,7 @@ func (r *rules) quickReply(n node) {
 	if blank(title) && image == "" {
 		r.missing(n.path("title"))
 	}
-	if !n.has("payload") { // an empty one is taken (pimax/fb-messenger-php#101)
+	if !n.has("payload") { // an empty one is accepted (pimax/fb-messenger-php#101)
 		r.missing(n.path("payload"))
 	}
 }
@@ -81,7 +82,7 @@ func (r *rules) attachment(s *send, n node) {
 	if !n.has("type") {
 		r.missing(n.path("type"))
 	}
-	kind := r.word(n, "type", "audio", "file", "image", "template", "video")
+	kind := r.keyword(n, "type", "audio", "file", "image", "template", "video")
 	payload, ok := r.object(n, "payload")
 	switch {
 	case !ok:
@@ -101,8 +102,8 @@ func (r *rules) attachment(s *send, n node) {
 	}
 }
 
-// utility judges message.template, a template that Facebook approved beforehand (Utility messages guide). Whether there is one
-// of that name, and how many parameters it takes, is not simulated.
+// utility checks message.template, a template that Facebook approved beforehand (Utility messages guide). The sandbox does not
+// simulate which templates there are and how many parameters they take.
 func (r *rules) utility(n node) {
 	r.need(n, "name", 0)
 	if language, ok := r.object(n, "language"); ok {

@@ -2,5 +2,5 @@
 
 package sandbox
 
-// occupy does nothing: the port is not reserved while nobody listens.
+// occupy does nothing: on this system the port is not reserved while the sandbox refuses connections.
 func occupy(string) (vacate func()) { return func() {} }

@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// occupy binds a socket to an address without listening, so that connections to it are refused and no other process is given its
-// port. An address that cannot be bound is left alone. Its socket allows the sandbox to listen there again beside it.
+// occupy binds a socket to an address without listening, so that connections to the address are refused and no other process can
+// get its port. The socket does not prevent the sandbox from listening there again. If the address cannot be bound, it is not
+// reserved.
 func occupy(addr string) (vacate func()) {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {

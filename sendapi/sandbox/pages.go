@@ -6,21 +6,22 @@ import (
 	"slices"
 )
 
-// ErrNoPage is returned for a page that does not exist.
-var ErrNoPage = errors.New("sandbox: no such page")
+// errNoPage is returned for a page that does not exist.
+var errNoPage = errors.New("sandbox: no such page")
 
-// addPage needs mu, but for New.
+// addPage adds a page and its token. The caller holds mu, except New.
 func (s *Sandbox) addPage(p Page) *page {
-	pg := &page{Page: p, origin: p.ID, limits: newLimiter(p)}
+	pg := &page{Page: p, origin: p.ID, limits: newLimiter(p), fields: s.hooks.initialFields()}
 	s.pages[p.ID] = pg
 	s.tokens[p.Token] = &token{page: pg}
 	return pg
 }
 
-// maxPages ends what AnyToken makes, in case somebody sends a new token with each call.
+// maxPages bounds the pages that AnyToken makes, in case somebody sends a new token with each call.
 const maxPages = 10_000
 
-// tokenFor returns the token and the page it belongs to, made on the spot if any token will do; nil if it is no good. Needs mu.
+// tokenFor returns the token tok with its page. With AnyToken it makes them if there are none. It returns nil if the token is not
+// valid. The caller holds mu.
 func (s *Sandbox) tokenFor(tok, node string) *token {
 	if t := s.tokens[tok]; t != nil {
 		return t
@@ -28,7 +29,7 @@ func (s *Sandbox) tokenFor(tok, node string) *token {
 	if !s.cfg.AnyToken || len(s.pages) >= maxPages {
 		return nil
 	}
-	id, named := PageIDFor(tok), digits(node)
+	id, named := pageIDFor(tok), digits(node)
 	if named {
 		id = node
 	}
@@ -41,8 +42,8 @@ func (s *Sandbox) tokenFor(tok, node string) *token {
 	return s.tokens[tok]
 }
 
-// named says whether a path that names this id is for the page. The first such path gives its id to a page that AnyToken made
-// when the path only said me. Needs mu.
+// named reports whether a path with this id is for the page. A page that AnyToken made for a path with me gets the id of the
+// first path that has one. The caller holds mu.
 func (s *Sandbox) named(p *page, id string) bool {
 	if p.unnamed && digits(id) && s.pages[id] == nil {
 		delete(s.pages, p.ID)
@@ -52,8 +53,8 @@ func (s *Sandbox) named(p *page, id string) bool {
 	return p.ID == id
 }
 
-// PageIDs returns the ids of all pages, sorted.
-func (s *Sandbox) PageIDs() []string {
+// pageIDs returns the ids of all pages, sorted.
+func (s *Sandbox) pageIDs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ids := make([]string, 0, len(s.pages))
@@ -65,10 +66,10 @@ func (s *Sandbox) PageIDs() []string {
 }
 
 // KillToken makes all tokens of a page dead: calls are answered 190 with this subcode, such as 463 (expired) or 460 (password
-// changed). SetToken heals.
+// changed). SetToken ends this.
 func (s *Sandbox) KillToken(pageID string, subcode int) error {
 	if subcode <= 0 {
-		return fmt.Errorf("sandbox: kill token: subcode %d is not above 0", subcode)
+		return fmt.Errorf("sandbox: kill token: subcode must be above 0 (got %d)", subcode)
 	}
 	return s.withPage(pageID, func(p *page) error {
 		s.killTokens(p, subcode)
@@ -76,17 +77,18 @@ func (s *Sandbox) KillToken(pageID string, subcode int) error {
 	})
 }
 
-// SetToken gives a page a new token. Its old ones are dead from now on: 190/460. Given the present token, SetToken revives it.
+// SetToken gives a page a new token. Its old tokens are dead from now on: 190/460. The present token becomes valid again if it was
+// dead.
 func (s *Sandbox) SetToken(pageID, tok string) error {
 	switch {
 	case tok == "":
-		return errors.New("sandbox: set token: it is empty")
+		return errors.New("sandbox: set token: the token must not be empty")
 	case looksReal(tok):
-		return fmt.Errorf("sandbox: set token: it %w", errRealToken)
+		return fmt.Errorf("sandbox: set token: the token %w", errRealToken)
 	}
 	return s.withPage(pageID, func(p *page) error {
 		if t := s.tokens[tok]; t != nil && t.page != p {
-			return errors.New("sandbox: set token: another page has it")
+			return errors.New("sandbox: set token: another page has this token")
 		}
 		s.killTokens(p, 460)
 		s.tokens[tok] = &token{page: p}
@@ -94,7 +96,7 @@ func (s *Sandbox) SetToken(pageID, tok string) error {
 	})
 }
 
-// killTokens needs mu. Tokens that are dead already keep their subcode.
+// killTokens makes all tokens of a page dead. Tokens that are dead already keep their subcode. The caller holds mu.
 func (s *Sandbox) killTokens(p *page, subcode int) {
 	for _, t := range s.tokens {
 		if t.page == p && t.dead == 0 {
@@ -104,7 +106,7 @@ func (s *Sandbox) killTokens(p *page, subcode int) {
 }
 
 // Restrict keeps a page from sending: each call is answered with this code, such as 10/1893063 (temporarily restricted), 368 or
-// 2022 (blocked for policy). A code of 0 lifts it.
+// 2022 (blocked for policy). A code of 0 ends the restriction.
 func (s *Sandbox) Restrict(pageID string, code, subcode int) error {
 	return s.withPage(pageID, func(p *page) error {
 		p.restricted = nil
@@ -124,7 +126,7 @@ func (s *Sandbox) withPage(id string, f func(*page) error) error {
 	defer s.mu.Unlock()
 	p := s.pages[id]
 	if p == nil {
-		return fmt.Errorf("%w: %q", ErrNoPage, id)
+		return fmt.Errorf("%w: %q", errNoPage, id)
 	}
 	return f(p)
 }
@@ -138,13 +140,16 @@ type pageState struct {
 	Rate       int    `json:"rate"`
 	MediaRate  int    `json:"media_rate"`
 	HighVolume int    `json:"high_volume"`
+	// Subscribed are the fields of the webhook.
+	Subscribed []string `json:"subscribed"`
 }
 
 func (s *Sandbox) pageStates() []pageState {
 	list := []pageState{}
-	for _, id := range s.PageIDs() {
+	for _, id := range s.pageIDs() {
 		_ = s.withPage(id, func(p *page) error { // pages are never removed
-			st := pageState{ID: id, Name: p.Name, Rate: p.Rate, MediaRate: p.MediaRate, HighVolume: p.HighVolume}
+			st := pageState{ID: id, Name: p.Name, Rate: p.Rate, MediaRate: p.MediaRate, HighVolume: p.HighVolume,
+				Subscribed: append([]string{}, p.fields...)}
 			if p.restricted != nil {
 				st.Restricted = p.restricted.code
 			}
@@ -156,7 +161,7 @@ func (s *Sandbox) pageStates() []pageState {
 	return list
 }
 
-// tokenDead returns 0 if a page has a token that lives, else a subcode. Needs mu.
+// tokenDead returns 0 if a page has a valid token, or else the subcode of a dead one. The caller holds mu.
 func (s *Sandbox) tokenDead(p *page) int {
 	dead := 0
 	for _, t := range s.tokens {

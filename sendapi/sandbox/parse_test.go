@@ -16,7 +16,7 @@ import (
 // leftToFacebook are kinds of refusals that sendapi.Parse leaves to Facebook, each with the reason. Of everything else that the
 // sandbox refuses Parse must warn.
 var leftToFacebook = map[string]string{
-	"must be one of":           "Facebook adds words to its enumerations faster than a release knows them",
+	"must be one of":           "Facebook adds values to its enumerations faster than a release knows them",
 	"Invalid keys":             "Facebook adds keys of a message faster than a release knows them",
 	"must be a valid ID":       "the form of the ids of files, products, personas and stickers may change",
 	"must be a string":         "a boolean for a text is what a form would make of it",
@@ -35,8 +35,8 @@ var leftToFacebook = map[string]string{
 // kinds tells what a request is: the same change of two requests of a kind is tried once.
 var kinds = regexp.MustCompile(`"(?:template_type|sender_action|messaging_type|tag)": ?"\w+"|"attachment": ?\{"type": ?"\w+"`)
 
-// TestParseAndSandboxOnMutations changes every member of every known good request in a dozen ways and asks both judges, which share no
-// code. What Parse refuses, the sandbox must refuse too: or one of the two misreads Facebook.
+// TestParseAndSandboxOnMutations changes every member of every known good request in a dozen ways and gives each to Parse and to the
+// sandbox, which share no code. What Parse refuses, the sandbox must refuse too; otherwise one of the two misreads Facebook.
 func TestParseAndSandboxOnMutations(t *testing.T) {
 	mutated := 0
 	left, tried := map[string]bool{}, map[string]bool{}
@@ -91,7 +91,7 @@ func TestParseAndSandboxOnMutations(t *testing.T) {
 	}
 }
 
-// goodBodies are known requests that both judges take, one of each shape.
+// goodBodies are known requests that Parse and the sandbox accept, one of each shape.
 func goodBodies(t *testing.T) []string {
 	t.Helper()
 	var bodies []string
@@ -125,7 +125,7 @@ func goodBodies(t *testing.T) []string {
 	return bodies
 }
 
-// shape names the members of a value, and of enumerations the word.
+// shape names the members of a value, and of enumerations the value.
 func shape(v any) string {
 	switch v := v.(type) {
 	case map[string]any:
@@ -148,7 +148,7 @@ func shape(v any) string {
 
 // mutate replaces a value by others, takes its members away, and does the same to what is in it. After each change it calls try.
 func mutate(v any, path string, put func(any), try func(what string)) {
-	for _, other := range []any{nil, "", " ", "x", "0", json.Number("7"), true, map[string]any{}, []any{}, letters(2100), map[string]any{"a": "b"}, []any{"a"}} {
+	for _, other := range []any{nil, "", " ", "x", "0", json.Number("7"), true, map[string]any{}, []any{}, characters(2100), map[string]any{"a": "b"}, []any{"a"}} {
 		if path == "" {
 			break // the request itself stays an object
 		}

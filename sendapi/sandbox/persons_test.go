@@ -35,18 +35,18 @@ func TestPersons(t *testing.T) {
 		"9000000046": {"400 1/1357046", "400 1/1357046", 2},
 		"9000000005": {"200", "200", 2},
 	}
-	if len(tests) != len(Persons()) {
-		t.Errorf("%d persons, %d tests", len(Persons()), len(tests))
+	if len(tests) != len(persons) {
+		t.Errorf("%d persons, %d tests", len(persons), len(tests))
 	}
-	for _, p := range Persons() {
-		t.Run(p.Prefix, func(t *testing.T) {
+	for _, p := range persons {
+		t.Run(p.prefix, func(t *testing.T) {
 			t.Parallel()
-			want, ok := tests[p.Prefix]
+			want, ok := tests[p.prefix]
 			if !ok {
 				t.Fatal("no test for this person")
 			}
 			r := start(t, Config{Slow: time.Millisecond})
-			id := p.Prefix + "123456"
+			id := p.prefix + "123456"
 			for attempt, want := range []string{want.first, want.second} {
 				got := cut
 				if rep, err := r.trySend(id, "hello"); err == nil {
@@ -56,7 +56,7 @@ func TestPersons(t *testing.T) {
 					t.Errorf("attempt %d: %s, want %s", attempt+1, got, want)
 				}
 			}
-			if n := r.Delivered(PageIDFor("token"), id, textDigest(t, "hello")); n != want.accepted {
+			if n := r.Delivered(pageIDFor("token"), id, textDigest(t, "hello")); n != want.accepted {
 				t.Errorf("delivered %d times, want %d", n, want.accepted)
 			}
 			if n := r.Counts().Accepted; n != want.accepted {
@@ -82,19 +82,15 @@ func TestFirstAttemptOfEachMessage(t *testing.T) {
 }
 
 func TestPersonsArePlausibleAndDistinct(t *testing.T) {
-	for i, p := range Persons() {
-		if len(p.Prefix) != 10 || !digits(p.Prefix) {
-			t.Errorf("prefix %q is not ten digits", p.Prefix)
+	for i, p := range persons {
+		if len(p.prefix) != 10 || !digits(p.prefix) {
+			t.Errorf("prefix %q is not ten digits", p.prefix)
 		}
-		for _, q := range Persons()[i+1:] {
-			if p.Prefix == q.Prefix {
-				t.Errorf("prefix %q twice", p.Prefix)
+		for _, q := range persons[i+1:] {
+			if p.prefix == q.prefix {
+				t.Errorf("prefix %q twice", p.prefix)
 			}
 		}
-	}
-	Persons()[0].Prefix = "changed"
-	if Persons()[0].Prefix == "changed" {
-		t.Error("Persons hands out its own table")
 	}
 }
 

@@ -81,15 +81,15 @@ func (s *Sandbox) Summary() Summary {
 	return sum
 }
 
-// Counts is the cheap part of Summary.
+// Counts returns the totals of Summary, at less cost.
 func (s *Sandbox) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.record.total.Counts
 }
 
-// MaxInSecond returns the highest number of calls that a page made in any sliding second.
-func (s *Sandbox) MaxInSecond(pageID string) int {
+// maxInSecond returns the highest number of calls that a page made in any sliding second.
+func (s *Sandbox) maxInSecond(pageID string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.pages[pageID]; p != nil {
@@ -98,7 +98,7 @@ func (s *Sandbox) MaxInSecond(pageID string) int {
 	return 0
 }
 
-// Delivered returns how often a message was accepted: 0 is undelivered, 2 and more are duplicates. It holds over all calls,
+// Delivered returns how often a message was accepted: 0 means not delivered, 2 and more mean duplicates. It counts all calls,
 // also those that have left the record. MessageDigest makes body.
 func (s *Sandbox) Delivered(pageID, recipient string, body Digest) int {
 	s.mu.Lock()
@@ -106,7 +106,7 @@ func (s *Sandbox) Delivered(pageID, recipient string, body Digest) int {
 	if p := s.pages[pageID]; p != nil {
 		pageID = p.origin
 	}
-	return int(s.record.delivered[messageKey(pageID, recipient, body)])
+	return int(s.record.delivered[newMessageKey(pageID, recipient, body)])
 }
 
 // DeliveredTo returns the recorded calls that delivered a message of a page to a person, oldest first.
@@ -120,7 +120,7 @@ func (s *Sandbox) Duplicates() []Duplicate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := []Duplicate{}
-	listed := map[key]bool{}
+	listed := map[messageKey]bool{}
 	for e := range s.record.newestFirst() {
 		if e.flags&flagDuplicate == 0 {
 			continue
@@ -136,22 +136,23 @@ func (s *Sandbox) Duplicates() []Duplicate {
 	return list
 }
 
-// ResetRecord forgets all calls and counts, and which messages have had their first attempt. Pages, limits and the script stay
+// resetRecord forgets all calls and counts, and which messages have had their first attempt. Pages, limits and the script stay
 // as they are.
-func (s *Sandbox) ResetRecord() {
+func (s *Sandbox) resetRecord() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.record = newRecord(s.cfg.RecordLimit)
-	s.attempted = map[key]bool{}
+	s.hooks.forget()
+	s.attempted = map[messageKey]bool{}
 	for _, p := range s.pages {
 		p.tally = tally{}
 		p.calls.peak = p.calls.count(s.clock())
 	}
 }
 
-// Wait blocks until done says so of the counts, which it looks at after every call, or until ctx ends, and returns ctx's error
-// then. It lets tests wait for what they expect instead of sleeping.
-func (s *Sandbox) Wait(ctx context.Context, done func(Counts) bool) error {
+// wait blocks until done reports true for the counts, which it checks after every call, or until ctx ends; then it returns the
+// error of ctx. With it, tests wait for what they expect instead of sleeping.
+func (s *Sandbox) wait(ctx context.Context, done func(Counts) bool) error {
 	for {
 		s.mu.Lock()
 		counts := s.record.total.Counts

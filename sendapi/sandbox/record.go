@@ -38,18 +38,18 @@ func (e *entry) pageID() string {
 }
 
 // key identifies a message: same page, recipient and content.
-func (e *entry) key() key {
+func (e *entry) key() messageKey {
 	origin := ""
 	if e.page != nil {
 		origin = e.page.origin
 	}
-	return messageKey(origin, e.recipient, e.body)
+	return newMessageKey(origin, e.recipient, e.body)
 }
 
-// key is the first half of a SHA-256, to keep the map of all delivered messages small.
-type key [16]byte
+// messageKey is the first half of a SHA-256, to keep the map of all delivered messages small.
+type messageKey [16]byte
 
-func messageKey(page, recipient string, body Digest) key {
+func newMessageKey(page, recipient string, body Digest) messageKey {
 	b := make([]byte, 0, 96)
 	b = append(b, page...)
 	b = append(b, 0)
@@ -57,23 +57,23 @@ func messageKey(page, recipient string, body Digest) key {
 	b = append(b, 0)
 	b = append(b, body[:]...)
 	sum := sha256.Sum256(b)
-	return key(sum[:16])
+	return messageKey(sum[:16])
 }
 
 const chunkSize = 1024
 
-// record keeps the newest entries in chunks, so that it never copies what it holds, and counts all there ever were.
+// record keeps the newest entries, in chunks so that none is ever copied, and counts all entries.
 type record struct {
 	limit     int
 	chunks    [][]entry
 	skip      int // entries at the front of the first chunk that are forgotten
 	forgotten int
 	total     tally
-	delivered map[key]uint32 // how often
+	delivered map[messageKey]uint32 // how often
 }
 
 func newRecord(limit int) record {
-	return record{limit: limit, delivered: map[key]uint32{}}
+	return record{limit: limit, delivered: map[messageKey]uint32{}}
 }
 
 // add counts and keeps an entry.

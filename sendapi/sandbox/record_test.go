@@ -13,7 +13,7 @@ import (
 
 func TestSummary(t *testing.T) {
 	r := start(t, Config{})
-	page := PageIDFor("token")
+	page := pageIDFor("token")
 	for _, id := range []string{"1", "1", "1", "2", "9000000551", "9000000551", "9000000502", "9000000046"} {
 		r.send(id, "hello")
 	}
@@ -30,7 +30,7 @@ func TestSummary(t *testing.T) {
 	if diff := cmp.Diff(want, sum.Counts); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
-	if sum.Calls != sum.Accepted+sum.Actions+sum.Refused+sum.Dropped || sum.Distinct() != 4 {
+	if sum.Calls != sum.Accepted+sum.Actions+sum.Refused+sum.Dropped || sum.distinct() != 4 {
 		t.Errorf("counts do not add up: %+v", sum.Counts)
 	}
 	if diff := cmp.Diff(map[string]int{"551/1545041": 2, "http 502": 1, "2500": 1}, sum.RefusedBy); diff != "" {
@@ -43,7 +43,7 @@ func TestSummary(t *testing.T) {
 	if diff := cmp.Diff(dups, r.Duplicates()); diff != "" {
 		t.Errorf("duplicates (-want +got):\n%s", diff)
 	}
-	r.ResetRecord()
+	r.resetRecord()
 	if sum := r.Summary(); sum.Counts != (Counts{}) || len(r.Calls()) != 0 || r.Delivered(page, "1", textDigest(t, "hello")) != 0 {
 		t.Errorf("after the reset: %+v", sum)
 	}
@@ -85,7 +85,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// The record forgets the oldest calls; counts and deliveries are for ever.
+// The record drops the oldest calls; counts and deliveries stay exact.
 func TestRecordIsBounded(t *testing.T) {
 	p := &page{Page: Page{ID: "10"}, origin: "10"}
 	for _, limit := range []int{1, 10, chunkSize, chunkSize + 1, 3*chunkSize - 1} {
@@ -109,7 +109,7 @@ func TestRecordIsBounded(t *testing.T) {
 		if len(r.chunks) > limit/chunkSize+2 {
 			t.Errorf("limit %d: %d chunks", limit, len(r.chunks))
 		}
-		if r.total.Accepted != n || r.delivered[messageKey("10", "0", Digest{})] != 1 {
+		if r.total.Accepted != n || r.delivered[newMessageKey("10", "0", Digest{})] != 1 {
 			t.Errorf("limit %d: counts %+v", limit, r.total.Counts)
 		}
 	}
@@ -152,15 +152,15 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	r := start(t, Config{})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := r.Wait(ctx, func(Counts) bool { return false }); err != context.Canceled {
+	if err := r.wait(ctx, func(Counts) bool { return false }); err != context.Canceled {
 		t.Errorf("Wait: %v", err)
 	}
-	if err := r.Wait(ctx, func(c Counts) bool { return c.Calls == 0 }); err != nil {
+	if err := r.wait(ctx, func(c Counts) bool { return c.Calls == 0 }); err != nil {
 		t.Errorf("Wait for what is: %v", err)
 	}
 }
 
-// Nothing that the sandbox gives out holds a token, a secret or a text.
+// Nothing that the sandbox returns contains a token, a secret or a message text.
 func TestKeepsSecrets(t *testing.T) {
 	const token, secret, text = "swordfish-token", "swordfish-secret", "swordfish-text"
 	r := start(t, Config{Pages: []Page{{ID: "10", Token: token, AppSecret: secret}}})
@@ -176,7 +176,7 @@ func TestKeepsSecrets(t *testing.T) {
 		}
 	}
 	r.Script(Fault{Code: 2, Times: Standing})
-	out := r.Banner() + r.Help() + fmt.Sprintf("%+v %+v %+v %+v", r.Calls(), r.Summary(), r.Duplicates(), r.Faults())
+	out := r.Banner() + r.Help() + fmt.Sprintf("%+v %+v %+v %+v", r.Calls(), r.Summary(), r.Duplicates(), r.faultStates())
 	for _, path := range []string{"/", "/summary", "/calls", "/duplicates", "/pages", "/faults"} {
 		status, body := r.control("GET", path, "")
 		if status != 200 {

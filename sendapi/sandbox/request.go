@@ -13,10 +13,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxBody is where the sandbox stops reading a request. Facebook's own limit is not known; attachments come by URL.
+// maxBody is how many bytes of a request's body the sandbox reads. Facebook's own limit is not known; attachments come by URL.
 const maxBody = 1 << 20
 
-// How a token came, as Call.Auth names it.
+// How a token was sent, as Call.Auth names it.
 const (
 	authNone = iota
 	authBearer
@@ -27,10 +27,17 @@ const (
 
 var authNames = [...]string{"", "bearer", "query", "form", "json"}
 
+// The edges of a page that are simulated.
+const (
+	messages       = "messages"
+	subscribedApps = "subscribed_apps"
+)
+
 // request is a call as read, before anything in it has been judged.
 type request struct {
 	version string // as in the path; empty without
 	node    string // "me" or a page id
+	edge    string // messages or subscribedApps
 	token   string
 	auth    uint8
 	params  params
@@ -55,14 +62,14 @@ func readHead(r *http.Request) (request, *graphError) {
 	switch {
 	case len(segments) == 0 || segments[0] == "":
 		return req, errBatch
-	case r.Method != http.MethodPost:
+	case segments[len(segments)-1] != subscribedApps && r.Method != http.MethodPost:
 		return req, errMethod(r.Method)
 	case req.version != "" && !knownVersion(req.version):
 		return req, errUnknownPath
-	case len(segments) != 2 || segments[1] != "messages":
+	case len(segments) != 2 || segments[1] != messages && segments[1] != subscribedApps:
 		return req, errUnknownPath
 	}
-	req.node = segments[0]
+	req.node, req.edge = segments[0], segments[1]
 	return req, nil
 }
 
@@ -126,7 +133,7 @@ func mediaType(header string, body []byte) string {
 	return "application/x-www-form-urlencoded"
 }
 
-// addForm adds what it can read of a query or form; the rest counts as not sent.
+// addForm adds the parameters of a query or form and ignores what it cannot read.
 func (p params) addForm(s string) {
 	values, _ := url.ParseQuery(s)
 	for k, v := range values {
@@ -158,7 +165,7 @@ func (p params) addJSON(body []byte) error {
 	return nil
 }
 
-// object parses a parameter that is an object. Meta's curl samples quote with ' inside forms, so that is read too.
+// object parses a parameter that is an object. Meta's curl samples have single quotes inside forms, so these are read too.
 func (p params) object(name string) (map[string]any, error) {
 	text := p[name]
 	m, err := parseObject([]byte(text))
@@ -214,8 +221,8 @@ func doubleQuotes(s string) string {
 	return b.String()
 }
 
-// text returns a string or a number as text: Graph takes numbers for strings.
-func text(v any) (string, bool) {
+// asText returns a string or a number as text: Graph takes numbers for strings.
+func asText(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
 		return v, true
@@ -227,8 +234,8 @@ func text(v any) (string, bool) {
 
 func runes(s string) int { return utf8.RuneCountInString(s) }
 
-// Versions of the Graph API (Graph changelog). Older ones are gone: Facebook answers such calls with the oldest version it
-// still has, which is a guess here.
+// Versions of the Graph API (Graph changelog). It is a guess that Facebook answers calls to older versions, which have ended, with
+// the oldest version that has not.
 const (
 	oldestVersion = 21
 	newestVersion = 26

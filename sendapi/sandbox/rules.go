@@ -9,11 +9,12 @@ import (
 	"unicode"
 )
 
-// rules holds a request against what Meta's pages say. It keeps the first fault it finds, so that the rules read straight down.
+// rules checks a request against Meta's pages. It keeps the first fault and drops later ones, so that a rule can continue after a
+// fault.
 type rules struct{ err *graphError }
 
-// node is an object of a request with the path that Facebook's errors name it by, such as message[attachment]. That of a template's
-// payload is empty: errors say [elements][0][title] (broidHQ/integrations#137).
+// node is an object of a request with its path in Facebook's errors, such as message[attachment]. The path of a template's payload
+// is empty: errors say [elements][0][title] (broidHQ/integrations#137).
 type node struct {
 	at string
 	m  map[string]any
@@ -21,7 +22,7 @@ type node struct {
 
 func (n node) path(key string) string { return n.at + "[" + key + "]" }
 
-// has says whether a member is there. JSON's null is as good as none.
+// has reports whether a member is there and not null.
 func (n node) has(key string) bool { return n.m[key] != nil }
 
 // fail refuses the request, unless it is refused already. The message follows the code, as in "(#100) …".
@@ -45,7 +46,7 @@ func (r *rules) text(n node, key string, most int) string {
 	if !n.has(key) {
 		return ""
 	}
-	t, ok := text(n.m[key])
+	t, ok := asText(n.m[key])
 	switch {
 	case !ok:
 		r.fail(100, 0, "Param %s must be a string.", n.path(key))
@@ -55,7 +56,7 @@ func (r *rules) text(n node, key string, most int) string {
 	return t
 }
 
-// need is text that must be there and say something.
+// need is a text that must be there and not be blank.
 func (r *rules) need(n node, key string, most int) string {
 	t := r.text(n, key, most)
 	switch {
@@ -71,12 +72,12 @@ func (r *rules) empty(param string) {
 	r.fail(100, 0, "Param %s must be a non-empty UTF-8 encoded string", param) // paked/messenger#25
 }
 
-// word is a member that is one of the words, in small letters; empty if there is none. Letters of either case are taken: Meta's
-// references write enumerations in capitals, its guides the same ones in small letters.
-func (r *rules) word(n node, key string, words ...string) string {
+// keyword is a member that is one of the known values, in lower case; empty if there is none. Upper case is taken too: Meta's
+// references write enumerations in capitals, its guides write the same ones in lower case.
+func (r *rules) keyword(n node, key string, known ...string) string {
 	w := strings.ToLower(r.text(n, key, 0))
-	if n.has(key) && !slices.Contains(words, w) {
-		r.fail(100, 0, "Param %s must be one of {%s}", n.path(key), strings.ToUpper(strings.Join(words, ", ")))
+	if n.has(key) && !slices.Contains(known, w) {
+		r.fail(100, 0, "Param %s must be one of {%s}", n.path(key), strings.ToUpper(strings.Join(known, ", ")))
 	}
 	return w
 }
@@ -172,10 +173,10 @@ func (r *rules) only(n node, keys ...string) {
 
 func blank(s string) bool { return strings.TrimSpace(s) == "" }
 
-// isID says whether s is an id as Facebook gives them: a number above 0, as digits.
+// isID reports whether s is an id as Facebook gives them: a number above 0, as digits.
 func isID(s string) bool { return len(s) <= 32 && digits(s) && strings.Trim(s, "0") != "" }
 
-// isURL says whether s has a scheme, something to follow it, which in the web is a host, and no white space.
+// isURL reports whether s is a URL: a scheme, then a host or, outside the web, anything, and no white space.
 func isURL(s string) bool {
 	scheme, rest, found := strings.Cut(s, ":")
 	if !found || scheme == "" || rest == "" || strings.ContainsFunc(s, unicode.IsSpace) {

@@ -18,6 +18,7 @@ type Sandbox struct {
 	clock   func() time.Duration // since start, never going back
 	graph   *server
 	control *server // nil if off
+	hooks   *hooks
 	done    chan struct{}
 	close   sync.Once
 	closed  error
@@ -31,22 +32,26 @@ type Sandbox struct {
 	faults    []*armed
 	faultIDs  int
 	record    record
-	attempted map[key]bool  // messages whose first attempt failed, because the person is like that
-	changed   chan struct{} // closed at the next call if somebody waits; else nil
+	attempted map[messageKey]bool // messages whose first attempt failed by the special behaviour of the person
+	changed   chan struct{}       // closed at the next call; nil if no caller waits
 }
 
-// page is a Page with what changes. Guarded by Sandbox.mu.
+// page is a Page with its state. Guarded by Sandbox.mu.
 type page struct {
 	Page
-	origin     string // the first ID, for the keys of its messages
-	unnamed    bool   // no path has named its id so far
-	calls      window // all, for MaxInSecond
+	origin     string        // the first ID, for the keys of its messages
+	unnamed    bool          // no path has named its id so far
+	calls      slidingSecond // all, for MaxInSecond
 	limits     *limiter
 	tally      tally
 	restricted *graphError // nil: may send
+
+	fields       []string // of the webhook that the page is subscribed to, sorted; none: no webhooks
+	failing      bool     // no webhook of the page was delivered since failingSince
+	failingSince time.Duration
 }
 
-// token is a page access token. Dead ones are kept, since they have an answer of their own.
+// token is a page access token. Dead tokens are kept, since calls with them have an answer of their own.
 type token struct {
 	page *page
 	dead int // 190's subcode; 0 is alive
@@ -76,6 +81,7 @@ func New(c Config) (*Sandbox, error) {
 		s.control.start(control)
 	}
 	s.graph.start(graph)
+	s.hooks.running.Go(s.dispatch)
 	return s, nil
 }
 
@@ -84,8 +90,9 @@ func newSandbox(c Config) *Sandbox {
 	s := &Sandbox{
 		cfg: c, seed: cmp.Or(c.Seed, rand.Uint64()), start: time.Now(), latency: c.Latency, jitter: c.Jitter,
 		done: make(chan struct{}), pages: map[string]*page{}, tokens: map[string]*token{},
-		record: newRecord(c.RecordLimit), attempted: map[key]bool{},
+		record: newRecord(c.RecordLimit), attempted: map[messageKey]bool{},
 	}
+	s.hooks = newHooks(c.Webhook)
 	s.clock = func() time.Duration { return time.Since(s.start) }
 	for _, p := range c.Pages {
 		s.addPage(p)
@@ -93,11 +100,12 @@ func newSandbox(c Config) *Sandbox {
 	return s
 }
 
-// Close cuts all connections, calls that hang included, and returns when no goroutine of the sandbox is left. The record can
-// still be read afterwards. Calls after the first do nothing.
+// Close cuts all connections, also of calls that hang, and returns when no goroutine of the sandbox is left. The record can still
+// be read afterwards. A second Close does nothing.
 func (s *Sandbox) Close() error {
 	s.close.Do(func() {
 		close(s.done)
+		s.hooks.close()
 		s.closed = s.graph.close()
 		if s.control != nil {
 			s.closed = errors.Join(s.closed, s.control.close())
@@ -106,10 +114,10 @@ func (s *Sandbox) Close() error {
 	return s.closed
 }
 
-// URL is where the simulated Graph API is, as http://host:port.
+// URL returns the URL of the simulated Graph API, as http://host:port.
 func (s *Sandbox) URL() string { return "http://" + s.graph.addr }
 
-// ControlURL is where the control listener is; empty if there is none.
+// ControlURL returns the URL of the control listener, empty if there is none.
 func (s *Sandbox) ControlURL() string {
 	if s.control == nil {
 		return ""
@@ -117,9 +125,8 @@ func (s *Sandbox) ControlURL() string {
 	return "http://" + s.control.addr
 }
 
-// RefuseConnections makes the simulated Graph API one that nobody listens at: connections that are open are cut and new ones
-// refused, until it is called with false. The address stays the same, and the control listener is not touched. Calls whose
-// answer was under way are in the record, with what became of them.
+// RefuseConnections makes the simulated Graph API refuse connections and cuts the open ones, until it is called with false. The
+// address stays the same, and the control listener is not affected. Calls that were under way are in the record.
 func (s *Sandbox) RefuseConnections(refuse bool) error {
 	if err := s.graph.refuse(refuse); err != nil {
 		return fmt.Errorf("sandbox: refuse connections: %w", err)
@@ -127,11 +134,11 @@ func (s *Sandbox) RefuseConnections(refuse bool) error {
 	return nil
 }
 
-// Seed is the seed in use, to repeat a run with.
+// Seed returns the seed in use, with which a run can be repeated.
 func (s *Sandbox) Seed() uint64 { return s.seed }
 
-// SetLatency changes Config.Latency and Config.Jitter for calls to come.
-func (s *Sandbox) SetLatency(latency, jitter time.Duration) error {
+// setLatency changes Config.Latency and Config.Jitter for calls to come.
+func (s *Sandbox) setLatency(latency, jitter time.Duration) error {
 	if err := checkLatency(latency, jitter); err != nil {
 		return fmt.Errorf("sandbox: set latency: %w", err)
 	}

@@ -130,7 +130,7 @@ func textDigest(t *testing.T, text string) Digest {
 	return d
 }
 
-// within is a context for what must happen soon.
+// within returns a context with a deadline for what must happen soon.
 func within(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -233,7 +233,7 @@ func TestCloseUnderLoad(t *testing.T) {
 				}
 			}()
 		}
-		if err := r.Wait(within(t), func(c Counts) bool { return c.Calls >= 5 }); err != nil {
+		if err := r.wait(within(t), func(c Counts) bool { return c.Calls >= 5 }); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.Close(); err != nil {
@@ -263,9 +263,9 @@ func TestBannerAndHelpSayWhatItIs(t *testing.T) {
 			t.Errorf("banner lacks %q", want)
 		}
 	}
-	for _, p := range Persons() {
-		if !strings.Contains(help, p.Prefix+"  "+p.Does) {
-			t.Errorf("help lacks person %s", p.Prefix)
+	for _, p := range persons {
+		if !strings.Contains(help, p.prefix+"  "+p.does) {
+			t.Errorf("help lacks person %s", p.prefix)
 		}
 	}
 }

@@ -46,15 +46,15 @@ func TestScriptIsAsDocumented(t *testing.T) {
 			}
 			got := 0
 			if a := s.strike(false, page, &send{recipient: to, message: map[string]any{"text": text}}); a != nil {
-				got = a.Fault.Code
+				got = a.fault.Code
 			}
 			if got != want {
 				t.Fatalf("round %d: fault %d struck, want %d: %+v", round, got, want, script)
 			}
 		}
-		for i, f := range s.Faults() {
-			if f.Seen != seen[i] || f.Hits != hits[i] {
-				t.Errorf("round %d: fault %d saw %d and struck %d, want %d and %d", round, i+1, f.Seen, f.Hits, seen[i], hits[i])
+		for i, f := range s.faultStates() {
+			if f.seen != seen[i] || f.hits != hits[i] {
+				t.Errorf("round %d: fault %d saw %d and struck %d, want %d and %d", round, i+1, f.seen, f.hits, seen[i], hits[i])
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func TestControlFaultsAreFaults(t *testing.T) {
 	}
 	want := Fault{Page: "10", Recipient: "77", Text: "vip", Every: 3, Times: Standing, Action: Answer, Accept: true, Delay: 1500 * time.Millisecond, Status: 503,
 		Code: 2, Subcode: 9, Type: "T", Message: "m", Transient: new(false), Header: http.Header{"Retry-After": {"7"}}, Body: "b"}
-	if diff := cmp.Diff(want, r.Faults()[0].Fault, cmpopts.IgnoreFields(Fault{}, "OnHit")); diff != "" {
+	if diff := cmp.Diff(want, r.faultStates()[0].fault, cmpopts.IgnoreFields(Fault{}, "OnHit")); diff != "" {
 		t.Errorf("scripted (-want +got):\n%s", diff)
 	}
 	_, body := r.control("GET", "/faults", "")
@@ -87,7 +87,7 @@ func TestControlFaultsAreFaults(t *testing.T) {
 	}
 }
 
-// What the control listener tells is what the library tells: calls, counts, duplicates, recipients.
+// The control listener reports what the library reports: calls, counts, duplicates, recipients.
 func TestControlTellsTheRecord(t *testing.T) {
 	r := start(t, Config{Pages: []Page{{ID: "10", Token: "token"}, {ID: "20", Token: "other"}}})
 	for _, id := range []string{"71", "72", "71", "9000000551", "9000000046"} {
@@ -163,7 +163,7 @@ func TestOrderOfChecks(t *testing.T) {
 	step("token before restriction", "/me/messages", "twenty", wrong, "400 190/463")
 }
 
-// Everything can be asked and changed while calls come in. Run with -race.
+// Everything can be queried and changed while calls come in. Run with -race.
 func TestControlUnderLoad(t *testing.T) {
 	r := start(t, Config{AnyPage: Page{Rate: 1000}, RecordLimit: 500})
 	stop := make(chan struct{})
@@ -182,14 +182,14 @@ func TestControlUnderLoad(t *testing.T) {
 	}
 	for i := range 30 {
 		seen := r.Counts().Calls
-		if err := r.Wait(within(t), func(c Counts) bool { return c.Calls > seen }); err != nil {
+		if err := r.wait(within(t), func(c Counts) bool { return c.Calls > seen }); err != nil {
 			t.Fatal(err)
 		}
 		id := r.Script(Fault{Action: []Action{Answer, Reset, Pass}[i%3], Code: []int{613, 0, 0}[i%3], Recipient: "71", Times: 3})
-		page := PageIDFor("token")
+		page := pageIDFor("token")
 		for what, err := range map[string]error{
 			"kill": r.KillToken(page, 463), "heal": r.SetToken(page, "token"), "restrict": r.Restrict(page, 368, 0), "lift": r.Restrict(page, 0, 0),
-			"latency": r.SetLatency(time.Microsecond, 0),
+			"latency": r.setLatency(time.Microsecond, 0),
 		} {
 			if err != nil {
 				t.Errorf("%s: %v", what, err)

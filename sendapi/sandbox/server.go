@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// server is an HTTP server that can stop to listen and begin again at the same address, and that knows when its last goroutine is
-// done.
+// server is an HTTP server that can stop listening and start again at the same address, and that knows when its last goroutine has
+// ended.
 type server struct {
 	handler http.Handler
 	addr    string
@@ -20,7 +20,7 @@ type server struct {
 	closed bool
 	http   *http.Server  // nil while it does not listen
 	served chan struct{} // closed when Serve of http has returned
-	vacate func()        // gives the address free that is held while nobody listens
+	vacate func()        // frees the address that is reserved while the server does not listen
 }
 
 // newServer makes a server that does not serve yet.
@@ -28,7 +28,7 @@ func newServer(l net.Listener, h http.Handler) *server {
 	return &server{handler: h, addr: l.Addr().String()}
 }
 
-// start serves until stop. Needs mu, but for the first time.
+// start serves until stop. The caller holds mu, except for the first start.
 func (s *server) start(l net.Listener) {
 	hs, served := &http.Server{
 		Handler:           s.handler,
@@ -40,13 +40,13 @@ func (s *server) start(l net.Listener) {
 	go func() {
 		defer close(served)
 		if err := hs.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			// The listener failed under us. Nothing can be done here; callers will see refused connections.
+			// The listener failed. Nothing can be done here; callers will see refused connections.
 			l.Close()
 		}
 	}()
 }
 
-// connState counts connections. Who hijacks one calls conns.Done when done with it.
+// connState counts connections. Whoever hijacks one must call conns.Done after closing it.
 func (s *server) connState(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -56,7 +56,7 @@ func (s *server) connState(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// stop cuts all connections and listens no more. Needs mu.
+// stop cuts all connections and stops listening. The caller holds mu.
 func (s *server) stop() error {
 	if s.http == nil {
 		return nil
@@ -69,13 +69,14 @@ func (s *server) stop() error {
 	return err
 }
 
-// refuse stops, so that connections are refused, or begins again. The address stays taken meanwhile, where the system allows that.
+// refuse stops listening, so that connections are refused, or starts again. The address stays reserved meanwhile, where the system
+// allows that.
 func (s *server) refuse(refuse bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
-		return errors.New("it is closed")
+		return errors.New("the sandbox is closed")
 	case refuse == (s.http == nil):
 		return nil
 	case refuse:

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// templates are the template types that Facebook has, by the page of each, with the rules of those whose pages give them. The
-// others have pages of which only the names were looked up.
+// templates are Facebook's template types, each with its rules. The rules are nil for types of whose pages only the names were
+// looked up.
 var templates = map[string]func(*rules, node){
 	"generic":              (*rules).genericTemplate,
 	"button":               (*rules).buttonTemplate,
@@ -22,28 +22,28 @@ var templates = map[string]func(*rules, node){
 
 var templateTypes = slices.Sorted(maps.Keys(templates))
 
-// template judges the payload of an attachment of type template and returns its template_type.
+// template checks the payload of an attachment of type template and returns its template_type.
 func (r *rules) template(n node) string {
 	n.at = ""
 	kind := strings.ToLower(r.need(n, "template_type", 0))
 	if kind == "list" || kind == "open_graph" { // microsoft/botbuilder-js#1686, restfb/restfb#1015
 		r.fail(100, 0, "The %s template on Messenger Platform is deprecated on API 4.0.", kind)
 	}
-	r.word(n, "template_type", templateTypes...)
+	r.keyword(n, "template_type", templateTypes...)
 	if rule := templates[kind]; rule != nil {
 		rule(r, n)
 	}
 	return kind
 }
 
-// genericTemplate asks of each element one property that says something besides its title (vjrantal/account-linking-demo-bot#3).
+// genericTemplate requires of each element one property with content besides its title (vjrantal/account-linking-demo-bot#3).
 func (r *rules) genericTemplate(n node) {
 	for _, e := range r.list(n, "elements", 1, 10) {
 		r.need(e, "title", 80)
 		subtitle, image, item := r.text(e, "subtitle", 80), r.file(e, "image_url"), r.link(e, "item_url")
 		action, acts := r.object(e, "default_action")
 		if acts {
-			r.word(action, "type", "web_url")
+			r.keyword(action, "type", "web_url")
 			r.need(action, "url", 0)
 			r.link(action, "url")
 		}
@@ -65,12 +65,12 @@ func (r *rules) buttonTemplate(n node) {
 // buttonTypes are those of the Buttons guide, and the share button of older pages.
 var buttonTypes = []string{"web_url", "postback", "phone_number", "account_link", "account_unlink", "game_play", "element_share"}
 
-// buttons judges the one to three buttons of a template or an element. A title of more than 20 characters is taken and cut
-// (microsoft/BotFramework-Services#112).
+// buttons checks the one to three buttons of a template or an element. Facebook accepts a title of more than 20 characters and
+// cuts it (microsoft/BotFramework-Services#112).
 func (r *rules) buttons(n node) {
 	for _, b := range r.filled(n, "buttons", 3) {
 		r.need(b, "type", 0)
-		kind := r.word(b, "type", buttonTypes...)
+		kind := r.keyword(b, "type", buttonTypes...)
 		switch {
 		case kind == "web_url" || kind == "postback" || kind == "phone_number":
 			r.need(b, "title", 0)
@@ -93,7 +93,7 @@ func (r *rules) buttons(n node) {
 func (r *rules) mediaTemplate(n node) {
 	for _, e := range r.list(n, "elements", 1, 1) {
 		r.need(e, "media_type", 0)
-		r.word(e, "media_type", "image", "video")
+		r.keyword(e, "media_type", "image", "video")
 		url := r.file(e, "url")
 		r.id(e, "attachment_id", 2018074)
 		if (url != "") == e.has("attachment_id") {
@@ -103,7 +103,7 @@ func (r *rules) mediaTemplate(n node) {
 	}
 }
 
-// isVideo says whether a template's first element is a video, which counts as media.
+// isVideo reports whether a template's first element is a video, which counts as media.
 func isVideo(n node) bool {
 	list, _ := n.m["elements"].([]any)
 	if len(list) == 0 {
@@ -154,7 +154,7 @@ func (r *rules) feedback(n node) {
 		for _, q := range r.list(screen, "questions", 1, 1) {
 			r.need(q, "id", 0)
 			r.need(q, "type", 0)
-			r.word(q, "type", "csat", "nps", "ces", "free_form")
+			r.keyword(q, "type", "csat", "nps", "ces", "free_form")
 			r.text(q, "title", 85)
 		}
 	}

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// usageFrom is the share of a ceiling in percent from which answers tell how much is used. Graph's headers appear "only once use
-// is enough"; where that is, Meta does not say.
+// usageFrom is the usage in percent from which answers have usage headers. Graph's headers appear "only once use is enough"; Meta
+// does not say how much that is.
 const usageFrom = 50
 
-// usage is what an answer says about how much of its limits a page has used.
+// usage is what the headers of an answer say about how much of its limits a page has used.
 type usage struct {
 	show    bool
 	page    string
@@ -21,8 +21,8 @@ type usage struct {
 	twice   bool // the page's key comes twice, as in Meta's own sample
 }
 
-// limit counts a call against its page's restriction and limits. Needs Sandbox.mu.
-func limit(p *page, snd *send, now time.Duration, rnd *rand.Rand) (usage, *graphError) {
+// applyLimits counts a call against its page's limits, and applies the page's restriction. The caller holds Sandbox.mu.
+func applyLimits(p *page, snd *send, now time.Duration, rnd *rand.Rand) (usage, *graphError) {
 	v := p.limits.take(now, snd.action == 0, snd.media)
 	if p.restricted != nil {
 		return usage{}, p.restricted
@@ -57,20 +57,6 @@ var throttled = []*graphError{
 // errHighVolume is a guess: the Messenger rate limits page says that such a page "cannot send new messages until the volume
 // decreases", and names no code.
 var errHighVolume = invalid(613, 0, "(#613) The Page sends too many messages and cannot send new messages until the volume decreases.")
-
-func errDeadToken(subcode int) *graphError {
-	e := invalid(190, subcode, "Error validating access token: The session is invalid.")
-	switch subcode {
-	case 458:
-		e.message = "Error validating access token: The user has not authorized the application."
-	case 460:
-		e.message = "Error validating access token: The session has been invalidated because the user changed their password or Facebook has changed the session for security reasons."
-	case 463:
-		e.message = "Error validating access token: Session has expired on Monday, 02-Nov-26 07:00:00 PST."
-		e.local = "Ошибка проверки маркера доступа: срок действия сеанса истёк."
-	}
-	return e
-}
 
 // set writes the usage headers, with percents that may exceed 100 and a type that is not always messenger, as pasted responses
 // have them.

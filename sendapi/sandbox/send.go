@@ -30,7 +30,7 @@ var recipientKeys = []struct {
 	{"one_time_notif_token", false}, {"phone_number", true},
 }
 
-// check judges a request as Facebook would. What it could read is returned beside an error too, for the record.
+// check judges a request as Facebook would. It returns what it could read with an error too, for the record.
 func (p params) check() (send, *graphError) {
 	var s send
 	var r rules
@@ -44,7 +44,7 @@ func (p params) check() (send, *graphError) {
 		r.senderAction(&s, p)
 	case message:
 		r.message(&s, p)
-		r.ground(&s, p)
+		r.messagingType(&s, p)
 	default:
 		r.missing("message")
 	}
@@ -68,7 +68,7 @@ func (r *rules) recipient(s *send, p params) {
 			continue
 		}
 		found++
-		id, ok := text(m[k.key])
+		id, ok := asText(m[k.key])
 		switch person := k.key == "id"; {
 		case person && (!ok || !isID(id)):
 			r.notID(n.path(k.key), 0)
@@ -111,14 +111,14 @@ func (r *rules) senderAction(s *send, p params) {
 }
 
 // The tags of the Send API reference. The retired ones of 2026-04-27 have a subcode of their own (chatwoot/chatwoot#14669); those of
-// March 2020 are as unknown as any other word.
+// March 2020 are as unknown as any other value.
 var (
 	tags        = []string{"CUSTOMER_FEEDBACK", "HUMAN_AGENT"}
 	retiredTags = []string{"CONFIRMED_EVENT_UPDATE", "ACCOUNT_UPDATE", "POST_PURCHASE_UPDATE"}
 )
 
-// ground judges on what ground a message is sent.
-func (r *rules) ground(s *send, p params) {
+// messagingType checks messaging_type and tag.
+func (r *rules) messagingType(s *send, p params) {
 	n := node{"message", s.message}
 	kind, tag := strings.ToUpper(p["messaging_type"]), strings.ToUpper(p["tag"])
 	switch kind {
@@ -146,7 +146,7 @@ func (r *rules) ground(s *send, p params) {
 	}
 }
 
-// rest judges the parameters beside recipient and message. Graph ignores parameters that it does not know.
+// rest checks the parameters other than recipient and message. Graph ignores parameters that it does not know.
 func (r *rules) rest(p params) {
 	switch strings.ToUpper(p["notification_type"]) {
 	case "", "REGULAR", "SILENT_PUSH", "NO_PUSH":

@@ -28,7 +28,7 @@ func (r *rig) dial() net.Conn {
 	return conn
 }
 
-// Callers speak HTTP in many ways; all of them are the same call.
+// Callers write HTTP in many ways; all of them make the same call.
 func TestWaysToSpeakHTTP(t *testing.T) {
 	r := start(t, Config{})
 	body := textBody("1", "hello")
@@ -57,7 +57,7 @@ func TestWaysToSpeakHTTP(t *testing.T) {
 			t.Errorf("%s: %v, %v", tt.name, resp, err)
 		}
 	}
-	if n := r.Delivered(PageIDFor("token"), "1", textDigest(t, "hello")); n != 6 {
+	if n := r.Delivered(pageIDFor("token"), "1", textDigest(t, "hello")); n != 6 {
 		t.Errorf("delivered %d times", n)
 	}
 }
@@ -94,7 +94,7 @@ func TestHalfARequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
-	if err := r.Wait(within(t), func(c Counts) bool { return c.Calls == 1 }); err != nil {
+	if err := r.wait(within(t), func(c Counts) bool { return c.Calls == 1 }); err != nil {
 		t.Fatal(err)
 	}
 	if c := r.Calls()[0]; c.Accepted || c.Status != 400 || c.Code != 100 {
@@ -126,12 +126,12 @@ func TestHalfAnAnswer(t *testing.T) {
 	}
 }
 
-// A lane blocks as its comment says, compared with the same said the slow way.
-func TestLaneIsAsDocumented(t *testing.T) {
+// A ceiling blocks as its comment says, compared with a slow and simple implementation.
+func TestCeilingIsAsDocumented(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for range 50 {
 		rate, block := 1+rnd.IntN(20), time.Duration(rnd.IntN(3000))*time.Millisecond
-		l := lane{rate: rate, block: block}
+		l := ceiling{rate: rate, block: block}
 		var times []time.Duration
 		now, until := time.Duration(0), time.Duration(0)
 		for range 300 {
