@@ -32,7 +32,8 @@ func TestRulesForEveryField(t *testing.T) {
 	equal(t, "fields with a rule", slices.Sorted(slices.Values(queue.Rules())), fields)
 }
 
-// The layout of each schema is kept. Another layout needs another schema, and a file of its own.
+// The layout of each schema is kept. Another layout needs another schema, and a file of its own, except for a stream that is
+// added and that the version before does not need.
 func TestLayoutOfSchema(t *testing.T) {
 	t.Parallel()
 	layout := queue.Layout()
@@ -51,7 +52,7 @@ func TestLayoutOfSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "layout of the present schema (raise the schema with the layout, and keep both in testdata)", now.String(), string(kept))
+	equal(t, "layout of the present schema (raise the schema with a change of a stream, and keep both in testdata)", now.String(), string(kept))
 }
 
 // setting is one change of a stream by an operator.
@@ -59,7 +60,7 @@ type setting struct {
 	stream string
 	name   string // of the setting, as the server's API has it
 	change func(*jetstream.StreamConfig)
-	refuse string // part of what is said; empty if it is taken
+	refuse string // part of what is line; empty if it is taken
 	add    bool   // a role sets it right
 	update bool   // the server takes it as an update alone
 }
@@ -67,25 +68,25 @@ type setting struct {
 var settings = []setting{
 	{stream: queue.StreamJobs, name: "subjects", change: func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "orders.>") }, refuse: "orders.>"},
 	{stream: queue.StreamJobs, name: "subjects", change: func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[:1] }, add: true},
-	{stream: queue.StreamJobs, name: "retention", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }, refuse: "Limits and has to be WorkQueue"},
+	{stream: queue.StreamJobs, name: "retention", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }, refuse: "Limits and must be WorkQueue"},
 	{stream: queue.StreamJobs, name: "max_consumers", change: func(c *jetstream.StreamConfig) { c.MaxConsumers = 10 }, add: true},
-	{stream: queue.StreamJobs, name: "max_msgs", change: func(c *jetstream.StreamConfig) { c.MaxMsgs = 100 }, refuse: "100 and has to be -1"},
+	{stream: queue.StreamJobs, name: "max_msgs", change: func(c *jetstream.StreamConfig) { c.MaxMsgs = 100 }, refuse: "100 and must be -1"},
 	{stream: queue.StreamJobs, name: "max_bytes", change: func(c *jetstream.StreamConfig) { c.MaxBytes = 2 << 20 }},
 	{stream: queue.StreamJobs, name: "max_bytes", change: func(c *jetstream.StreamConfig) { c.MaxBytes = -1 }},
-	{stream: queue.StreamJobs, name: "discard", change: func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, refuse: "DiscardOld and has to be DiscardNew"},
-	{stream: queue.StreamJobs, name: "discard_new_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject, c.DiscardNewPerSubject = 5, true }, refuse: "true and has to be false"},
-	{stream: queue.StreamJobs, name: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, refuse: "1h0m0s and has to be 0s"},
-	{stream: queue.StreamJobs, name: "max_msgs_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 2 }, refuse: "2 and has to be"},
-	{stream: queue.StreamJobs, name: "max_msg_size", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 2000 }, refuse: "2000 and has to be -1"},
-	{stream: queue.StreamJobs, name: "storage", change: func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, refuse: "Memory and has to be File"},
-	{stream: queue.StreamJobs, name: "no_ack", change: func(c *jetstream.StreamConfig) { c.NoAck, c.AllowAtomicPublish = true, false }, refuse: "true and has to be false"},
+	{stream: queue.StreamJobs, name: "discard", change: func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, refuse: "DiscardOld and must be DiscardNew"},
+	{stream: queue.StreamJobs, name: "discard_new_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject, c.DiscardNewPerSubject = 5, true }, refuse: "true and must be false"},
+	{stream: queue.StreamJobs, name: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, refuse: "1h0m0s and must be 0s"},
+	{stream: queue.StreamJobs, name: "max_msgs_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 2 }, refuse: "2 and must be"},
+	{stream: queue.StreamJobs, name: "max_msg_size", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 2000 }, refuse: "2000 and must be -1"},
+	{stream: queue.StreamJobs, name: "storage", change: func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, refuse: "Memory and must be File"},
+	{stream: queue.StreamJobs, name: "no_ack", change: func(c *jetstream.StreamConfig) { c.NoAck, c.AllowAtomicPublish = true, false }, refuse: "true and must be false"},
 	{stream: queue.StreamJobs, name: "duplicate_window", change: func(c *jetstream.StreamConfig) { c.Duplicates = time.Hour }},
 	{stream: queue.StreamJobs, name: "mirror", change: func(c *jetstream.StreamConfig) {
 		*c = jetstream.StreamConfig{Name: c.Name, Mirror: &jetstream.StreamSource{Name: "OTHER"}, Metadata: c.Metadata}
-	}, refuse: "mirror is set and has to be none"},
+	}, refuse: "mirror is set and must be none"},
 	{stream: queue.StreamJobs, name: "sources", change: func(c *jetstream.StreamConfig) {
 		c.Sources = []*jetstream.StreamSource{{Name: "OTHER"}}
-	}, refuse: "sources is set and has to be none"},
+	}, refuse: "sources is set and must be none"},
 	{stream: queue.StreamJobs, name: "sealed", change: func(c *jetstream.StreamConfig) { c.Sealed = true }, refuse: "sealed is true", update: true},
 	{stream: queue.StreamJobs, name: "deny_delete", change: func(c *jetstream.StreamConfig) { c.DenyDelete = true }},
 	{stream: queue.StreamJobs, name: "deny_purge", change: func(c *jetstream.StreamConfig) { c.DenyPurge = true }},
@@ -104,7 +105,7 @@ var settings = []setting{
 	{stream: queue.StreamJobs, name: "consumer_limits", change: func(c *jetstream.StreamConfig) { c.ConsumerLimits.InactiveThreshold = time.Minute }, refuse: "inactive_threshold 1m0s"},
 	{stream: queue.StreamJobs, name: "metadata", change: func(c *jetstream.StreamConfig) { c.Metadata["team"] = "growth" }},
 	{stream: queue.StreamJobs, name: "allow_msg_ttl", change: func(c *jetstream.StreamConfig) { c.AllowMsgTTL = false }, add: true},
-	{stream: queue.StreamJobs, name: "subject_delete_marker_ttl", change: func(c *jetstream.StreamConfig) { c.SubjectDeleteMarkerTTL = time.Minute }, refuse: "1m0s and has to be 0s"},
+	{stream: queue.StreamJobs, name: "subject_delete_marker_ttl", change: func(c *jetstream.StreamConfig) { c.SubjectDeleteMarkerTTL = time.Minute }, refuse: "1m0s and must be 0s"},
 	{stream: queue.StreamJobs, name: "allow_atomic", change: func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false }, add: true},
 	{stream: queue.StreamJobs, name: "persist_mode", change: func(c *jetstream.StreamConfig) {
 		c.AllowAtomicPublish, c.PersistMode = false, jetstream.AsyncPersistMode
@@ -117,20 +118,24 @@ var settings = []setting{
 		c.Discard, c.AllowMsgSchedules = jetstream.DiscardOld, true
 	}, refuse: "allow_msg_schedules is true"},
 
-	{stream: queue.StreamDead, name: "retention", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, refuse: "WorkQueue and has to be Limits"},
-	{stream: queue.StreamDead, name: "discard", change: func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, refuse: "DiscardOld and has to be DiscardNew"},
+	{stream: queue.StreamDead, name: "retention", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, refuse: "WorkQueue and must be Limits"},
+	{stream: queue.StreamDead, name: "discard", change: func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, refuse: "DiscardOld and must be DiscardNew"},
 	{stream: queue.StreamDead, name: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = 48 * time.Hour }},
-	{stream: queue.StreamDead, name: "max_msgs", change: func(c *jetstream.StreamConfig) { c.MaxMsgs = 100 }, refuse: "100 and has to be -1"},
+	{stream: queue.StreamDead, name: "max_msgs", change: func(c *jetstream.StreamConfig) { c.MaxMsgs = 100 }, refuse: "100 and must be -1"},
 	{stream: queue.StreamDead, name: "max_bytes", change: func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 20 }},
 	{stream: queue.StreamDead, name: "duplicate_window", change: func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }, add: true},
 	{stream: queue.StreamDead, name: "deny_delete", change: func(c *jetstream.StreamConfig) { c.DenyDelete = true }, refuse: "deny_delete is true"},
 	{stream: queue.StreamDead, name: "deny_purge", change: func(c *jetstream.StreamConfig) { c.DenyPurge = true }},
 	{stream: queue.StreamDead, name: "subject_delete_marker_ttl", change: func(c *jetstream.StreamConfig) { c.SubjectDeleteMarkerTTL = time.Minute }, refuse: "taken for messages"},
 
+	{stream: queue.StreamCampaigns, name: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = 48 * time.Hour }},
+	{stream: queue.StreamCampaigns, name: "max_bytes", change: func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 20 }},
+	{stream: queue.StreamCampaigns, name: "duplicate_window", change: func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }, add: true},
+
 	{stream: "KV_" + queue.BucketPages, name: "storage", change: func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, refuse: "a restart would lose"},
-	{stream: "KV_" + queue.BucketPages, name: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, refuse: "1h0m0s and has to be 0s"},
-	{stream: "KV_" + queue.BucketPages, name: "allow_direct", change: func(c *jetstream.StreamConfig) { c.AllowDirect = true }, refuse: "true and has to be false"},
-	{stream: "KV_" + queue.BucketPages, name: "max_msgs_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 10 }, refuse: "10 and has to be 1"},
+	{stream: "KV_" + queue.BucketPages, name: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, refuse: "1h0m0s and must be 0s"},
+	{stream: "KV_" + queue.BucketPages, name: "allow_direct", change: func(c *jetstream.StreamConfig) { c.AllowDirect = true }, refuse: "true and must be false"},
+	{stream: "KV_" + queue.BucketPages, name: "max_msgs_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 10 }, refuse: "10 and must be 1"},
 	{stream: "KV_" + queue.BucketPages, name: "max_consumers", change: func(c *jetstream.StreamConfig) { c.MaxConsumers = 2 }, add: true},
 	{stream: "KV_" + queue.BucketPages, name: "discard_new_per_subject", change: func(c *jetstream.StreamConfig) { c.DiscardNewPerSubject = true }, refuse: "could not be replaced"},
 }
@@ -157,17 +162,17 @@ func TestOpenJudgesSettings(t *testing.T) {
 		t.Run(s.stream+" "+s.name, func(t *testing.T) {
 			before := install(t, js, s)
 			defer remove(t, js)
-			q, err := queue.Open(within(t, patience), queue.Config{InProcess: srv})
+			q, err := queue.Open(within(t, testTimeout), queue.Config{InProcess: srv})
 			if err == nil {
 				q.Close()
 			}
-			var bad *queue.ConfigError
+			var bad *queue.StreamError
 			switch {
 			case s.refuse == "" && err != nil:
 				t.Errorf("open: %v", err)
 			case s.refuse == "":
 			case !errors.As(err, &bad) || bad.Stream != s.stream:
-				t.Errorf("open: %v; want a ConfigError of %s", err, s.stream)
+				t.Errorf("open: %v; want a StreamError of %s", err, s.stream)
 			case !strings.Contains(err.Error(), s.name+" is ") || !strings.Contains(err.Error(), s.refuse) || !strings.Contains(err.Error(), "brazier setup"):
 				t.Errorf("open: %v; want %s, %q and the remedy", err, s.name, s.refuse)
 			}
@@ -251,7 +256,7 @@ func TestOpenJudgesSchema(t *testing.T) {
 		"made by hand":               {nil, 0, []string{"no brazier.schema", "`brazier setup`"}},
 		"of an earlier version":      {nil, 1, []string{"no brazier.schema", "holds 1 messages", "nats stream rm"}},
 		"of a newer version":         {map[string]string{"brazier.schema": "7"}, 0, []string{"schema 7", "knows schema 2"}},
-		"with something else":        {map[string]string{"brazier.schema": "two"}, 0, []string{`"two"`, "no schema"}},
+		"with something else":        {map[string]string{"brazier.schema": "two"}, 0, []string{`"two"`, "must be a positive number"}},
 		"made by hand with a schema": {map[string]string{"brazier.schema": "2", "team": "growth"}, 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -264,20 +269,20 @@ func TestOpenJudgesSchema(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range c.messages {
-				if _, err := js.Publish(within(t, 2*patience), "brazier.dead.1.window", []byte("{}")); err != nil {
+				if _, err := js.Publish(within(t, 2*testTimeout), "brazier.dead.1.window", []byte("{}")); err != nil {
 					t.Fatal(err)
 				}
 			}
-			q, err := queue.Open(within(t, patience), queue.Config{InProcess: srv})
+			q, err := queue.Open(within(t, testTimeout), queue.Config{InProcess: srv})
 			if err == nil {
 				q.Close()
 			}
 			if (err == nil) != (c.refuse == nil) {
 				t.Fatalf("open: %v", err)
 			}
-			for _, words := range c.refuse {
-				if !strings.Contains(err.Error(), words) {
-					t.Errorf("open: %v; want %q", err, words)
+			for _, text := range c.refuse {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("open: %v; want %q", err, text)
 				}
 			}
 		})
@@ -307,7 +312,7 @@ func TestNewerVersionAdds(t *testing.T) {
 	equal(t, "stream", config(t, js, queue.StreamDead), want)
 
 	// The older one stays away from then on.
-	if _, err := queue.Open(within(t, patience), queue.Config{InProcess: srv}); err == nil || !strings.Contains(err.Error(), "schema 3") {
+	if _, err := queue.Open(within(t, testTimeout), queue.Config{InProcess: srv}); err == nil || !strings.Contains(err.Error(), "schema 3") {
 		t.Errorf("the older version opens: %v", err)
 	}
 	// What cannot be added is left to brazier setup.
@@ -317,7 +322,7 @@ func TestNewerVersionAdds(t *testing.T) {
 	}
 }
 
-// What flags say and what stands is logged where it differs, once, and changed by nobody.
+// A difference between the flags and a stream is logged once, and nothing is changed.
 func TestDriftIsLogged(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
@@ -326,10 +331,10 @@ func TestDriftIsLogged(t *testing.T) {
 	open(t, queue.Config{InProcess: srv, MaxBytes: 3 << 20, DeadMaxAge: time.Hour, Log: zap.New(core)})
 	var got []string
 	for _, l := range lines.FilterField(zap.String("event", "drift")).All() {
-		said := l.ContextMap()
-		got = append(got, fmt.Sprint(l.Level, " ", said["stream"], " ", said["setting"], " ", said["want"], " ", said["have"]))
-		if !strings.Contains(fmt.Sprint(said["remedy"]), "brazier setup") {
-			t.Errorf("remedy: %v", said["remedy"])
+		line := l.ContextMap()
+		got = append(got, fmt.Sprint(l.Level, " ", line["stream"], " ", line["setting"], " ", line["want"], " ", line["have"]))
+		if !strings.Contains(fmt.Sprint(line["remedy"]), "brazier setup") {
+			t.Errorf("remedy: %v", line["remedy"])
 		}
 	}
 	equal(t, "lines", got, []string{"warn BRAZIER_JOBS max_bytes 3145728 2097152", "warn BRAZIER_DEAD max_age 1h0m0s 48h0m0s"})

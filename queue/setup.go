@@ -11,28 +11,32 @@ import (
 
 // Setup makes every stream and bucket what cfg and this version ask for, with whatever rights the connection has, and
 // returns what differed. With dryRun it changes nothing. It looks at all of them before it changes the first. A
-// *ConfigError says that one cannot become what it should be. After any error what is returned was changed, and nothing
-// else.
+// *[ConfigError] is about cfg, a *[StreamError] about a stream that cannot become what it should be. After any error
+// the differences that are returned were changed, and nothing else.
 //
-// Settings that break nothing and that cfg says nothing of stay as they are. A stream without a schema is taken over where
-// it is empty. The bucket of paces is left out where the server is in this process: it forgets the bucket when it ends.
+// Settings that break nothing and that cfg does not set stay as they are. A stream without a schema is taken over if it is
+// empty. The bucket of paces is left out if the server is in this process, which forgets the bucket when it ends.
 func Setup(ctx context.Context, cfg Config, dryRun bool) ([]Difference, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	cfg.Existing = false
 	q, err := dial(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("queue: setup: %w", err)
 	}
-	close(q.accepting.done)
-	close(q.recording.done)
+	for _, w := range q.writers() {
+		close(w.done)
+	}
 	close(q.repairer.done)
 	defer q.Close()
 	s := setup{q: q}
-	err = q.await(ctx, s.look)
+	err = q.await(ctx, s.plan)
 	if err == nil && !dryRun {
 		err = s.apply(ctx)
 	}
 	if err != nil {
-		return s.done, fmt.Errorf("queue: setup: %w", redact(err))
+		return s.changed, fmt.Errorf("queue: setup: %w", redact(err))
 	}
 	var all []Difference
 	for _, step := range s.steps {
@@ -41,31 +45,31 @@ func Setup(ctx context.Context, cfg Config, dryRun bool) ([]Difference, error) {
 	return all, nil
 }
 
-// setup is what is to be done.
+// setup is the work of Setup.
 type setup struct {
-	q     *Queue
-	steps []step
-	done  []Difference
+	q       *Queue
+	steps   []step
+	changed []Difference
 }
 
 // step makes one stream what it should be.
 type step struct {
 	plan    jetstream.StreamConfig
-	to      *jetstream.StreamConfig // nil: it is missing
+	to      *jetstream.StreamConfig // nil: the stream is missing
 	differs []Difference
 }
 
-// look compares everything.
-func (s *setup) look(ctx context.Context) error {
+// plan compares everything and makes the steps.
+func (s *setup) plan(ctx context.Context) error {
 	s.steps = nil
 	if n := s.q.cfg.Replicas; n > 1 && s.q.nc.ConnectedClusterName() == "" {
-		return &ConfigError{StreamJobs, fmt.Sprintf("%d replicas need a cluster, and this is a single server", n), "ask for one replica (--replicas)"}
+		return &StreamError{StreamJobs, fmt.Sprintf("%d replicas need a cluster, and this is a single server", n), "ask for one replica (--replicas)"}
 	}
 	for _, plan := range s.q.cfg.layout() {
 		if plan.Name == streamOf(BucketPace) && s.q.cfg.InProcess != nil {
 			continue
 		}
-		next, err := s.compare(ctx, plan)
+		next, err := s.planStep(ctx, plan)
 		if err != nil {
 			return err
 		}
@@ -76,7 +80,7 @@ func (s *setup) look(ctx context.Context) error {
 	return nil
 }
 
-func (s *setup) compare(ctx context.Context, plan jetstream.StreamConfig) (step, error) {
+func (s *setup) planStep(ctx context.Context, plan jetstream.StreamConfig) (step, error) {
 	next := step{plan: plan}
 	stream, err := s.q.lookAt(ctx, plan.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -87,7 +91,7 @@ func (s *setup) compare(ctx context.Context, plan jetstream.StreamConfig) (step,
 		return next, backoff.Permanent(mayNot(plan.Name))
 	}
 	if err != nil {
-		return next, inWords(&plan, err)
+		return next, describe(&plan, err)
 	}
 	found := stream.CachedInfo()
 	_, err = schemaOf(&plan, &found.Config)
@@ -108,7 +112,7 @@ func (s *setup) compare(ctx context.Context, plan jetstream.StreamConfig) (step,
 		}
 		next.differs = append(next.differs, f.Difference)
 	}
-	if err := refusal(plan.Name, final); err != nil {
+	if err := brokenError(plan.Name, final); err != nil {
 		return next, err
 	}
 	if has, want := found.Config.Metadata[schemaKey], plan.Metadata[schemaKey]; has != want {
@@ -124,15 +128,15 @@ func (s *setup) compare(ctx context.Context, plan jetstream.StreamConfig) (step,
 
 func (s *setup) apply(ctx context.Context) error {
 	for _, step := range s.steps {
-		if err := s.change(ctx, step); err != nil {
+		if err := s.applyStep(ctx, step); err != nil {
 			return err
 		}
-		s.done = append(s.done, step.differs...)
+		s.changed = append(s.changed, step.differs...)
 	}
 	return nil
 }
 
-func (s *setup) change(ctx context.Context, step step) (err error) {
+func (s *setup) applyStep(ctx context.Context, step step) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	switch {
@@ -148,20 +152,20 @@ func (s *setup) change(ctx context.Context, step step) (err error) {
 	case errors.Is(err, errNotAllowed):
 		return mayNot(step.plan.Name)
 	case hasCode(err, errCodeNoPeers):
-		return fmt.Errorf("%w (%w)", &ConfigError{step.plan.Name, fmt.Sprintf("the cluster has not enough servers with room for %d replicas", step.plan.Replicas),
-			"ask for fewer (--replicas), or add servers"}, err)
+		return fmt.Errorf("%w (%w)", &StreamError{step.plan.Name, fmt.Sprintf("the cluster does not have enough servers with space for %d replicas", step.plan.Replicas),
+			"ask for fewer replicas (--replicas), or add servers"}, err)
 	case err != nil:
-		return inWords(&step.plan, err)
+		return describe(&step.plan, err)
 	}
 	return nil
 }
 
 func mayNot(stream string) error {
-	return fmt.Errorf("stream %s: %w: connect as one who may, such as the user operator of deploy/nats-users.conf", stream, errNotAllowed)
+	return fmt.Errorf("stream %s: %w: connect as a user who may, such as operator of deploy/nats-users.conf", stream, errNotAllowed)
 }
 
-// Differences compares the settings that are the operator's to choose with those of cfg that are set, and the replicas of
-// all streams with each other where cfg does not say how many there should be.
+// Differences compares the settings that the operator may choose with those of cfg that are set, and the replicas of
+// all streams with each other if cfg does not set their number.
 func (q *Queue) Differences(ctx context.Context) ([]Difference, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -169,7 +173,7 @@ func (q *Queue) Differences(ctx context.Context) ([]Difference, error) {
 	var all []Difference
 	for _, plan := range cfg.layout() {
 		stream, err := q.js.Stream(ctx, plan.Name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) && plan.Name == streamOf(BucketPace) {
+		if errors.Is(err, jetstream.ErrStreamNotFound) && isOptional(plan.Name) {
 			continue
 		}
 		if err != nil {
@@ -187,4 +191,9 @@ func (q *Queue) Differences(ctx context.Context) ([]Difference, error) {
 		}
 	}
 	return all, nil
+}
+
+// isOptional reports whether messages are delivered without a stream, or a worker makes it when it first needs it.
+func isOptional(stream string) bool {
+	return stream == streamOf(BucketPace) || stream == streamOf(BucketAlive) || stream == StreamCampaigns
 }

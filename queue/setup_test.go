@@ -16,7 +16,7 @@ import (
 
 func setup(t *testing.T, cfg queue.Config, dryRun bool) []queue.Difference {
 	t.Helper()
-	differs, err := queue.Setup(within(t, patience), cfg, dryRun)
+	differs, err := queue.Setup(within(t, testTimeout), cfg, dryRun)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,6 +35,8 @@ func TestSetup(t *testing.T) {
 		{Stream: "BRAZIER_DEAD", Setting: "stream", Have: "missing", Want: "made"},
 		{Stream: "KV_BRAZIER_PAGES", Setting: "stream", Have: "missing", Want: "made"},
 		{Stream: "KV_BRAZIER_PACE", Setting: "stream", Have: "missing", Want: "made"},
+		{Stream: "KV_BRAZIER_ALIVE", Setting: "stream", Have: "missing", Want: "made"},
+		{Stream: "BRAZIER_CAMPAIGNS", Setting: "stream", Have: "missing", Want: "made"},
 	}
 	equal(t, "what a dry run says", setup(t, cfg, true), made)
 	if _, err := js.Stream(t.Context(), queue.StreamJobs); !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -76,7 +78,7 @@ func TestSetupRefuses(t *testing.T) {
 	t.Parallel()
 	message := func(t *testing.T, js jetstream.JetStream, subject string) {
 		t.Helper()
-		if _, err := js.Publish(within(t, 2*patience), subject, []byte("{}")); err != nil {
+		if _, err := js.Publish(within(t, 2*testTimeout), subject, []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,7 +90,7 @@ func TestSetupRefuses(t *testing.T) {
 		"replicas on a single server": {queue.Config{Replicas: 3}, nil, []string{"3 replicas need a cluster", "single server", "--replicas"}},
 		"storage": {queue.Config{}, func(t *testing.T, js jetstream.JetStream) {
 			install(t, js, setting{stream: queue.StreamDead, change: func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }})
-		}, []string{"BRAZIER_DEAD", "storage is Memory and has to be File", "cannot change", "nats stream rm"}},
+		}, []string{"BRAZIER_DEAD", "storage is Memory and must be File", "cannot change", "nats stream rm"}},
 		"of an earlier version": {queue.Config{}, func(t *testing.T, js jetstream.JetStream) {
 			install(t, js, setting{stream: queue.StreamDead, change: func(c *jetstream.StreamConfig) { c.Metadata = nil }})
 			message(t, js, "brazier.dead.1.window")
@@ -109,14 +111,14 @@ func TestSetupRefuses(t *testing.T) {
 			}
 			c.cfg.InProcess = srv
 			for _, dryRun := range []bool{true, false} {
-				_, err := queue.Setup(within(t, patience), c.cfg, dryRun)
-				var bad *queue.ConfigError
+				_, err := queue.Setup(within(t, testTimeout), c.cfg, dryRun)
+				var bad *queue.StreamError
 				if errors.As(err, &bad) != (c.want != nil) {
 					t.Fatalf("setup: %v", err)
 				}
-				for _, words := range c.want {
-					if !strings.Contains(err.Error(), words) {
-						t.Errorf("setup: %v; want %q", err, words)
+				for _, text := range c.want {
+					if !strings.Contains(err.Error(), text) {
+						t.Errorf("setup: %v; want %q", err, text)
 					}
 				}
 			}
@@ -141,18 +143,18 @@ func TestSetupReplicas(t *testing.T) {
 	cfg.Replicas, cfg.Log = 0, zap.New(core)
 	q := open(t, cfg)
 	publish(t, q, job(acme, queue.Bulk))
-	if err := q.Pace(acme, "text").Prepare(within(t, patience)); err != nil { // which looks at the bucket
+	if err := q.Pace(acme, "text").Prepare(within(t, testTimeout)); err != nil { // which looks at the bucket
 		t.Fatal(err)
 	}
 	drift := func() *observer.ObservedLogs { return lines.FilterField(zap.String("event", "drift")) }
-	eventually(t, "all five streams are said to differ", func() bool { return drift().Len() == 5 })
+	eventually(t, "all six streams are logged as different", func() bool { return drift().Len() == 6 })
 	for _, l := range drift().All() {
-		if said := l.ContextMap(); said["setting"] != "num_replicas" || said["want"] != "3" || said["have"] != "1" {
-			t.Errorf("line %v", said)
+		if line := l.ContextMap(); line["setting"] != "num_replicas" || line["want"] != "3" || line["have"] != "1" {
+			t.Errorf("line %v", line)
 		}
 	}
 	cfg.Log = nil
-	if changed := setup(t, cfg, false); len(changed) != 5 {
+	if changed := setup(t, cfg, false); len(changed) != 7 {
 		t.Errorf("changed: %v", changed)
 	}
 	eventually(t, "nothing differs", func() bool { return setup(t, cfg, false) == nil })
@@ -165,12 +167,12 @@ func TestSetupReplicas(t *testing.T) {
 			t.Errorf("%s has %d replicas", plan.Name, got)
 		}
 	}
-	if b, err := q.Backlog(within(t, 2*patience), acme); err != nil || b.Pending != 1 {
+	if b, err := q.Backlog(within(t, 2*testTimeout), acme); err != nil || b.Pending != 1 {
 		t.Errorf("backlog %+v, %v", b, err)
 	}
 	cfg.Replicas = 5
-	var bad *queue.ConfigError
-	if _, err := queue.Setup(within(t, patience), cfg, false); !errors.As(err, &bad) || !strings.Contains(err.Error(), "not enough servers") {
+	var bad *queue.StreamError
+	if _, err := queue.Setup(within(t, testTimeout), cfg, false); !errors.As(err, &bad) || !strings.Contains(err.Error(), "does not have enough servers") {
 		t.Errorf("five replicas on three servers: %v", err)
 	}
 	eventually(t, "the queue is ready", func() bool { return q.Ready(t.Context()) == nil })
