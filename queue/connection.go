@@ -11,7 +11,7 @@ import (
 
 // connection is one connection to a server, until it is lost.
 type connection struct {
-	ctx  context.Context // ends then: an answer that was to come over it will not
+	ctx  context.Context // ends when the connection is lost: no answer comes over it any more
 	lost context.CancelFunc
 }
 
@@ -20,15 +20,15 @@ func newConnection() *connection {
 	return &connection{ctx, lost}
 }
 
-// reach is since when this process has reached the stream of jobs without interruption.
+// reach knows since when this process has reached the stream of jobs without interruption.
 type reach struct {
 	mu    sync.Mutex
 	gone  bool
 	since time.Time
 }
 
-// note takes in that the stream answered, or did not.
-func (r *reach) note(answered bool) {
+// observe notes whether the stream answered.
+func (r *reach) observe(answered bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if answered && r.gone {
@@ -37,72 +37,79 @@ func (r *reach) note(answered bool) {
 	r.gone = !answered
 }
 
-// back returns since when the stream was reached without interruption, by the server's clock. Before, workers could not
-// renew their leases, nor this one see that they did.
-func (q *Queue) back() time.Time {
+// reachableSince returns since when the stream was reached without interruption, by the server's clock. Before that workers
+// could not renew their leases, and this process could not see whether they did.
+func (q *Queue) reachableSince() time.Time {
 	q.reach.mu.Lock()
 	defer q.reach.mu.Unlock()
-	return q.clock.server(q.reach.since)
+	return q.clock.toServer(q.reach.since)
 }
 
-func (q *Queue) options() []nats.Option {
-	opts := []nats.Option{
+// options returns the options of the connection.
+func (q *Queue) options(nkey *nkeyFile) []nats.Option {
+	opts := append(q.handlers(),
 		nats.Name(q.cfg.Name),
-		nats.CustomInboxPrefix(inboxPrefix + q.cfg.Role),
-		nats.MaxReconnects(-1), // the default gives up after two minutes
+		nats.CustomInboxPrefix(inboxPrefix+q.cfg.Role),
+		nats.MaxReconnects(-1), // by default it stops after two minutes
 		nats.RetryOnFailedConnect(true),
-		nats.ReconnectWait(250 * time.Millisecond),
-		nats.ReconnectJitter(250*time.Millisecond, 500*time.Millisecond),
-		// Without a buffer a publish during an outage fails at once and is retried by us, under a deadline that the
-		// caller knows of. With one it would be sent later, when the caller has long been told otherwise.
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(reconnectJitter, 2*reconnectJitter),
+		// Without a buffer a publish during an outage fails at once and is repeated here, until the caller's deadline. With
+		// a buffer it would be sent later, when the caller has long had an error.
 		nats.ReconnectBufSize(-1),
-		nats.PingInterval(10 * time.Second),
-		nats.MaxPingsOutstanding(2),
-		nats.ClosedHandler(func(*nats.Conn) { close(q.closed) }),
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(maxPings),
+	)
+	if q.cfg.InProcess != nil {
+		return append(opts, nats.InProcessServer(q.cfg.InProcess))
+	}
+	return append(opts, q.cfg.Credentials.options(q.log, nkey)...)
+}
+
+// handlers returns the handlers of what happens to the connection.
+func (q *Queue) handlers() []nats.Option {
+	return []nats.Option{
+		nats.ClosedHandler(func(*nats.Conn) {
+			q.away.ended()
+			close(q.closed)
+		}),
 		nats.ConnectHandler(func(nc *nats.Conn) {
-			q.reach.note(true)
+			q.reach.observe(true)
 			q.connected()
-			q.log.Info("connected to NATS", zap.String("event", "connected"), zap.String("address", q.server(nc)))
+			q.logConnected(nc, "connected to NATS")
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			q.reach.note(true)
+			q.reach.observe(true)
 			q.connected()
-			q.clock.nudge() // it may be another server
-			q.log.Info("connected to NATS again", zap.String("event", "connected"), zap.String("address", q.server(nc)))
+			q.clock.nudge() // the server may be another
+			q.logConnected(nc, "connected to NATS again")
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			q.connection.Swap(newConnection()).lost()
-			q.reach.note(false)
-			q.waits.up.Store(false)
-			if err != nil { // nil when we closed it
-				q.waits.note(theConnection, time.Now(), nats.ErrDisconnected)
-				q.log.Warn("connection to NATS lost, reconnecting", zap.String("event", "disconnected"), zap.Error(redact(err)))
+			q.reach.observe(false)
+			q.waits.connected.Store(false)
+			if err != nil { // nil after Close
+				q.waits.observe(theConnection, time.Now(), nats.ErrDisconnected)
+				q.away.began(err)
 			}
 		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { q.waits.note(theConnection, time.Now(), err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			q.away.failed(err)
+			q.waits.observe(theConnection, time.Now(), err)
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if q.refusals.heard(err) { // who waits for it tells
+			if q.refusals.receive(err) { // the caller that waits logs it
 				return
 			}
 			q.log.Error("NATS reported an error", zap.String("event", "nats_error"), zap.Error(redact(err)))
 		}),
 	}
-	if q.cfg.InProcess != nil {
-		opts = append(opts, nats.InProcessServer(q.cfg.InProcess))
-	}
-	if q.cfg.CredentialsFile != "" {
-		opts = append(opts, nats.UserCredentials(q.cfg.CredentialsFile))
-	}
-	if q.cfg.CAFile != "" {
-		opts = append(opts, nats.RootCAs(q.cfg.CAFile))
-	}
-	return opts
 }
 
-// connected takes in that there is a connection.
+// connected notes that there is a connection.
 func (q *Queue) connected() {
-	q.waits.up.Store(true)
-	q.waits.note(theConnection, time.Now(), nil)
+	q.waits.connected.Store(true)
+	q.waits.observe(theConnection, time.Now(), nil)
 }
 
 // server names the server that nc is connected to.
@@ -113,5 +120,7 @@ func (q *Queue) server(nc *nats.Conn) string {
 	return nc.ConnectedUrlRedacted()
 }
 
-// Connected reports whether the server is there at this moment.
+// Connected reports whether there is a connection to a server now.
 func (q *Queue) Connected() bool { return q.nc.IsConnected() }
+
+const inboxPrefix = "_INBOX_brazier_"

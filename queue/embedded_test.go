@@ -11,7 +11,8 @@ import (
 )
 
 // Where the server ends with the process, all that it knew of deliveries ends too. What became of each is known all the
-// same: who was begun is in doubt, who was put back keeps its attempts and its delay, and the others come as if new.
+// same: a job that was begun is in doubt, a job that was requeued keeps its attempts and its delay, and the others come
+// as if new.
 func TestEmbeddedForgets(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
@@ -29,16 +30,16 @@ func TestEmbeddedForgets(t *testing.T) {
 		took[d.ID] = d
 	}
 	for _, id := range []string{begun.ID, retried.ID} {
-		if err := took[id].Begin(within(t, 2*patience)); err != nil {
+		if err := took[id].Begin(within(t, 2*testTimeout)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const delay = 3 * time.Second
 	put := time.Now()
-	if err := took[retried.ID].Retry(within(t, 2*patience), 4, "transient", delay); err != nil {
+	if err := took[retried.ID].Retry(within(t, 2*testTimeout), 4, "transient", delay); err != nil {
 		t.Fatal(err)
 	}
-	if err := took[released.ID].Release(within(t, 2*patience)); err != nil {
+	if err := took[released.ID].Release(within(t, 2*testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	q.Close()

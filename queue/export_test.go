@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -12,6 +13,11 @@ import (
 func (c Config) WithLease(d time.Duration) Config {
 	c.lease = d
 	return c
+}
+
+// RemedyOfFull returns what to do where a stream is full.
+func (q *Queue) RemedyOfFull(stream string) string {
+	return q.explain(spaceIn(stream), fmt.Errorf("publish: %w", ErrFull)).remedy
 }
 
 // AsAnotherProcess is for tests in which a process stands for its successor too.
@@ -40,10 +46,7 @@ func (q *Queue) State(t testing.TB, page string, lane Lane, id string) string {
 
 // Layout returns the configuration of every stream and bucket with the defaults.
 func Layout() []jetstream.StreamConfig {
-	cfg := Config{Replicas: 1}
-	if err := cfg.setDefaults(); err != nil {
-		panic(err)
-	}
+	cfg := Config{Replicas: 1}.withDefaults()
 	return cfg.layout()
 }
 
@@ -69,9 +72,15 @@ func (q *Queue) EnsureStream(ctx context.Context, plan jetstream.StreamConfig) e
 	return err
 }
 
-// WithWaits is for tests that would wait long until something is said to be waited for, and until it is said again.
-func (c Config) WithWaits(told, again time.Duration) Config {
-	c.waitTold, c.waitAgain = told, again
+// WithWaits is for tests that would wait long until a wait is logged, and until it is logged again.
+func (c Config) WithWaits(after, every time.Duration) Config {
+	c.waitLogAfter, c.waitLogEvery = after, every
+	return c
+}
+
+// WithAlive is for tests that would wait long until a process is no longer alive.
+func (c Config) WithAlive(every, lasts time.Duration) Config {
+	c.aliveEvery, c.aliveFor = every, lasts
 	return c
 }
 
@@ -82,5 +91,40 @@ func (q *Queue) Busy() bool { return q.accepting.isBusy() }
 func (q *Queue) StayBusy() {
 	q.accepting.mu.Lock()
 	defer q.accepting.mu.Unlock()
-	q.accepting.busy = time.Now().Add(time.Hour)
+	q.accepting.busyAt = time.Now().Add(time.Hour)
+}
+
+// MeasureShares measures the queue now, as happens every second.
+func (q *Queue) MeasureShares(t testing.TB) {
+	t.Helper()
+	if err := q.shares.measure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// CountAccepted counts a job as accepted, as Publish does once the job is stored.
+func (q *Queue) CountAccepted(j *Job) { q.countPublished(j, false) }
+
+// CountDelivered counts a job as delivered, as Done does.
+func (q *Queue) CountDelivered(j *Job) { q.countDelivered(j) }
+
+// WriteCounts writes what was counted, in a Queue whose goroutine has not begun to.
+func (q *Queue) WriteCounts(ctx context.Context) bool { return q.counters.write(ctx) }
+
+// WithoutWriting keeps the goroutine from writing counts.
+func (q *Queue) WithoutWriting() { q.counters.begin.Do(func() { close(q.counters.done) }) }
+
+// MaxCounts and MaxDispatches are the bounds of what is counted.
+const (
+	MaxCounts     = maxCounts
+	MaxDispatches = maxDispatches
+)
+
+// Quantile returns a quantile of times as the counters tell it.
+func Quantile(part float64, took []time.Duration) time.Duration {
+	counted := times{}
+	for _, d := range took {
+		counted.add(tookCounter(d), 1)
+	}
+	return counted.quantile(part)
 }

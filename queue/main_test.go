@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	// Most tests here wait rather than compute, and may do so together on any machine.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m, queuetest.Strays()...)
@@ -42,13 +42,13 @@ const (
 	nordwind = "5647382910"
 )
 
-// patience is far beyond what a healthy run needs.
-const patience = 30 * time.Second
+// testTimeout is far longer than any test waits on a healthy machine.
+const testTimeout = time.Minute
 
 // eventually polls until ok.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(testTimeout)
 	for poll := time.NewTicker(10 * time.Millisecond); !ok(); <-poll.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
@@ -68,7 +68,7 @@ func job(page string, lane queue.Lane) *queue.Job {
 
 func publish(t testing.TB, q *queue.Queue, jobs ...*queue.Job) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
 	defer cancel()
 	for _, j := range jobs {
 		stored, err := q.Publish(ctx, j)
@@ -84,9 +84,9 @@ func publish(t testing.TB, q *queue.Queue, jobs ...*queue.Job) {
 // source is a Source that is stopped when the test ends, and in time for a test that waits in vain.
 func source(t testing.TB, q *queue.Queue, page string, lane queue.Lane, buffer int) *queue.Source {
 	s := q.Source(page, lane, buffer)
-	giveUp := time.AfterFunc(patience, s.Stop)
+	expire := time.AfterFunc(testTimeout, s.Stop)
 	t.Cleanup(func() {
-		giveUp.Stop()
+		expire.Stop()
 		s.Stop()
 	})
 	return s
@@ -94,7 +94,7 @@ func source(t testing.TB, q *queue.Queue, page string, lane queue.Lane, buffer i
 
 func next(t testing.TB, s *queue.Source) *queue.Delivery {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
 	defer cancel()
 	d, err := s.Next(ctx)
 	if err != nil {
@@ -105,7 +105,7 @@ func next(t testing.TB, s *queue.Source) *queue.Delivery {
 
 func done(t testing.TB, d *queue.Delivery) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
 	defer cancel()
 	if err := d.Done(ctx); err != nil {
 		t.Fatalf("settle %s: %v", d.ID, err)
@@ -117,7 +117,7 @@ func rest(t testing.TB, s *queue.Source) (left []*queue.Delivery) {
 	t.Helper()
 	s.Stop()
 	for {
-		d, err := s.Next(within(t, 2*patience))
+		d, err := s.Next(within(t, 2*testTimeout))
 		if errors.Is(err, queue.ErrStopped) {
 			return left
 		}
@@ -128,11 +128,11 @@ func rest(t testing.TB, s *queue.Source) (left []*queue.Delivery) {
 	}
 }
 
-// isEmpty waits until nothing is stored for a page, by the server's own account: a job goes a moment after it is settled.
+// isEmpty waits until nothing is stored for a page, as the server counts: a job is removed shortly after it is settled.
 func isEmpty(t testing.TB, q *queue.Queue, page string) {
 	t.Helper()
 	eventually(t, "the queue of page "+page+" is empty", func() bool {
-		b, err := q.Backlog(within(t, 2*patience), page)
+		b, err := q.Backlog(within(t, 2*testTimeout), page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,8 +155,8 @@ func raw(t testing.TB, server nats.InProcessConnProvider) jetstream.JetStream {
 	return js
 }
 
-// letters returns what is kept of a page's dead letters, by subject.
-func letters(t testing.TB, js jetstream.JetStream, page string) map[string]*jetstream.RawStreamMsg {
+// deadLetters returns what is kept of a page's dead letters, by subject.
+func deadLetters(t testing.TB, js jetstream.JetStream, page string) map[string]*jetstream.RawStreamMsg {
 	t.Helper()
 	stream, err := js.Stream(t.Context(), queue.StreamDead)
 	if err != nil {
@@ -181,7 +181,7 @@ func letters(t testing.TB, js jetstream.JetStream, page string) map[string]*jets
 }
 
 // machine is a server that can be stopped and started again on the same files. As a provider of connections it stands
-// for the address of a server: it leads to whichever runs at the moment.
+// for the address of a server: it leads to the one that runs now.
 type machine struct {
 	t   testing.TB
 	dir string
@@ -255,7 +255,7 @@ func open(t testing.TB, cfg queue.Config) *queue.Queue {
 	if cfg.Log == nil {
 		cfg.Log = zaptest.NewLogger(t)
 	}
-	q, err := queue.Open(within(t, 2*patience), cfg)
+	q, err := queue.Open(within(t, 2*testTimeout), cfg)
 	if err != nil {
 		t.Fatalf("open queue: %v", err)
 	}

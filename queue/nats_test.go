@@ -36,7 +36,7 @@ func natsServer(t testing.TB, config string) *server.Server {
 		srv.Shutdown()
 		srv.WaitForShutdown()
 	})
-	if !srv.ReadyForConnections(patience) {
+	if !srv.ReadyForConnections(testTimeout) {
 		t.Fatal("nats-server is not ready")
 	}
 	return srv

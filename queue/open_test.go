@@ -23,15 +23,15 @@ func TestOpenWaits(t *testing.T) {
 	core, lines := observer.New(zap.InfoLevel)
 	opened := make(chan error, 1)
 	go func() {
-		q, err := queue.Open(within(t, patience), queue.Config{InProcess: m, Log: zap.New(core)}.WithWaits(soon, patience))
+		q, err := queue.Open(within(t, testTimeout), queue.Config{InProcess: m, Log: zap.New(core)}.WithWaits(soon, testTimeout))
 		if err == nil {
 			defer q.Close()
-			_, err = q.Publish(within(t, patience), job(acme, queue.Bulk))
+			_, err = q.Publish(within(t, testTimeout), job(acme, queue.Bulk))
 		}
 		opened <- err
 	}()
 	event := func(name string) *observer.ObservedLogs { return lines.FilterField(zap.String("event", name)) }
-	eventually(t, "it is said that it waits", func() bool { return event("waiting").Len() > 0 })
+	eventually(t, "the wait is logged", func() bool { return event("waiting").Len() > 0 })
 	select {
 	case err := <-opened:
 		t.Fatalf("opened without a server: %v", err)
@@ -44,12 +44,12 @@ func TestOpenWaits(t *testing.T) {
 	equal(t, "lines", []int{event("waiting").Len(), event("connected").Len()}, []int{1, 1})
 	waiting := event("waiting").All()[0]
 	if waiting.Level != zap.WarnLevel || waiting.ContextMap()["what"] != "connection to NATS" {
-		t.Errorf("said at level %v: %v", waiting.Level, waiting.ContextMap())
+		t.Errorf("logged at level %v: %v", waiting.Level, waiting.ContextMap())
 	}
 }
 
-// Open gives up with its context, and says what it waited for.
-func TestOpenGivesUp(t *testing.T) {
+// Open ends with its context, and its error tells what it waited for.
+func TestOpenEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	_, err := queue.Open(within(t, 200*time.Millisecond), queue.Config{InProcess: newMachine(t)})
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no NATS server") {
@@ -57,17 +57,54 @@ func TestOpenGivesUp(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesConfig(t *testing.T) {
+// Each setting at its limits and beyond: Open refuses what Validate refuses, and names the field.
+func TestConfig(t *testing.T) {
 	t.Parallel()
-	for field, cfg := range map[string]queue.Config{
-		"Replicas":   {Replicas: 6},
-		"Window":     {Window: time.Millisecond},
-		"MaxBytes":   {MaxBytes: 1000},
-		"DeadMaxAge": {DeadMaxAge: time.Second},
+	for name, c := range map[string]struct {
+		cfg   queue.Config
+		field string // empty: the setting can be used
+	}{
+		"defaults":         {queue.Config{}, ""},
+		"addresses":        {queue.Config{URL: "nats://a:4222, tls://user:secret@b:4222,c"}, ""},
+		"no port":          {queue.Config{URL: "nats://a:port"}, "URL"},
+		"no host":          {queue.Config{URL: "nats://a:4222,nats://[::1"}, "URL"},
+		"upper case":       {queue.Config{Role: "Ingress"}, "Role"},
+		"five replicas":    {queue.Config{Replicas: 5}, ""},
+		"six replicas":     {queue.Config{Replicas: 6}, "Replicas"},
+		"negative":         {queue.Config{Replicas: -1}, "Replicas"},
+		"shortest window":  {queue.Config{Window: time.Second}, ""},
+		"short window":     {queue.Config{Window: time.Second - 1}, "Window"},
+		"negative window":  {queue.Config{Window: -time.Hour}, "Window"},
+		"smallest queue":   {queue.Config{MaxBytes: 1 << 20}, ""},
+		"small queue":      {queue.Config{MaxBytes: 1<<20 - 1}, "MaxBytes"},
+		"shortest age":     {queue.Config{DeadMaxAge: time.Minute}, ""},
+		"short age":        {queue.Config{DeadMaxAge: time.Minute - 1}, "DeadMaxAge"},
+		"existing, no age": {queue.Config{Existing: true}, ""},
 	} {
-		if _, err := queue.Open(within(t, 2*patience), cfg); err == nil || !strings.Contains(err.Error(), field) {
-			t.Errorf("%s: %v", field, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := c.cfg.Validate()
+			if c.field == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if bad, ok := errors.AsType[*queue.ConfigError](err); !ok || bad.Field != c.field {
+				t.Errorf("validate: %v; want a ConfigError of %s", err, c.field)
+			}
+			q, err := queue.Open(within(t, 2*testTimeout), c.cfg)
+			if bad, ok := errors.AsType[*queue.ConfigError](err); !ok || bad.Field != c.field {
+				t.Errorf("open: %v; want a ConfigError of %s", err, c.field)
+			}
+			if err == nil {
+				q.Close()
+			}
+		})
+	}
+	_, err := queue.Open(t.Context(), queue.Config{Role: "Ingress", Replicas: 9})
+	if want := "queue: Role: must be lower-case letters (got \"Ingress\")\nqueue: Replicas: must be between 1 and 5 (got 9)"; err == nil || err.Error() != want {
+		t.Errorf("open: %v; want %s", err, want)
 	}
 }
 
@@ -79,7 +116,7 @@ func TestOpenTogether(t *testing.T) {
 	const processes = 8
 	for range processes {
 		go func() {
-			q, err := queue.Open(within(t, patience), queue.Config{InProcess: srv})
+			q, err := queue.Open(within(t, testTimeout), queue.Config{InProcess: srv})
 			if err == nil {
 				q.Close()
 			}
@@ -93,8 +130,8 @@ func TestOpenTogether(t *testing.T) {
 	}
 }
 
-// Nothing that is said of an address tells its password, whatever the password is made of and whatever went wrong.
-func TestPasswordIsNotTold(t *testing.T) {
+// No error and no log line about an address holds its password, whatever the password is made of and whatever went wrong.
+func TestPasswordIsHidden(t *testing.T) {
 	t.Parallel()
 	refusing, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -103,37 +140,37 @@ func TestPasswordIsNotTold(t *testing.T) {
 	address := refusing.Addr().String()
 	refusing.Close()
 	for _, form := range []string{
-		"nats://relay:%s@" + address,
+		"nats://brazier:%s@" + address,
 		"nats://%s@" + address,
-		"relay:%s@" + address,
-		"nats://" + address + ", nats://relay:%s@" + address,
-		"nats://relay:%s@127.0.0.1:port",
-		"nats://relay:%s@[::1",
+		"brazier:%s@" + address,
+		"nats://" + address + ", nats://brazier:%s@" + address,
+		"nats://brazier:%s@127.0.0.1:port",
+		"nats://brazier:%s@[::1",
 	} {
 		for _, password := range []string{"hunter2", "hun,ter2", "hun ter2", "hun@ter2", "hun/ter2", "hun%zzter2", "hun:ter2", `hun"ter2`, "?hunter2"} {
 			url := fmt.Sprintf(form, password)
 			t.Run(url, func(t *testing.T) {
 				t.Parallel()
-				isNotTold(t, url)
+				hidesPassword(t, url)
 			})
 		}
 	}
 }
 
-func isNotTold(t *testing.T, url string) {
+func hidesPassword(t *testing.T, url string) {
 	core, lines := observer.New(zap.DebugLevel)
 	q, err := queue.Open(within(t, 50*time.Millisecond), queue.Config{URL: url, Log: zap.New(core)})
 	if err == nil {
 		q.Close()
 		t.Fatalf("%s: opened", url)
 	}
-	said := []string{err.Error()}
+	texts := []string{err.Error()}
 	for _, l := range lines.All() {
-		said = append(said, fmt.Sprint(l.Message, l.ContextMap()))
+		texts = append(texts, fmt.Sprint(l.Message, l.ContextMap()))
 	}
-	for _, s := range said {
+	for _, s := range texts {
 		if strings.Contains(s, "ter2") || strings.Contains(s, "hun") {
-			t.Errorf("for %s was said: %s", url, s)
+			t.Errorf("for %s: %s", url, s)
 		}
 	}
 }

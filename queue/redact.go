@@ -2,8 +2,8 @@ package queue
 
 import "strings"
 
-// redactText replaces what stands before each @, which is user and password where it is part of a server's address:
-// from the :// before it on, whatever the password is made of.
+// redactText replaces the text before each @, which is user and password if it is part of a server's address: from the
+// :// before it on, whatever characters the password has.
 func redactText(s string) string {
 	var b strings.Builder
 	for {
@@ -22,8 +22,7 @@ func redactText(s string) string {
 	}
 }
 
-// redacted is an error without the passwords in its text: nats.go puts the server's address as it was given into some
-// of its errors.
+// redacted is an error without passwords in its text. Some errors of nats.go have the server's address as it was given.
 type redacted struct{ error }
 
 func (r redacted) Error() string { return redactText(r.error.Error()) }

@@ -32,7 +32,7 @@ func TestRoleHasItsInboxes(t *testing.T) {
 		q := open(t, queue.Config{InProcess: srv, Role: role})
 		publish(t, q, job(acme, queue.Bulk))
 		done(t, next(t, source(t, q, acme, queue.Bulk, 1)))
-		if _, err := q.PageStates(within(t, 2*patience)); err != nil {
+		if _, err := q.PageStates(within(t, 2*testTimeout)); err != nil {
 			t.Fatal(err)
 		}
 		if err := nc.Flush(); err != nil {
@@ -59,7 +59,7 @@ func TestRoleHasItsInboxes(t *testing.T) {
 func TestOpenRefusesRole(t *testing.T) {
 	t.Parallel()
 	for _, role := range []string{"work.er", "worker.>", "*", "Worker", "worker 1"} {
-		if _, err := queue.Open(within(t, 2*patience), queue.Config{InProcess: queuetest.Server(t, ""), Role: role}); err == nil || !strings.Contains(err.Error(), "Role") {
+		if _, err := queue.Open(within(t, 2*testTimeout), queue.Config{InProcess: queuetest.Server(t, ""), Role: role}); err == nil || !strings.Contains(err.Error(), "Role") {
 			t.Errorf("%q: %v", role, err)
 		}
 	}

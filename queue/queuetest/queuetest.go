@@ -18,8 +18,9 @@ import (
 	"github.com/brazier-relay/brazier/queue/embedded"
 )
 
-// Unflushed are the settings of a server in dir that is not killed with its machine, and need not flush. With a short interval the
-// race detector finds nats-server 2.15.2 at fault where a machine is busy: a stream's first flush comes before the stream is made.
+// Unflushed are the settings of a server in dir that is not killed with its machine, and need not flush. With a short
+// interval the race detector finds nats-server 2.15.2 at fault where a machine is busy: a stream's first flush comes
+// before the stream is made.
 func Unflushed(dir string) embedded.Config {
 	return embedded.Config{Dir: dir, Sync: embedded.SyncInterval, FlushEvery: time.Hour}
 }
@@ -60,8 +61,9 @@ func On(t testing.TB, srv *embedded.Server) *queue.Queue {
 	return q
 }
 
-// Ports that FreePort gives: below all that operating systems choose for outgoing connections, where a server that is started
-// again on its port may find it taken. Each test binary has ports of its own, and shows so by holding the first of them.
+// Ports that FreePort gives: below all that operating systems choose for outgoing connections, where a server that is
+// started again on its port may find it taken. Each test binary has ports of its own, and shows so by holding the first
+// of them.
 const (
 	firstPort, lastPort = 20000, 32000
 	ownPorts            = 120
@@ -109,7 +111,7 @@ func listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-// Strays excepts from the search for leaks what goes on when a stream is made in the moment in which its server shuts down: that
+// Strays excepts goroutines from the search for leaks that go on when a stream is made while its server shuts down: that
 // server's clock, and the goroutine that writes the stream's state (nats-server 2.15.2).
 func Strays() []goleak.Option {
 	return []goleak.Option{
