@@ -10,15 +10,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Backlog is what waits for one page, over all workers.
+// Backlog is what is stored for one page, over all workers.
 type Backlog struct {
-	Pending  uint64    // stored and not settled, those in a worker's hands included
-	Retrying uint64    // of these, handed out before
-	Dead     uint64    // dead letters kept
+	Pending  uint64    // jobs that are stored and not settled, those in flight included
+	Retrying uint64    // of these, delivered before
+	Dead     uint64    // dead letters
 	Oldest   time.Time // when the oldest job was stored; zero if there is none
 }
 
-// Backlog counts what waits for a page.
+// Backlog counts the jobs and dead letters of a page.
 func (q *Queue) Backlog(ctx context.Context, page string) (Backlog, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -44,13 +44,13 @@ func (q *Queue) Backlog(ctx context.Context, page string) (Backlog, error) {
 	return b, nil
 }
 
-// laneBacklog asks the lane's consumer, which counts as it goes.
+// laneBacklog asks the lane's consumer, which keeps count.
 func (q *Queue) laneBacklog(ctx context.Context, lane PageLane) (b Backlog, err error) {
-	from := uint64(1) // the oldest job is looked for from here
+	from := uint64(1) // the search for the oldest job begins here
 	filter := jobSubject(lane.Page, lane.Lane, "*")
-	consumer, err := q.jobs.Consumer(ctx, consumerName(lane.Page, lane.Lane)) // asks for its info
+	consumer, err := q.jobs.Consumer(ctx, consumerName(lane.Page, lane.Lane)) // requests its info
 	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound): // no worker has come yet
+	case errors.Is(err, jetstream.ErrConsumerNotFound): // no worker has fetched from the lane yet
 		if b.Pending, err = q.countSubjects(ctx, filter); err != nil {
 			return b, err
 		}
@@ -58,7 +58,7 @@ func (q *Queue) laneBacklog(ctx context.Context, lane PageLane) (b Backlog, err 
 		return b, err
 	default:
 		info := consumer.CachedInfo()
-		if info.Cluster != nil && info.Cluster.Leader == "" { // then the answer is a member's, and says 0 of everything
+		if info.Cluster != nil && info.Cluster.Leader == "" { // then a member answers, and counts 0 of everything
 			return b, fmt.Errorf("consumer %s has no leader", info.Name)
 		}
 		b.Pending = info.NumPending + uint64(info.NumAckPending)
@@ -68,17 +68,23 @@ func (q *Queue) laneBacklog(ctx context.Context, lane PageLane) (b Backlog, err 
 	if b.Pending == 0 {
 		return b, nil
 	}
-	first, err := q.jobs.GetMsg(ctx, from, jetstream.WithGetMsgSubject(filter))
-	if errors.Is(err, jetstream.ErrMsgNotFound) { // settled meanwhile
-		return b, nil
-	}
-	if err == nil {
-		b.Oldest = first.Time
-	}
+	b.Oldest, err = q.oldestJob(ctx, from, filter)
 	return b, err
 }
 
-// countSubjects lists what it counts, and is for where there is no other way.
+// oldestJob returns when the first job from a sequence on was stored that a filter takes, zero if there is none any more.
+func (q *Queue) oldestJob(ctx context.Context, from uint64, filter string) (time.Time, error) {
+	first, err := q.jobs.GetMsg(ctx, from, jetstream.WithGetMsgSubject(filter))
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound): // it was settled meanwhile
+		return time.Time{}, nil
+	case err != nil:
+		return time.Time{}, err
+	}
+	return first.Time, nil
+}
+
+// countSubjects counts the subjects that match a filter. The server lists them all, so it is for lanes without a consumer.
 func (q *Queue) countSubjects(ctx context.Context, filter string) (uint64, error) {
 	info, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(filter))
 	if err != nil {
@@ -87,26 +93,40 @@ func (q *Queue) countSubjects(ctx context.Context, filter string) (uint64, error
 	return uint64(len(info.State.Subjects)), nil
 }
 
-// Waiting counts the jobs that are stored and not settled, by page and lane. Lanes without any are not there.
-func (q *Queue) Waiting(ctx context.Context) (map[PageLane]uint64, error) {
-	waiting, err := q.waitingJobs(ctx)
+// Pending counts the jobs that are stored and not settled, by page and lane. Lanes without any are left out.
+func (q *Queue) Pending(ctx context.Context) (map[PageLane]uint64, error) {
+	pending, err := q.pendingJobs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	found := make(map[PageLane]uint64, len(waiting))
-	for lane, w := range waiting {
-		found[lane] = w.jobs
+	found := make(map[PageLane]uint64, len(pending))
+	for lane, p := range pending {
+		found[lane] = p.jobs
 	}
 	return found, nil
 }
 
-// laneJobs are the jobs of a lane that are stored and not settled.
-type laneJobs struct {
-	jobs    uint64
-	fetched bool // a worker waits for them
+// Waiting counts the messages that are stored and not settled, over all pages, and reports whether a worker fetches from a lane
+// that has some.
+func (q *Queue) Waiting(ctx context.Context) (messages uint64, fetched bool, err error) {
+	pending, err := q.pendingJobs(ctx)
+	for _, lane := range pending {
+		messages, fetched = messages+lane.jobs, fetched || lane.fetched
+	}
+	return messages, fetched, err
 }
 
-func (q *Queue) waitingJobs(ctx context.Context) (map[PageLane]laneJobs, error) {
+// laneJobs are the jobs of a lane that are stored and not settled.
+type laneJobs struct {
+	jobs     uint64
+	taken    uint64 // of these, delivered to a worker and not settled
+	retrying uint64 // of these, delivered before
+	fetched  bool   // a worker fetches from the lane
+	settled  uint64 // all jobs of the lane up to this sequence are
+}
+
+// pendingJobs returns the lanes that have jobs.
+func (q *Queue) pendingJobs(ctx context.Context) (map[PageLane]laneJobs, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	all, err := q.Lanes(ctx)
@@ -119,35 +139,75 @@ func (q *Queue) waitingJobs(ctx context.Context) (map[PageLane]laneJobs, error) 
 		known[info.Name] = info
 	}
 	if err := list.Err(); err != nil {
-		return nil, fmt.Errorf("queue: waiting: %w", redact(err))
+		return nil, fmt.Errorf("queue: pending: %w", redact(err))
 	}
 	found := make(map[PageLane]laneJobs, len(all))
 	for _, lane := range all {
-		var w laneJobs
+		var p laneJobs
 		if info := known[consumerName(lane.Page, lane.Lane)]; info != nil {
-			w = laneJobs{info.NumPending + uint64(info.NumAckPending), info.NumWaiting > 0}
-		} else if w.jobs, err = q.countSubjects(ctx, jobSubject(lane.Page, lane.Lane, "*")); err != nil {
-			return nil, fmt.Errorf("queue: waiting: %w", redact(err))
+			p = laneJobs{jobs: info.NumPending + uint64(info.NumAckPending), taken: uint64(info.NumAckPending), retrying: uint64(info.NumRedelivered),
+				fetched: info.NumWaiting > 0, settled: info.AckFloor.Stream}
+		} else if p.jobs, err = q.countSubjects(ctx, jobSubject(lane.Page, lane.Lane, "*")); err != nil {
+			return nil, fmt.Errorf("queue: pending: %w", redact(err))
 		}
-		if w.jobs > 0 {
-			found[lane] = w
+		if p.jobs > 0 {
+			found[lane] = p
 		}
 	}
 	return found, nil
 }
 
-// Totals is what the queue holds, over all pages.
+// PageBacklog is the backlog of a page among those of all pages.
+type PageBacklog struct {
+	Backlog
+	InFlight uint64 // jobs that a worker has, and that none had before
+	Fetched  bool   // a worker fetches some of its jobs
+}
+
+// Backlogs counts the jobs and dead letters of all pages that have any. A lane's oldest job costs one request.
+func (q *Queue) Backlogs(ctx context.Context) (map[string]PageBacklog, error) {
+	pending, err := q.pendingJobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]PageBacklog)
+	for lane, p := range pending {
+		b := found[lane.Page]
+		oldest, err := q.oldestJob(ctx, p.settled+1, jobSubject(lane.Page, lane.Lane, "*"))
+		if err != nil {
+			return nil, fmt.Errorf("queue: backlogs: %w", redact(err))
+		}
+		if b.Oldest.IsZero() || !oldest.IsZero() && oldest.Before(b.Oldest) {
+			b.Oldest = oldest
+		}
+		b.Pending, b.Retrying, b.InFlight = b.Pending+p.jobs, b.Retrying+p.retrying, b.InFlight+p.taken-min(p.retrying, p.taken)
+		b.Fetched = b.Fetched || p.fetched
+		found[lane.Page] = b
+	}
+	dead, err := totals(ctx, q.dead, deadSubjects)
+	if err != nil {
+		return nil, fmt.Errorf("queue: backlogs: %w", redact(err))
+	}
+	for page, n := range dead.ByPage {
+		b := found[page]
+		b.Dead = n
+		found[page] = b
+	}
+	return found, nil
+}
+
+// Totals is what the queue stores, over all pages.
 type Totals struct {
 	Jobs, Dead StreamTotals
 }
 
-// StreamTotals is what one stream holds.
+// StreamTotals is what one stream stores.
 type StreamTotals struct {
 	ByPage   map[string]uint64 // messages
-	Bytes    uint64            // on disk; among the jobs' are the records of those that are settled
+	Bytes    uint64            // on disk
 	MaxBytes int64             // -1: no limit
 	Replicas int
-	Leader   string // the server that has it; empty while none has
+	Leader   string // the name of the server that leads the stream; empty while none does
 }
 
 // Totals counts the jobs and the dead letters.
@@ -155,11 +215,11 @@ func (q *Queue) Totals(ctx context.Context) (t Totals, err error) {
 	if t.Jobs, err = totals(ctx, q.jobs, ""); err != nil {
 		return Totals{}, fmt.Errorf("queue: totals: %w", redact(err))
 	}
-	waiting, err := q.Waiting(ctx)
+	pending, err := q.Pending(ctx)
 	if err != nil {
 		return Totals{}, err
 	}
-	for lane, n := range waiting {
+	for lane, n := range pending {
 		t.Jobs.ByPage[lane.Page] += n
 	}
 	if t.Dead, err = totals(ctx, q.dead, deadSubjects); err != nil {
@@ -168,7 +228,7 @@ func (q *Queue) Totals(ctx context.Context) (t Totals, err error) {
 	return t, nil
 }
 
-// totals counts by page what stands under subjects, if any are given.
+// totals counts by page the messages under subjects, if any are given.
 func totals(ctx context.Context, stream jetstream.Stream, subjects string) (StreamTotals, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -189,4 +249,56 @@ func totals(ctx context.Context, stream jetstream.Stream, subjects string) (Stre
 		t.ByPage[page] += n
 	}
 	return t, nil
+}
+
+// Sizes is what the queue stores of messages.
+type Sizes struct {
+	Bytes    uint64 // of jobs, on disk
+	MaxBytes int64  // -1: no limit
+	Dead     uint64 // dead letters
+}
+
+// Sizes returns what is stored, by two small requests.
+func (q *Queue) Sizes(ctx context.Context) (Sizes, error) {
+	jobs, err := q.jobs.Info(ctx)
+	if err != nil {
+		return Sizes{}, fmt.Errorf("queue: sizes: %w", redact(q.reportMissing(err)))
+	}
+	dead, err := q.dead.Info(ctx)
+	if err != nil {
+		return Sizes{}, fmt.Errorf("queue: sizes: %w", redact(q.reportMissing(err)))
+	}
+	return Sizes{jobs.State.Bytes, jobs.Config.MaxBytes, dead.State.Msgs}, nil
+}
+
+// RoadBackBacklog counts the webhook events and the updates that are stored and not settled, over all pages.
+func (q *Queue) RoadBackBacklog(ctx context.Context) (events, updates Backlog, err error) {
+	if events, err = q.backlogIn(ctx, StreamEvents); err != nil {
+		return events, updates, err
+	}
+	updates, err = q.backlogIn(ctx, StreamUpdates)
+	return events, updates, err
+}
+
+// OutcomesBacklog counts the outcomes and receipts of messages that are stored and not settled, over all pages.
+func (q *Queue) OutcomesBacklog(ctx context.Context) (Backlog, error) {
+	return q.backlogIn(ctx, StreamOutcomes)
+}
+
+// backlogIn counts what one of the streams beside that of the messages stores.
+func (q *Queue) backlogIn(ctx context.Context, name string) (b Backlog, err error) {
+	stream := q.streams[name]
+	if stream == nil {
+		return b, fmt.Errorf("queue: backlog: %w", ErrNoRoadBack)
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return b, fmt.Errorf("queue: backlog: %w", redact(q.reportMissing(err)))
+	}
+	if b.Pending = info.State.Msgs; b.Pending > 0 {
+		b.Oldest = info.State.FirstTime
+	}
+	return b, nil
 }

@@ -14,7 +14,7 @@ func TestBacklog(t *testing.T) {
 	q, _ := fresh(t)
 	backlog := func(page string) queue.Backlog {
 		t.Helper()
-		b, err := q.Backlog(within(t, 2*patience), page)
+		b, err := q.Backlog(within(t, 2*testTimeout), page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,8 +29,8 @@ func TestBacklog(t *testing.T) {
 	publish(t, q, job(acme, queue.Media), job(nordwind, queue.Bulk))
 	s, media := source(t, q, acme, queue.Bulk, 1), source(t, q, acme, queue.Media, 1)
 
-	inHand := next(t, s)
-	if err := next(t, media).Retry(within(t, 2*patience), 1, "transient", 0); err != nil {
+	inFlight := next(t, s)
+	if err := next(t, media).Retry(within(t, 2*testTimeout), 1, "transient", 0); err != nil {
 		t.Fatal(err)
 	}
 	retried := next(t, media)
@@ -40,19 +40,28 @@ func TestBacklog(t *testing.T) {
 	}
 	oldest := b.Oldest
 	equal(t, "backlog", b, queue.Backlog{Pending: 4, Retrying: 1, Oldest: oldest})
-
-	done(t, inHand)
-	if err := retried.Bury(within(t, 2*patience), queue.Reason{Class: "message"}); err != nil {
+	all, err := q.Backlogs(within(t, 2*testTimeout))
+	if err != nil {
 		t.Fatal(err)
 	}
-	b = backlog(acme)
-	if !b.Oldest.After(oldest) {
-		t.Errorf("oldest is still of %v", b.Oldest)
+	equal(t, "backlogs", all, map[string]queue.PageBacklog{
+		acme:     {Backlog: b, InFlight: 1, Fetched: all[acme].Fetched},
+		nordwind: {Backlog: queue.Backlog{Pending: 1, Oldest: all[nordwind].Oldest}},
+	})
+
+	done(t, inFlight)
+	if err := retried.DeadLetter(within(t, 2*testTimeout), queue.Reason{Class: "message"}); err != nil {
+		t.Fatal(err)
 	}
+	eventually(t, "two settled jobs are removed", func() bool {
+		b = backlog(acme)
+		return b.Pending == 2 && b.Oldest.After(oldest)
+	})
 	equal(t, "backlog after two are settled", b, queue.Backlog{Pending: 2, Dead: 1, Oldest: b.Oldest})
 	for range 2 {
 		done(t, next(t, s))
 	}
+	isEmpty(t, q, acme)
 	equal(t, "backlog at the end", backlog(acme), queue.Backlog{Dead: 1})
 }
 
@@ -61,7 +70,7 @@ func TestBacklogWithoutWorkers(t *testing.T) {
 	t.Parallel()
 	q, _ := fresh(t)
 	publish(t, q, job(acme, queue.Bulk), job(acme, queue.Urgent))
-	b, err := q.Backlog(within(t, 2*patience), acme)
+	b, err := q.Backlog(within(t, 2*testTimeout), acme)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,13 +80,14 @@ func TestBacklogWithoutWorkers(t *testing.T) {
 	}
 }
 
-// What waits is counted by page, over all lanes, beside what the streams take. Ids of delivered messages are no messages.
+// Pending jobs are counted by page, over all lanes, beside the size of the streams. Ids of delivered messages are no
+// messages.
 func TestTotals(t *testing.T) {
 	t.Parallel()
 	q, _ := fresh(t)
 	pending := func() map[string]uint64 {
 		t.Helper()
-		lanes, err := q.Waiting(within(t, 2*patience))
+		lanes, err := q.Pending(within(t, 2*testTimeout))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +99,7 @@ func TestTotals(t *testing.T) {
 	}
 	totals := func() queue.Totals {
 		t.Helper()
-		all, err := q.Totals(within(t, 2*patience))
+		all, err := q.Totals(within(t, 2*testTimeout))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +112,7 @@ func TestTotals(t *testing.T) {
 	equal(t, "pending", pending(), map[string]uint64{acme: 3, nordwind: 1})
 
 	done(t, next(t, source(t, q, acme, queue.Bulk, 1)))
-	if err := next(t, source(t, q, nordwind, queue.Bulk, 1)).Bury(within(t, 2*patience), queue.Reason{Class: "message"}); err != nil {
+	if err := next(t, source(t, q, nordwind, queue.Bulk, 1)).DeadLetter(within(t, 2*testTimeout), queue.Reason{Class: "message"}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "two are gone", func() bool { return cmp.Equal(pending(), map[string]uint64{acme: 2}) })

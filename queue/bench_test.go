@@ -34,7 +34,7 @@ func BenchmarkPublish(b *testing.B) {
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					if _, err := q.Publish(b.Context(), job(acme, queue.Bulk)); err != nil {
+					if _, err := q.Publish(b.Context(), campaignJob(acme, launch, "d")); err != nil {
 						b.Error(err)
 						return
 					}
@@ -53,7 +53,7 @@ func BenchmarkConsumeSettle(b *testing.B) {
 			fill(b, q, b.N)
 			s := q.Source(acme, queue.Bulk, 64)
 			defer s.Stop()
-			places := make(chan struct{}, 64)
+			permits := make(chan struct{}, 64)
 			var settling sync.WaitGroup
 			b.ReportAllocs()
 			b.ResetTimer()
@@ -62,9 +62,9 @@ func BenchmarkConsumeSettle(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				places <- struct{}{}
+				permits <- struct{}{}
 				settling.Go(func() {
-					defer func() { <-places }()
+					defer func() { <-permits }()
 					if err := d.Done(b.Context()); err != nil {
 						b.Error(err)
 					}
@@ -100,16 +100,16 @@ func BenchmarkBegin(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for _, s := range sources {
-				places := make(chan struct{}, 64)
+				permits := make(chan struct{}, 64)
 				working.Go(func() {
 					for {
 						d, err := s.Next(b.Context())
 						if err != nil {
 							return
 						}
-						places <- struct{}{}
+						permits <- struct{}{}
 						working.Go(func() {
-							defer func() { <-places }()
+							defer func() { <-permits }()
 							if err := errors.Join(d.Begin(b.Context()), d.Done(b.Context())); err != nil {
 								b.Error(err)
 							}
@@ -130,12 +130,12 @@ func BenchmarkBegin(b *testing.B) {
 
 func fill(b *testing.B, q *queue.Queue, jobs int) {
 	var publishing sync.WaitGroup
-	places := make(chan struct{}, 64)
+	permits := make(chan struct{}, 64)
 	for range jobs {
-		places <- struct{}{}
+		permits <- struct{}{}
 		publishing.Go(func() {
-			defer func() { <-places }()
-			if _, err := q.Publish(b.Context(), job(acme, queue.Bulk)); err != nil {
+			defer func() { <-permits }()
+			if _, err := q.Publish(b.Context(), campaignJob(acme, launch, "d")); err != nil {
 				b.Error(err)
 			}
 		})

@@ -12,42 +12,28 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Lane is one of a page's queues. Urgent and Bulk share the page's rate, Urgent first. Media has a rate of its own,
-// since Facebook allows far fewer calls with audio and video (Messenger rate limits: 10 a second, against 300).
-type Lane string
-
-// The lanes of a page.
-const (
-	Urgent Lane = "urgent"
-	Bulk   Lane = "bulk"
-	Media  Lane = "media"
-)
-
-// Lanes returns every lane.
-func Lanes() []Lane { return []Lane{Urgent, Bulk, Media} }
-
 // Job is one message on its way to one page.
 type Job struct {
-	// ID is the job's name in logs, answers and dead letters. One job is stored under it. See [NewID], [KeyedID].
+	// ID names the job in logs, answers and dead letters. It is unique: see [NewID] and [KeyedID].
 	ID string
 	// Page is the Facebook page id, digits only.
 	Page string
 	Lane Lane
 	// Key is the caller's idempotency key, empty if it gave none.
 	Key string
-	// Recipient is already shortened for logs; the whole one stands in Body alone.
+	// Recipient is shortened for logs. Body alone has the whole recipient.
 	Recipient string
-	// RecipientDigest is the same for the same recipient.
+	// RecipientDigest is a digest of the whole recipient.
 	RecipientDigest string
 	Tracking        Tracking
-	Accepted        time.Time // when the door took it, to the millisecond
+	Accepted        time.Time // when the ingress accepted the job, to the millisecond
 	Expire          time.Time // not sent after this, to the millisecond
-	// Deaths are the earlier ends of a replayed job, oldest first.
+	// Deaths are the earlier ends of a job that was replayed, oldest first.
 	Deaths []Death
 	Body   []byte
 }
 
-// Tracking is what the caller said of where the message comes from. It is carried to logs and dead letters as given.
+// Tracking is what the caller tells about the origin of the message. Logs and dead letters have it as it was given.
 type Tracking struct {
 	Campaign, Canvas, Dispatch, Message, User, ExternalID string
 }
@@ -64,8 +50,8 @@ func NewID() string {
 	return idEncoding.EncodeToString(b[:])
 }
 
-// KeyedID returns the id of the job that an idempotency key stands for: the same for the same page and key, so that
-// the answer to a duplicate names the first one's id without having to look it up.
+// KeyedID returns the id of the job of an idempotency key. It is always the same for the same page and key, so that the
+// answer to a duplicate has the first job's id without a look-up.
 func KeyedID(page, key string) string {
 	sum := sha256.Sum256([]byte(page + "\x00" + key))
 	return idEncoding.EncodeToString(sum[:idBytes])
@@ -93,23 +79,30 @@ const jobSubjects = "brazier.jobs."
 
 // jobSubject is that of one job; with "*" for the id it is the filter of a lane's consumer.
 func jobSubject(page string, lane Lane, id string) string {
-	return jobSubjects + page + "." + string(lane) + "." + id
+	return lane.route().subjects + page + "." + string(lane) + "." + id
 }
 
-// jobsWithID is the subject of a job with this id, whatever its lane.
-func jobsWithID(page, id string) string { return jobSubject(page, "*", id) }
+// jobsWithID is the subject of the jobs with this id, in any lane of the same stream.
+func jobsWithID(page string, lane Lane, id string) string {
+	return lane.route().subjects + page + ".*." + id
+}
 
-// check refuses a job that could not be stored under its own subject or found again.
+// check refuses a job that could not be stored under a subject of its own, or not be found again.
 func (j *Job) check() error {
 	switch {
 	case !isID(j.ID):
-		return fmt.Errorf("job id %q is not made of letters, digits, - and _", j.ID)
+		return fmt.Errorf("job id must consist of letters, digits, - and _ (got %q)", j.ID)
 	case !isPageID(j.Page):
-		return fmt.Errorf("page %q is not a Facebook page id (digits only)", j.Page)
-	case j.Lane != Urgent && j.Lane != Bulk && j.Lane != Media:
-		return fmt.Errorf("lane %q is none of urgent, bulk, media", j.Lane)
+		return fmt.Errorf("page must be a Facebook page id, digits only (got %q)", j.Page)
+	case !j.Lane.isKnown():
+		return fmt.Errorf("lane must be urgent, bulk, media, events, outcomes or braze-WORKSPACE (got %q)", j.Lane)
 	}
 	return nil
+}
+
+func (l Lane) isKnown() bool {
+	workspace, ok := l.Workspace()
+	return l == Urgent || l == Bulk || l == Media || l == Events || l == Outcomes || ok && isID(workspace)
 }
 
 // isID reports whether s can be a part of a subject, and survives file names.
@@ -123,7 +116,7 @@ func isPageID(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// message is the job as it is stored. Its id is part of the subject.
+// message returns the job as it is stored. Its id is part of the subject.
 func (j *Job) message(f fingerprint, window time.Duration) *nats.Msg {
 	msg := &nats.Msg{Subject: jobSubject(j.Page, j.Lane, j.ID), Header: make(nats.Header, 16), Data: j.Body}
 	j.writeHeaders(msg.Header)
@@ -151,8 +144,8 @@ func (j *Job) writeHeaders(h nats.Header) {
 	writeDeaths(h, j.Deaths)
 }
 
-// readJob is the inverse of message, also for a job in a dead letter. A stored job whose times cannot be read is kept and
-// delivered rather than lost: it then counts as accepted when the stream stored it, and as never expiring.
+// readJob is the inverse of message, also for the job of a dead letter. A stored job whose times cannot be read is kept and
+// delivered rather than lost: it counts as accepted when the stream stored it, and as never expiring.
 func readJob(id, page string, lane Lane, h nats.Header, body []byte, stored time.Time) Job {
 	get := func(name string) string {
 		if v := h[name]; len(v) > 0 {

@@ -36,9 +36,9 @@ const (
 	// lets gather between two collections.
 	largeAtRest, largeAtWork = 400e6, 600e6
 	largeFirst               = time.Second
-	// largePatience is for a server to give memory back to the system. JetStream forgets the subjects of an idle block after
+	// largeTimeout is for a server to give memory back to the system. JetStream forgets the subjects of an idle block after
 	// two minutes, and Go's collector runs every two minutes where nothing else calls for it.
-	largePatience = 6 * time.Minute
+	largeTimeout = 6 * time.Minute
 )
 
 // kindOfChild and dirOfChild make this binary a server, in a process of its own so that its memory is known.
@@ -65,7 +65,7 @@ func serveChild(kind, dir string) error {
 		srv.Start()
 		defer srv.WaitForShutdown()
 		defer srv.Shutdown()
-		if !srv.ReadyForConnections(patience) {
+		if !srv.ReadyForConnections(testTimeout) {
 			return errors.New("the server does not listen")
 		}
 		url = srv.ClientURL()
@@ -132,7 +132,7 @@ func (s *largeServer) rests(t testing.TB, what string) {
 	t.Helper()
 	began, first := time.Now(), s.resident(t)
 	now := first
-	for poll := time.NewTicker(time.Second); now > largeAtRest && time.Since(began) < largePatience; <-poll.C {
+	for poll := time.NewTicker(time.Second); now > largeAtRest && time.Since(began) < largeTimeout; <-poll.C {
 		now = s.resident(t)
 	}
 	t.Logf("%s: %d MB, after %v %d MB", what, first/1e6, time.Since(began).Round(time.Second), now/1e6)

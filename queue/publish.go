@@ -15,7 +15,7 @@ import (
 // Errors of [Queue.Publish]. In every case the caller must treat the job as not stored; after ErrUnavailable, and rarely
 // after ErrFull, it may be stored all the same, and publishing it again under the same id does no harm.
 var (
-	// ErrFull says that the queue, or the disk under it, has no room. See also ErrPageFull.
+	// ErrFull says that there is no space in the queue, or on its disk. See also ErrPageFull.
 	ErrFull = errors.New("queue is full")
 	// ErrUnavailable says that no server acknowledged the job before the context ended.
 	ErrUnavailable = errors.New("queue is unavailable")
@@ -25,29 +25,23 @@ var (
 	ErrKeyReused = errors.New("idempotency key was used for another recipient")
 )
 
-// Server error codes for a stream or a disk without room (server/errors.json of nats-server).
-const (
-	errCodeStoreFailed           jetstream.ErrorCode = 10077 // a limit of the stream; the text says which
-	errCodeInsufficientResources jetstream.ErrorCode = 10023
-	errCodeStorageExceeded       jetstream.ErrorCode = 10047
-)
+var errNoSpace = fmt.Errorf("%w: free disk is below the reserve kept for queued messages", ErrFull)
 
-var errNoRoom = fmt.Errorf("%w: free disk is below the reserve kept for queued messages", ErrFull)
-
-// Stored says what [Queue.Publish] found.
+// Stored is the result of [Queue.Publish].
 type Stored struct {
 	// Duplicate says that a job with this id was accepted before, within the window, and nothing was stored now.
 	Duplicate bool
-	// BodyDiffers says that the duplicate's body was another.
+	// BodyDiffers says that the body of that job was another.
 	BodyDiffers bool
 }
 
-// unkeyedWindow is how long the id of a job without a key is kept: long enough for its own Publish call to ask again.
+// unkeyedWindow is for how long the id of a job without a key is kept: long enough for its own call of Publish to
+// repeat the write, and for a caller that derived the id from something else to be started anew and do so again.
 const unkeyedWindow = minDoneAge
 
 // Publish stores a job and returns once JetStream has acknowledged it: flushed to disk on an embedded server with
-// --sync always, held by a quorum on a cluster. A job whose id is taken by another recipient's is refused with
-// [ErrKeyReused]. Publish asks again until ctx ends, and returns then; a job is never stored twice by that. It keeps no
+// --sync always, stored by a quorum on a cluster. A job whose id belongs to a job of another recipient is refused with
+// [ErrKeyReused]. Publish repeats its requests until ctx ends; a job is never stored twice by that. It keeps no
 // reference to job after it has returned without error.
 func (q *Queue) Publish(ctx context.Context, job *Job) (Stored, error) {
 	window := q.cfg.Window
@@ -56,35 +50,47 @@ func (q *Queue) Publish(ctx context.Context, job *Job) (Stored, error) {
 	}
 	mine := job.newFingerprint()
 	prior, err := q.publish(ctx, job, mine, window)
-	if err != nil || prior == nil {
+	if err != nil {
 		return Stored{}, err
+	}
+	if prior == nil {
+		q.countPublished(job, false)
+		return Stored{}, nil
 	}
 	if prior.Recipient != mine.Recipient {
 		return Stored{}, fmt.Errorf("queue: publish: %w", ErrKeyReused)
 	}
+	q.countPublished(job, true)
 	return Stored{Duplicate: true, BodyDiffers: prior.Body != mine.Body}, nil
 }
 
-// publish stores a job, or returns the fingerprint of the job that has its id. The id is kept for window, and longer while
-// the job is not settled.
+// publish stores a job, or returns the fingerprint of the job that has its id. The id is kept for window, and longer
+// while the job is not settled.
 func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window time.Duration) (prior *fingerprint, err error) {
 	if err := job.check(); err != nil {
 		return nil, fmt.Errorf("queue: publish: %w", err)
 	}
-	message := newWrite(job.message(mine, window), jobsWithID(job.Page, job.ID), 0)
-	if job.Key != "" || len(job.Deaths) > 0 { // only what names a job from outside, a key or a replay, can have been there before
-		message.record = recordsWithID(job.Page, job.ID)
+	stream := job.Lane.route().stream
+	if _, err := q.streamOfLane(job.Lane); err != nil {
+		return nil, fmt.Errorf("queue: publish: %w", err)
+	}
+	message := newWrite(job.message(mine, window), jobsWithID(job.Page, job.Lane, job.ID), 0)
+	// Only an id that comes from a key, a replay or what a webhook or the end of a message tells can have been used before.
+	if job.Key != "" || len(job.Deaths) > 0 || !job.Lane.isMessage() {
+		message.absentRecord = recordsWithID(job.Page, job.ID)
 	}
 	if most := q.nc.MaxPayload(); most > 0 && int64(message.size()) > most {
-		return nil, fmt.Errorf("queue: publish: %w: %d bytes, the server takes %d", ErrTooLarge, message.size(), most)
+		return nil, fmt.Errorf("queue: publish: %w: must be at most %d bytes (got %d)", ErrTooLarge, most, message.size())
 	}
-	if err := q.shares.take(job.Page, message.msg.Size()); err != nil {
-		return nil, fmt.Errorf("queue: publish: %w", err)
+	if job.Lane.isMessage() {
+		if err := q.shares.take(job.Page, message.msg.Size()); err != nil {
+			return nil, fmt.Errorf("queue: publish: %w", err)
+		}
 	}
 	began := time.Now()
 	prior, err = q.publishOnce(ctx, job, mine, message)
-	if err == nil { // nearly always; what repeats it is made only where it is needed
-		q.waits.there(writesTo(StreamJobs))
+	if err == nil { // nearly always: the rest is allocated only where it is needed
+		q.waits.succeeded(writesTo(stream))
 		return prior, nil
 	}
 	switch {
@@ -92,13 +98,13 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	default:
-		prior, err = q.publishAgain(ctx, began, err, func() (*fingerprint, error) { return q.publishOnce(ctx, job, mine, message) })
+		prior, err = q.publishAgain(ctx, writesTo(stream), began, err, func() (*fingerprint, error) { return q.publishOnce(ctx, job, mine, message) })
 	}
 	switch {
 	case err == nil:
 		return prior, nil
 	case isFull(err):
-		q.waits.note(roomForJobs, began, err)
+		q.waits.observe(spaceIn(stream), began, err)
 		if !errors.Is(err, ErrFull) {
 			err = fmt.Errorf("%w: %v", ErrFull, err)
 		}
@@ -106,15 +112,14 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 	case errors.Is(err, ErrTooLarge):
 		return nil, fmt.Errorf("queue: publish: %w", err)
 	}
-	return nil, fmt.Errorf("queue: publish: %w: %s", ErrUnavailable, q.plain(writesTo(StreamJobs), err))
+	return nil, fmt.Errorf("queue: publish: %w: %s", ErrUnavailable, q.reasonFor(writesTo(stream), err))
 }
 
-// publishAgain goes on after a first attempt that began at a time and failed, until one ends well or with a lasting error, or ctx
-// ends. Its error is what stood in the way.
-func (q *Queue) publishAgain(ctx context.Context, began time.Time, last error, attempt func() (*fingerprint, error)) (prior *fingerprint, err error) {
-	// Shorter than elsewhere, so that, reconnecting included, none waits for long once the server is back.
-	wait := backoff.WithContext(Backoff(20*time.Millisecond, 250*time.Millisecond), ctx)
-	waiting := q.waits.begin(writesTo(StreamJobs), began, last)
+// publishAgain repeats a first attempt, which began at a time and failed, until one succeeds or has a lasting error, or
+// ctx ends. Its error is that of the last attempt before.
+func (q *Queue) publishAgain(ctx context.Context, what dependency, began time.Time, last error, attempt func() (*fingerprint, error)) (prior *fingerprint, err error) {
+	wait := backoff.WithContext(Backoff(publishRetryFirst, publishRetryLongest), ctx)
+	waiting := q.waits.begin(what, began, last)
 	if err = pause(ctx, wait.NextBackOff()); err == nil {
 		err = backoff.Retry(func() (err error) {
 			prior, err = attempt()
@@ -135,54 +140,57 @@ func (q *Queue) publishAgain(ctx context.Context, began time.Time, last error, a
 	return prior, err
 }
 
-// isLasting reports whether an error of a publish is for its caller to deal with.
+// isLasting reports whether the caller of Publish has to deal with an error, since repeating does not repair it.
 func isLasting(err error) bool {
 	return isFull(err) || errors.Is(err, ErrTooLarge) || errors.Is(err, nats.ErrConnectionClosed)
 }
 
-// publishOnce tries once to store a job. An id may be known by a job or, once that is settled, by its record. What comes
-// between the look at the one and the condition about the other is a job that is settled in that moment: a second one under
-// its id is then stored, and found to be done by whoever is handed it.
+// publishOnce tries once to store a job. A known id has a job or, once that is settled, a record. A job that is settled
+// between the look-up of the record and the condition about the job goes unnoticed: a second job under its id is then
+// stored, and the worker that gets it finds that it is settled.
 func (q *Queue) publishOnce(ctx context.Context, job *Job, mine fingerprint, message *write) (prior *fingerprint, err error) {
-	if q.cfg.HasRoom != nil && !q.cfg.HasRoom() {
-		return nil, errNoRoom
+	if q.cfg.HasSpace != nil && !q.cfg.HasSpace() {
+		return nil, errNoSpace
 	}
-	if err := q.lanes.announce(ctx, PageLane{job.Page, job.Lane}); err != nil {
-		return nil, err
+	if job.Lane.isMessage() {
+		if err := q.lanes.announce(ctx, PageLane{job.Page, job.Lane}); err != nil {
+			return nil, err
+		}
 	}
-	if _, err = q.accepting.write(ctx, message); isTaken(err) {
-		prior, err = q.findPrior(ctx, message)
+	stream := job.Lane.route().stream
+	if _, err = q.writerOf(stream).write(ctx, message); isConditionFailed(err) {
+		prior, err = q.findPrior(ctx, q.streams[stream], message)
 	}
-	if prior != nil && prior.Nonce == mine.Nonce { // our own earlier try, whose answer was lost
+	if prior != nil && prior.Nonce == mine.Nonce { // an earlier attempt of this call, whose answer was lost
 		prior = nil
 	}
 	return prior, err
 }
 
-// findPrior returns the fingerprint of the job that stood in the way of another.
-func (q *Queue) findPrior(ctx context.Context, message *write) (prior *fingerprint, err error) {
-	if message.record != "" {
-		prior, err = q.findFingerprint(ctx, q.records, message.record)
+// findPrior returns the fingerprint of the job that has the id of another.
+func (q *Queue) findPrior(ctx context.Context, stream jetstream.Stream, message *write) (prior *fingerprint, err error) {
+	if message.absentRecord != "" {
+		prior, err = q.findFingerprint(ctx, q.records, message.absentRecord)
 	}
 	if prior == nil && err == nil {
-		prior, err = q.findFingerprint(ctx, q.jobs, message.subject)
+		prior, err = q.findFingerprint(ctx, stream, message.subject)
 	}
-	if prior == nil && err == nil { // it is about to be stored, or was settled in this moment
-		err = errTaken
+	if prior == nil && err == nil { // that job is about to be stored, or was settled just now
+		err = errConditionFailed
 	}
 	return prior, err
 }
 
-// findFingerprint returns that of the last job or record under a subject, nil if there is none.
+// findFingerprint returns the fingerprint of the last job or record under a subject, nil if there is none.
 func (q *Queue) findFingerprint(ctx context.Context, stream jetstream.Stream, subject string) (*fingerprint, error) {
-	ctx, cancel := q.answerable(ctx)
+	ctx, cancel := q.requestContext(ctx)
 	defer cancel()
 	msg, err := stream.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, about{readsOf(stream.CachedInfo().Config.Name), q.missing(fmt.Errorf("look up an id: %w", unanswered(ctx, err)))}
+		return nil, located{readsOf(stream.CachedInfo().Config.Name), q.reportMissing(fmt.Errorf("look up the id: %w", noAnswer(ctx, err)))}
 	}
 	found := parseFingerprint(msg.Header.Get(headerFingerprint))
 	if strings.HasPrefix(msg.Subject, recordSubjects) {

@@ -65,7 +65,7 @@ func TestForeignJob(t *testing.T) {
 	js := raw(t, srv)
 	for name, id := range map[string]string{"plain": "by-hand", "with an id that Publish refuses": "order17/ü"} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := js.Publish(within(t, 2*patience), "brazier.jobs."+acme+".bulk."+id, []byte("{}")); err != nil {
+			if _, err := js.Publish(within(t, 2*testTimeout), "brazier.jobs."+acme+".bulk."+id, []byte("{}")); err != nil {
 				t.Fatal(err)
 			}
 			s := source(t, q, acme, queue.Bulk, 1)
@@ -101,7 +101,7 @@ func TestJobRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := job(acme, queue.Bulk)
 			change(j)
-			if _, err := q.Publish(within(t, 2*patience), j); err == nil || errors.Is(err, queue.ErrUnavailable) {
+			if _, err := q.Publish(within(t, 2*testTimeout), j); err == nil || errors.Is(err, queue.ErrUnavailable) {
 				t.Errorf("publish: %v", err)
 			}
 		})
@@ -146,11 +146,12 @@ func TestDuplicates(t *testing.T) {
 	publish(t, q, keyed(acme, "a"), keyed(acme, "b"), keyed(nordwind, "a"))
 
 	again := func(may bool) {
-		if stored, err := q.Publish(within(t, 2*patience), keyed(acme, "a")); err != nil || !stored.Duplicate && !may {
+		if stored, err := q.Publish(within(t, 2*testTimeout), keyed(acme, "a")); err != nil || !stored.Duplicate && !may {
 			t.Errorf("the same key again: %+v, %v", stored, err)
 		}
 	}
-	// Many at once, while the first waits, and while it is settled: then one may be stored a second time, and is never begun.
+	// Many at once, while the first waits, and while it is settled: then one may be stored a second time, and is never
+	// begun.
 	s := source(t, q, acme, queue.Bulk, 1)
 	var posting sync.WaitGroup
 	for range 8 {
@@ -163,13 +164,13 @@ func TestDuplicates(t *testing.T) {
 	}
 	done(t, first)
 	posting.Wait()
-	if stored, err := q.Publish(within(t, 2*patience), keyed(acme, "a")); err != nil || !stored.Duplicate {
+	if stored, err := q.Publish(within(t, 2*testTimeout), keyed(acme, "a")); err != nil || !stored.Duplicate {
 		t.Errorf("the key of a settled job: %+v, %v", stored, err)
 	}
 	second := next(t, s)
 	done(t, second)
 	equal(t, "keys of the page", []string{first.Key, second.Key}, []string{"a", "b"})
-	go func() { // nothing more is handed out, until the test ends
+	go func() { // no more jobs are delivered, until the test ends
 		for {
 			d, err := s.Next(context.Background())
 			if err != nil {
@@ -191,7 +192,19 @@ func TestDuplicates(t *testing.T) {
 	isEmpty(t, q, nordwind)
 }
 
-// A full queue refuses, keeps what it has, and takes jobs again once there is room.
+// Of each stream that is full the remedy is its own.
+func TestRemedyOfFull(t *testing.T) {
+	t.Parallel()
+	q := queuetest.New(t)
+	for stream, want := range map[string]string{queue.StreamJobs: "--max-queue", queue.StreamUpdates: "--max-updates",
+		queue.StreamOutcomes: "--max-updates", queue.StreamEvents: "start workers"} {
+		if got := q.RemedyOfFull(stream); !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %s", stream, got, want)
+		}
+	}
+}
+
+// A full queue refuses, keeps what it has, and accepts jobs again once there is space.
 func TestFull(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
@@ -202,7 +215,7 @@ func TestFull(t *testing.T) {
 	for {
 		j := job(acme, queue.Bulk)
 		j.Body = body
-		_, err := q.Publish(within(t, 2*patience), j)
+		_, err := q.Publish(within(t, 2*testTimeout), j)
 		if errors.Is(err, queue.ErrFull) {
 			break
 		}
@@ -224,8 +237,8 @@ func TestFull(t *testing.T) {
 	}
 	after := job(acme, queue.Bulk)
 	after.Body = body
-	eventually(t, "there is room again", func() bool {
-		_, err := q.Publish(within(t, 2*patience), after)
+	eventually(t, "there is space again", func() bool {
+		_, err := q.Publish(within(t, 2*testTimeout), after)
 		return err == nil
 	})
 	for _, want := range append(stored[1:], after.ID) {
@@ -243,7 +256,7 @@ func TestTooLarge(t *testing.T) {
 	q, _ := fresh(t)
 	j := job(acme, queue.Bulk)
 	j.Body = make([]byte, 9<<20)
-	if _, err := q.Publish(within(t, 2*patience), j); !errors.Is(err, queue.ErrTooLarge) {
+	if _, err := q.Publish(within(t, 2*testTimeout), j); !errors.Is(err, queue.ErrTooLarge) {
 		t.Errorf("publish of 9 MiB: %v", err)
 	}
 	publish(t, q, job(acme, queue.Bulk)) // the connection is still well
@@ -268,14 +281,14 @@ func TestUnavailable(t *testing.T) {
 		t.Errorf("publish without a server: %v", err)
 	}
 	if took := time.Since(began); took < 200*time.Millisecond || took > 10*time.Second {
-		t.Errorf("it took %v to give up after 300ms", took)
+		t.Errorf("it took %v to end after 300ms", took)
 	}
 
 	// The server comes back in the middle of a call.
 	answer := make(chan error, 1)
 	j := job(acme, queue.Bulk)
 	go func() {
-		stored, err := q.Publish(within(t, patience), j)
+		stored, err := q.Publish(within(t, testTimeout), j)
 		if stored.Duplicate {
 			err = errors.New("its own retry is called a duplicate")
 		}
@@ -310,7 +323,7 @@ func TestOwnRetryIsNoDuplicate(t *testing.T) {
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		stored, err := q.Publish(within(t, patience), j)
+		stored, err := q.Publish(within(t, testTimeout), j)
 		answers <- answer{stored, err}
 	}()
 	other := queuetest.On(t, srv)
@@ -369,7 +382,7 @@ func TestLargeBesideSmall(t *testing.T) {
 			case 1:
 				j.Body = make([]byte, limit-1000)
 			}
-			if _, err := q.Publish(within(t, patience), j); !errors.Is(err, want) {
+			if _, err := q.Publish(within(t, testTimeout), j); !errors.Is(err, want) {
 				t.Errorf("%d bytes: %v, want %v", len(j.Body), err, want)
 			}
 		})
@@ -377,7 +390,7 @@ func TestLargeBesideSmall(t *testing.T) {
 	together.Wait()
 }
 
-// What the stream refuses for its own sake is told apart from a stream that cannot be reached.
+// A message that the stream refuses is distinguished from a stream that cannot be reached.
 func TestStreamRefusesSize(t *testing.T) {
 	t.Parallel()
 	q, srv := fresh(t)
@@ -393,7 +406,7 @@ func TestStreamRefusesSize(t *testing.T) {
 	}
 	j := job(acme, queue.Bulk)
 	j.Body = make([]byte, 4000)
-	if _, err := q.Publish(within(t, patience), j); !errors.Is(err, queue.ErrTooLarge) {
+	if _, err := q.Publish(within(t, testTimeout), j); !errors.Is(err, queue.ErrTooLarge) {
 		t.Errorf("publish: %v", err)
 	}
 	publish(t, q, job(acme, queue.Bulk))

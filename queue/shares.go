@@ -12,27 +12,28 @@ import (
 
 // How the queue is shared among pages
 //
-// A page that is held while a campaign goes on would fill the queue, and then every page be turned away. So a page may
-// take up no more than a part of what the others leave: by default a half of it. One held page stops at half of the
-// queue, a second at a quarter, and so on; the queue is never full for a page that takes up little. While most of the
+// A page that is held while a campaign goes on would fill the queue, and then every page would be refused. So a page
+// may take no more than a part of the space that other pages leave, by default a half. One held page stops at half of
+// the queue, a second at a quarter, and so on; the queue is never full for a page that takes little. While most of the
 // queue is free nothing is counted.
 //
-// The server knows how many jobs a page has and how many bytes the stream has, not how many bytes a page has: that is the
-// number of its jobs times the size of a job in this process's experience. It is measured now and then, and what was
-// published here since is added.
+// The server knows how many jobs a page has and how many bytes the stream has, not how many bytes a page has. Those are
+// the number of its jobs times the average size of the jobs that this process stored. They are measured now and then,
+// and what this process publishes in between is added.
 
-// ErrPageFull says that the job's page has its share of the queue, while there is room for others. It is an [ErrFull].
+// ErrPageFull says that the job's page has filled its share of the queue, while other pages have space. It wraps [ErrFull].
 var ErrPageFull = fmt.Errorf("%w for this page", ErrFull)
 
 const (
-	// DefaultShare is the part of the queue that one page may fill of what the others leave.
+	// DefaultShare is the part, between 0 and 1, that one page may fill of the space that other pages leave.
 	DefaultShare = 0.5
 	// sharesEvery is how often the queue is measured, and sharesCost the part of the time that this may take.
 	sharesEvery = time.Second
 	sharesCost  = 0.05
-	// sharedFrom is how full the queue is when pages are counted: below that no share is reached that is a tenth or more.
+	// sharedFrom is how full the queue is when pages are counted. Below it no page can have reached a share of a tenth
+	// or more.
 	sharedFrom = 0.1
-	// fillingFrom is how full the queue is when the log says so, and fillingUntil when that is over.
+	// fillingFrom is how full the queue is when that is logged, and fillingUntil when its end is.
 	fillingFrom, fillingUntil = 0.8, 0.75
 )
 
@@ -49,8 +50,8 @@ type shares struct {
 	free     int64              // bytes at the last measurement, less what was published here since
 	pages    map[string]int64   // bytes likewise; nil while they do not matter
 	jobBytes float64            // of one job, a moving average
-	filling  bool               // the log said so
-	full     bool               // Ready said so
+	filling  bool               // was logged, and its end was not
+	full     bool               // Ready reported so last
 }
 
 func newShares(q *Queue) *shares {
@@ -59,8 +60,8 @@ func newShares(q *Queue) *shares {
 	return s
 }
 
-// SetShares sets the part of the queue that a page may fill of what the others leave, above 0 and up to 1, by Facebook
-// page id. Pages that are not named get [DefaultShare].
+// SetShares sets by Facebook page id the part, above 0 and up to 1, that a page may fill of the space that other pages
+// leave. Other pages have [DefaultShare].
 func (q *Queue) SetShares(parts map[string]float64) {
 	q.shares.mu.Lock()
 	defer q.shares.mu.Unlock()
@@ -95,7 +96,7 @@ func (s *shares) run() {
 		began := time.Now()
 		err := s.measure(s.ctx)
 		if err != nil && s.ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) && s.q.Connected() {
-			s.q.log.Debug("queue not measured", zap.Error(redact(err))) // the last figures stay
+			s.q.log.Debug("queue was not measured", zap.Error(redact(err))) // the last measurement stays
 		}
 		wait := max(sharesEvery, time.Duration(float64(time.Since(began))/sharesCost))
 		if pause(s.ctx, wait) != nil {
@@ -114,40 +115,43 @@ func (s *shares) measure(ctx context.Context) error {
 	}
 	most := info.Config.MaxBytes
 	if most <= 0 {
-		return nil // an operator has lifted the limit
+		return nil // an operator has removed the limit
 	}
 	used := int64(info.State.Bytes)
+	s.mu.Lock()
 	s.report(used, most)
-	if float64(used) < sharedFrom*float64(most) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
+	counted := float64(used) >= sharedFrom*float64(most)
+	if !counted {
 		s.pages = nil
+	}
+	s.mu.Unlock()
+	if !counted {
 		return nil
 	}
-	waiting, err := s.q.Waiting(ctx)
+	pending, err := s.q.Pending(ctx)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free, s.pages = most-used, map[string]int64{}
-	for lane, n := range waiting {
+	for lane, n := range pending {
 		s.pages[lane.Page] += int64(float64(n) * s.jobBytes)
 	}
 	return nil
 }
 
-// report logs once that the queue fills, and once that this is over.
+// report logs once that the queue is filling, and once that it is not any more. s.mu is held.
 func (s *shares) report(used, most int64) {
 	full := float64(used) / float64(most)
 	fields := []zap.Field{zap.String("event", "queue_filling"), zap.Int64("bytes", used), zap.Int64("max_bytes", most), zap.Int("percent", int(100*full))}
 	switch {
 	case !s.filling && full >= fillingFrom:
 		s.filling = true
-		s.q.log.Warn("queue is nearly full, new messages are refused when it is", fields...)
+		s.q.log.Warn("queue is filling up: once it is full, new messages are refused", fields...)
 	case s.filling && full < fillingUntil:
 		s.filling = false
-		s.q.log.Info("queue has room again", fields...)
+		s.q.log.Info("queue is not filling up any more", fields...)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
-// A page that is not delivered for fills half of the queue, the next one half of what is left, and there is still room for
-// a third. A page with a share of its own has that. What is delivered makes room again.
+// A page that is not delivered for fills half of the queue, the next one half of what is left, and there is still space for
+// a third. A page with a share of its own has that. What is delivered frees space.
 func TestShares(t *testing.T) {
 	t.Parallel()
 	const most = 8 << 20
@@ -26,24 +26,22 @@ func TestShares(t *testing.T) {
 		j.Body = bytes.Repeat([]byte("x"), 16<<10)
 		return j
 	}
-	// fill publishes until the page is turned away, and goes on until the measurement has caught up. It returns how much of
-	// the queue the page has then.
+	// fill publishes until the page is refused, and returns how much of the queue the page has then. The queue is measured in
+	// between: a machine that stalls would fill it between two measurements.
 	fill := func(page string) float64 {
 		t.Helper()
-		n := 0
-		for range 3 {
-			eventually(t, "the page has its share", func() bool {
-				_, err := q.Publish(within(t, 2*patience), large(page))
-				switch {
-				case err == nil:
-					n++
-				case !errors.Is(err, queue.ErrPageFull) || !errors.Is(err, queue.ErrFull):
-					t.Fatal(err)
-				}
-				return err != nil
-			})
+		for n := 0; ; n++ {
+			if n%16 == 0 {
+				q.MeasureShares(t)
+			}
+			_, err := q.Publish(within(t, 2*testTimeout), large(page))
+			switch {
+			case errors.Is(err, queue.ErrPageFull) && errors.Is(err, queue.ErrFull):
+				return float64(n) * (17 << 10) / most
+			case err != nil:
+				t.Fatal(err)
+			}
 		}
-		return float64(n) * (17 << 10) / most
 	}
 	for _, tt := range []struct {
 		page     string
@@ -53,20 +51,20 @@ func TestShares(t *testing.T) {
 			t.Errorf("page %s fills %.2f of the queue, want about half of what is left", tt.page, got)
 		}
 	}
-	publish(t, q, large("333")) // a third one is not turned away
+	publish(t, q, large("333")) // a third page is not refused
 	fill(generous)
 	eventually(t, "the log says that it fills", func() bool { return lines.FilterField(zap.String("event", "queue_filling")).Len() > 0 })
 
 	s := source(t, q, acme, queue.Bulk, 16)
-	b, err := q.Backlog(within(t, 2*patience), acme)
+	b, err := q.Backlog(within(t, 2*testTimeout), acme)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range b.Pending {
 		done(t, next(t, s))
 	}
-	eventually(t, "there is room again", func() bool {
-		_, err := q.Publish(within(t, 2*patience), large(acme))
+	eventually(t, "there is space again", func() bool {
+		_, err := q.Publish(within(t, 2*testTimeout), large(acme))
 		return err == nil
 	})
 }

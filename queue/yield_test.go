@@ -9,8 +9,8 @@ import (
 	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
-// While the ingress is busy, jobs are handed out 500 times a second and no less, over all who ask. Where the server is
-// another process nobody yields.
+// While the ingress is busy, Yield returns 500 times a second and no less, over all callers. Where the server is
+// another process it returns at once.
 func TestYield(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
@@ -24,14 +24,14 @@ func TestYield(t *testing.T) {
 		for range callers {
 			yielding.Go(func() {
 				for range calls {
-					q.Yield(within(t, 2*patience))
+					q.Yield(within(t, 2*testTimeout))
 				}
 			})
 		}
 		yielding.Wait()
 		took := time.Since(began)
-		if embedded && (took < least*9/10 || took > patience) || !embedded && took >= least {
-			t.Errorf("embedded %v: %d jobs were handed out in %v, and 500 a second are %v", embedded, callers*calls, took, least)
+		if embedded && (took < least*9/10 || took > testTimeout) || !embedded && took >= least {
+			t.Errorf("embedded %v: Yield returned %d times in %v, want 500 a second, %v", embedded, callers*calls, took, least)
 		}
 	}
 }
@@ -47,7 +47,7 @@ func TestBusy(t *testing.T) {
 		var publishing sync.WaitGroup
 		for range 128 {
 			publishing.Go(func() {
-				if _, err := q.Publish(within(t, 2*patience), job(acme, queue.Bulk)); err != nil {
+				if _, err := q.Publish(within(t, 2*testTimeout), job(acme, queue.Bulk)); err != nil {
 					t.Error(err)
 				}
 			})

@@ -1,0 +1,6 @@
+package queue
+
+import "time"
+
+// AnnounceEvery has a lane announced again after d, which is half a minute without it.
+func (q *Queue) AnnounceEvery(d time.Duration) { q.lanes.every = d }
