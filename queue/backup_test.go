@@ -40,7 +40,7 @@ func serverHost(t testing.TB) host {
 		srv.Shutdown()
 		srv.WaitForShutdown()
 	})
-	if !srv.ReadyForConnections(patience) {
+	if !srv.ReadyForConnections(testTimeout) {
 		t.Fatal("the server does not listen")
 	}
 	nc, err := nats.Connect(srv.ClientURL())
@@ -70,7 +70,7 @@ func (h host) backUp(t testing.TB, stream string, noConsumers bool) (b backup) {
 	request := fmt.Sprintf(`{"deliver_subject":%q,"no_consumers":%v,"chunk_size":%d,"window_size":%d}`, chunks.Subject, noConsumers, 128<<10, 8<<20)
 	h.call(t, "$JS.API.STREAM.SNAPSHOT."+stream, []byte(request), &b)
 	for {
-		chunk, err := chunks.NextMsg(patience)
+		chunk, err := chunks.NextMsg(testTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func (h host) restore(t testing.TB, b backup) {
 // call makes a request that must not fail. The server answers chunks of a restore, but for the last, with nothing.
 func (h host) call(t testing.TB, subject string, request []byte, answer any) {
 	t.Helper()
-	resp, err := h.nc.RequestWithContext(within(t, patience), subject, request)
+	resp, err := h.nc.RequestWithContext(within(t, testTimeout), subject, request)
 	if err != nil {
 		t.Fatalf("%s: %v", subject, err)
 	}
@@ -130,8 +130,8 @@ func (h host) call(t testing.TB, subject string, request []byte, answer any) {
 
 // left is a backlog that a worker which is gone has left.
 type left struct {
-	never          []*queue.Job // never handed out
-	fetched        *queue.Job   // handed out, not begun
+	never          []*queue.Job // never delivered
+	fetched        *queue.Job   // delivered, not begun
 	retried, begun *queue.Job
 	due            time.Time // of retried
 	done           *queue.Job
@@ -149,15 +149,15 @@ func leave(t testing.TB, q *queue.Queue) *left {
 		return j
 	}
 	l := &left{begun: job(acme, queue.Bulk), retried: job(acme, queue.Bulk), fetched: job(acme, queue.Bulk), done: keyed("done")}
-	buried := job(acme, queue.Bulk)
+	dead := job(acme, queue.Bulk)
 	for range 20 {
 		l.never = append(l.never, job(acme, queue.Bulk))
 	}
 	l.never = append(l.never, keyed("waiting"))
-	publish(t, q, l.begun, l.retried, l.fetched, l.done, buried)
+	publish(t, q, l.begun, l.retried, l.fetched, l.done, dead)
 	publish(t, q, l.never...)
 	s := source(t, q, acme, queue.Bulk, 1)
-	for _, want := range []*queue.Job{l.begun, l.retried, l.fetched, l.done, buried} {
+	for _, want := range []*queue.Job{l.begun, l.retried, l.fetched, l.done, dead} {
 		d := next(t, s)
 		if d.ID != want.ID {
 			t.Fatalf("got %s first, want %s", d.ID, want.ID)
@@ -165,15 +165,15 @@ func leave(t testing.TB, q *queue.Queue) *left {
 		if want == l.fetched {
 			continue
 		}
-		err := d.Begin(within(t, 2*patience))
+		err := d.Begin(within(t, 2*testTimeout))
 		switch want {
 		case l.retried:
 			l.due = time.Now().Add(retryDelay)
-			err = errors.Join(err, d.Retry(within(t, 2*patience), 2, "transient", retryDelay))
+			err = errors.Join(err, d.Retry(within(t, 2*testTimeout), 2, "transient", retryDelay))
 		case l.done:
-			err = errors.Join(err, d.Done(within(t, 2*patience)))
-		case buried:
-			err = errors.Join(err, d.Bury(within(t, 2*patience), queue.Reason{Class: "recipient", Attempts: 1}))
+			err = errors.Join(err, d.Done(within(t, 2*testTimeout)))
+		case dead:
+			err = errors.Join(err, d.DeadLetter(within(t, 2*testTimeout), queue.Reason{Class: "recipient", Attempts: 1}))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -181,7 +181,7 @@ func leave(t testing.TB, q *queue.Queue) *left {
 	}
 	l.hold.Hold(queue.PageState{Class: "token", Reason: "the token is invalid", Manual: true})
 	var err error
-	if l.hold, err = q.SetPageState(within(t, 2*patience), nordwind, l.hold); err != nil {
+	if l.hold, err = q.SetPageState(within(t, 2*testTimeout), nordwind, l.hold); err != nil {
 		t.Fatal(err)
 	}
 	q.Close()
@@ -203,15 +203,15 @@ func (l *left) check(t *testing.T, q *queue.Queue) {
 	for _, j := range []*queue.Job{l.done, l.never[len(l.never)-1]} {
 		again := *j
 		again.Body = []byte(`{"text":"another"}`)
-		if stored, err := q.Publish(within(t, 2*patience), &again); err != nil || !stored.Duplicate || !stored.BodyDiffers {
+		if stored, err := q.Publish(within(t, 2*testTimeout), &again); err != nil || !stored.Duplicate || !stored.BodyDiffers {
 			t.Errorf("key %q is published again: %+v, %v", j.Key, stored, err)
 		}
 		again.RecipientDigest = "another"
-		if _, err := q.Publish(within(t, 2*patience), &again); !errors.Is(err, queue.ErrKeyReused) {
+		if _, err := q.Publish(within(t, 2*testTimeout), &again); !errors.Is(err, queue.ErrKeyReused) {
 			t.Errorf("key %q is published for another recipient: %v", j.Key, err)
 		}
 	}
-	if state, err := q.PageState(within(t, 2*patience), nordwind); err != nil || state != l.hold {
+	if state, err := q.PageState(within(t, 2*testTimeout), nordwind); err != nil || state != l.hold {
 		t.Errorf("page is %+v, %v; want %+v", state, err, l.hold)
 	}
 
@@ -237,7 +237,7 @@ func (l *left) check(t *testing.T, q *queue.Queue) {
 		if d.Attempts != attempts || d.InDoubt != doubt {
 			t.Errorf("%s has attempts %d, in doubt %v %q; want %d, %v", d.ID, d.Attempts, d.InDoubt, d.Doubt, attempts, doubt)
 		}
-		if err := d.Begin(within(t, 2*patience)); err != nil {
+		if err := d.Begin(within(t, 2*testTimeout)); err != nil {
 			t.Error(err)
 		}
 		done(t, d)
@@ -253,7 +253,7 @@ func (l *left) check(t *testing.T, q *queue.Queue) {
 	for _, d := range rest(t, s) {
 		t.Errorf("%s came again", d.ID)
 	}
-	if b, err := q.Backlog(within(t, 2*patience), acme); err != nil || b.Dead != 1 {
+	if b, err := q.Backlog(within(t, 2*testTimeout), acme); err != nil || b.Dead != 1 {
 		t.Errorf("backlog is %+v, %v; want one dead letter", b, err)
 	}
 }

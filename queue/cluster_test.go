@@ -60,24 +60,24 @@ func (c *cluster) start(i int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	said := &lastWords{}
-	s.SetLoggerV2(said, false, false, false)
+	lines := &fatalLog{}
+	s.SetLoggerV2(lines, false, false, false)
 	s.Start()
 	c.servers[i] = s
-	if !s.ReadyForConnections(patience) {
-		c.t.Fatalf("%s does not start: %v", c.options[i].ServerName, said.fatal.Load())
+	if !s.ReadyForConnections(testTimeout) {
+		c.t.Fatalf("%s does not start: %v", c.options[i].ServerName, lines.fatal.Load())
 	}
 }
 
-// lastWords keeps why a server does not start, which as a process it would exit with.
-type lastWords struct{ fatal atomic.Value }
+// fatalLog keeps why a server does not start, which as a process it would exit with.
+type fatalLog struct{ fatal atomic.Value }
 
-func (l *lastWords) Fatalf(format string, v ...any) { l.fatal.Store(fmt.Sprintf(format, v...)) }
-func (*lastWords) Noticef(string, ...any)           {}
-func (*lastWords) Warnf(string, ...any)             {}
-func (*lastWords) Errorf(string, ...any)            {}
-func (*lastWords) Debugf(string, ...any)            {}
-func (*lastWords) Tracef(string, ...any)            {}
+func (l *fatalLog) Fatalf(format string, v ...any) { l.fatal.Store(fmt.Sprintf(format, v...)) }
+func (*fatalLog) Noticef(string, ...any)           {}
+func (*fatalLog) Warnf(string, ...any)             {}
+func (*fatalLog) Errorf(string, ...any)            {}
+func (*fatalLog) Debugf(string, ...any)            {}
+func (*fatalLog) Tracef(string, ...any)            {}
 
 func (c *cluster) stop(i int) {
 	if s := c.servers[i]; s != nil {
@@ -148,8 +148,8 @@ func (c *cluster) lead(stream string, node int) {
 
 func containsError(answer []byte) bool { return len(answer) > 10 && string(answer[:9]) == `{"error":` }
 
-// A new leader hands a job that is older than a lease out again, since the server files a delivery under the time at which
-// the job was stored. A worker that is at it keeps it.
+// A new leader delivers a job again that is older than a lease, since the server files a delivery under the time at which
+// the job was stored. The worker that works on it keeps it.
 func TestLeaderChange(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -160,7 +160,7 @@ func TestLeaderChange(t *testing.T) {
 	publish(t, a, j)
 	aged(t, lease)
 	first := next(t, source(t, a, acme, queue.Bulk, 1))
-	if err := first.Begin(within(t, 2*patience)); err != nil || first.InDoubt {
+	if err := first.Begin(within(t, 2*testTimeout)); err != nil || first.InDoubt {
 		t.Fatalf("begin: %v, in doubt %v", err, first.InDoubt)
 	}
 	c.stepDown("CONSUMER.LEADER.STEPDOWN.BRAZIER_JOBS." + acme + "-bulk")
@@ -178,7 +178,7 @@ func TestLeaderChange(t *testing.T) {
 	}
 	done(t, first)
 	eventually(t, "nothing is pending", func() bool {
-		backlog, err := a.Backlog(within(t, 2*patience), acme)
+		backlog, err := a.Backlog(within(t, 2*testTimeout), acme)
 		return err == nil && backlog.Pending == 0
 	})
 }
@@ -232,7 +232,7 @@ func (y *tally) work(ctx context.Context, t *testing.T, q *queue.Queue) {
 		permits <- struct{}{}
 		handling.Go(func() {
 			defer func() { <-permits }()
-			settle, cancel := context.WithTimeout(context.Background(), 2*patience) // the test's own ends before they are settled
+			settle, cancel := context.WithTimeout(context.Background(), 2*testTimeout) // the test's own ends before they are settled
 			defer cancel()
 			if err := d.Begin(settle); err != nil {
 				if !errors.Is(err, queue.ErrTaken) {
@@ -253,7 +253,7 @@ func (y *tally) work(ctx context.Context, t *testing.T, q *queue.Queue) {
 }
 
 // A rolling restart of the nodes, with a backlog that is older than a lease: every job is begun once, none is in doubt, and
-// no publisher is turned away.
+// no publish is refused.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -278,7 +278,7 @@ func TestRollingRestart(t *testing.T) {
 			pace := time.NewTicker(20 * time.Millisecond)
 			for n := 0; n < 200 && ctx.Err() == nil; n++ { // however long the restarts take
 				<-pace.C
-				if _, err := q.Publish(within(t, patience), job(acme, queue.Bulk)); err != nil {
+				if _, err := q.Publish(within(t, testTimeout), job(acme, queue.Bulk)); err != nil {
 					t.Errorf("publish: %v", err)
 				}
 				accepted.Add(1)
@@ -298,7 +298,7 @@ func TestRollingRestart(t *testing.T) {
 		running.Go(func() { y.work(ctx, t, q) })
 	}
 	eventually(t, "all are settled", func() bool {
-		backlog, err := workers[0].Backlog(within(t, 2*patience), acme)
+		backlog, err := workers[0].Backlog(within(t, 2*testTimeout), acme)
 		return err == nil && backlog.Pending == 0
 	})
 	stop()
@@ -315,7 +315,7 @@ func TestRollingRestart(t *testing.T) {
 	t.Logf("%d jobs", len(y.begun))
 }
 
-// One replica on a cluster, workers on different servers: they go by the job's record, not by who handed it out.
+// One replica on a cluster, workers on different servers: they go by the job's record, not by the server that delivered it.
 func TestOneReplicaOnCluster(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -327,7 +327,7 @@ func TestOneReplicaOnCluster(t *testing.T) {
 	publish(t, a, job(acme, queue.Bulk), job(acme, queue.Bulk), job(acme, queue.Bulk))
 	ours, theirs := source(t, a, acme, queue.Bulk, 1), source(t, b, acme, queue.Bulk, 1)
 	begun := next(t, ours)
-	if err := begun.Begin(within(t, 2*patience)); err != nil {
+	if err := begun.Begin(within(t, 2*testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	done(t, next(t, theirs))
@@ -341,13 +341,13 @@ func TestOneReplicaOnCluster(t *testing.T) {
 	done(t, last)
 	done(t, begun)
 	eventually(t, "nothing is pending", func() bool {
-		backlog, err := a.Backlog(within(t, 2*patience), acme)
+		backlog, err := a.Backlog(within(t, 2*testTimeout), acme)
 		return err == nil && backlog.Pending == 0
 	})
 }
 
-// Two servers of three are gone while jobs are begun and settled, and a page's state is set. The leader keeps the write on its way until they are back, and refuses
-// its repetition meanwhile: that is no other worker's write.
+// Two servers of three are gone while jobs are begun and settled, and a page's state is set. The leader keeps the write
+// on its way until they are back, and refuses its repetition meanwhile: that is no other worker's write.
 func TestSettleOverLostQuorum(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -355,7 +355,7 @@ func TestSettleOverLostQuorum(t *testing.T) {
 	publish(t, q, job(acme, queue.Bulk), job(acme, queue.Bulk))
 	jobs := source(t, q, acme, queue.Bulk, 2)
 	begun, fresh := next(t, jobs), next(t, jobs)
-	if err := begun.Begin(within(t, 2*patience)); err != nil {
+	if err := begun.Begin(within(t, 2*testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	c.lead(queue.StreamRecords, 0)
@@ -363,7 +363,7 @@ func TestSettleOverLostQuorum(t *testing.T) {
 	c.stop(1)
 	c.stop(2)
 	var settling sync.WaitGroup
-	ctx := within(t, 2*patience)
+	ctx := within(t, 2*testTimeout)
 	settling.Go(func() {
 		if err := begun.Done(ctx); err != nil {
 			t.Errorf("done: %v", err)

@@ -53,8 +53,8 @@ func publishOne(t *testing.T, q *Queue) string {
 
 func takeOne(t *testing.T, s *Source) *Delivery {
 	t.Helper()
-	giveUp := time.AfterFunc(Lease/2, s.Stop)
-	defer giveUp.Stop()
+	abandon := time.AfterFunc(Lease/2, s.Stop)
+	defer abandon.Stop()
 	d, err := s.Next(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestSilentConsumer(t *testing.T) {
 	if err := takeOne(t, s).Done(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for settled := false; !settled; { // a job is gone a moment after that
+	for settled := false; !settled; { // a job is removed shortly after it is settled
 		b, err := q.Backlog(t.Context(), "1029384756")
 		if err != nil {
 			t.Fatal(err)
@@ -89,7 +89,7 @@ func TestSilentConsumer(t *testing.T) {
 	}
 }
 
-// A lease is renewed for as long as its worker lives, and not a moment longer.
+// A lease is renewed for as long as its worker runs, and no longer.
 func TestRenewal(t *testing.T) {
 	t.Parallel()
 	srv := openServer(t)
@@ -125,19 +125,19 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// A renewal that comes too late does not change when a job that was put back is due.
+// A renewal that comes too late does not change when a job that was requeued is due.
 func TestRenewalAfterRetry(t *testing.T) {
 	t.Parallel()
 	q := openInside(t)
 	s := q.Source("1029384756", Bulk, 1)
 	defer s.Stop()
 	publishOne(t, q)
-	for _, putBack := range []func(*Delivery) error{
+	for _, requeue := range []func(*Delivery) error{
 		func(d *Delivery) error { return d.Retry(t.Context(), 1, "transient", 300*time.Millisecond) },
 		func(d *Delivery) error { return d.Release(t.Context()) },
 	} {
 		d := takeOne(t, s)
-		if err := putBack(d); err != nil {
+		if err := requeue(d); err != nil {
 			t.Fatal(err)
 		}
 		d.renew(t.Context())

@@ -8,8 +8,8 @@ import (
 	"github.com/brazier-relay/brazier/queue"
 )
 
-// The server is away for longer than leases last while calls are under way, and comes back with their jobs to be handed out
-// again. The worker that made the calls lives, keeps trying to settle them, and is the only one who ever sent them: each
+// The server is away for longer than leases last while calls are under way, and comes back with their jobs to be delivered
+// again. The worker that made the calls runs on, keeps trying to settle them, and is the only one who ever sent them: each
 // person gets exactly one copy, and nothing is in doubt.
 func TestOutageLongerThanLease(t *testing.T) {
 	t.Parallel()
@@ -35,7 +35,7 @@ func TestOutageLongerThanLease(t *testing.T) {
 	var underWay []*queue.Delivery
 	for range calls {
 		d := next(t, mine)
-		if err := d.Begin(within(t, 2*patience)); err != nil {
+		if err := d.Begin(within(t, 2*testTimeout)); err != nil {
 			t.Fatal(err)
 		}
 		underWay = append(underWay, d)
@@ -44,7 +44,7 @@ func TestOutageLongerThanLease(t *testing.T) {
 	eventually(t, "the connection is lost", func() bool { return !a.Connected() && !b.Connected() })
 	var settling sync.WaitGroup
 	for _, d := range underWay {
-		send(d) // Facebook takes it, and then there is nobody to tell
+		send(d) // Facebook accepts the message, and then there is no server to store that
 		settling.Go(func() { done(t, d) })
 	}
 	aged(t, 2*lease)
@@ -80,28 +80,28 @@ func TestOutageLongerThanLease(t *testing.T) {
 	}
 }
 
-// A worker knows of a job that it began whether another can have it by now: not while it renews the lease, and perhaps once it
-// has not for half of one.
-func TestOurs(t *testing.T) {
+// A worker knows of a job that it began whether another can have it by now: not while it renews the lease, and perhaps
+// once it has not for half of one.
+func TestOwnsLease(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	m.start()
 	q := open(t, queue.Config{InProcess: m}.WithLease(lease))
 	publish(t, q, job(acme, queue.Bulk))
 	d := next(t, source(t, q, acme, queue.Bulk, 1))
-	if d.Ours() {
+	if d.OwnsLease() {
 		t.Error("a job is ours before it is begun")
 	}
-	if err := d.Begin(within(t, 2*patience)); err != nil {
+	if err := d.Begin(within(t, 2*testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		eventually(t, "the job is ours", d.Ours)
+		eventually(t, "the job is ours", d.OwnsLease)
 		m.stop()
-		eventually(t, "it may be another's", func() bool { return !d.Ours() })
+		eventually(t, "it may be another's", func() bool { return !d.OwnsLease() })
 		m.start()
 	}
-	if err := d.Begin(within(t, 2*patience)); err != nil { // there is no other
+	if err := d.Begin(within(t, 2*testTimeout)); err != nil { // there is no other
 		t.Error(err)
 	}
 	done(t, d)

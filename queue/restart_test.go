@@ -16,18 +16,18 @@ func TestServerRestart(t *testing.T) {
 	s := source(t, q, acme, queue.Bulk, 1)
 	stored, retried, held := job(acme, queue.Media), job(acme, queue.Bulk), job(acme, queue.Urgent)
 	publish(t, q, stored, retried, held)
-	if err := next(t, s).Retry(within(t, 2*patience), 3, "transient", 4*time.Second); err != nil {
+	if err := next(t, s).Retry(within(t, 2*testTimeout), 3, "transient", 4*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	put := time.Now()
 	urgent := source(t, q, acme, queue.Urgent, 1)
-	inHand := next(t, urgent)
+	inFlight := next(t, urgent)
 	m.restart(q)
 
 	// The source that is there finds the new server by itself.
 	again := make(chan *queue.Delivery, 1)
 	go func() {
-		d, err := s.Next(within(t, 2*patience))
+		d, err := s.Next(within(t, 2*testTimeout))
 		if err != nil {
 			t.Error(err)
 		}
@@ -36,7 +36,7 @@ func TestServerRestart(t *testing.T) {
 	d := next(t, source(t, q, acme, queue.Media, 1))
 	equal(t, "stored job", d.Job, *stored)
 	done(t, d)
-	done(t, inHand) // who held a job goes on with it
+	done(t, inFlight) // the worker of a job goes on with it
 	late := job(acme, queue.Urgent)
 	publish(t, q, late)
 	if d := next(t, urgent); d.ID != late.ID {
@@ -46,7 +46,7 @@ func TestServerRestart(t *testing.T) {
 	}
 
 	d = <-again
-	if waited := time.Since(put); waited < 3900*time.Millisecond || waited > patience {
+	if waited := time.Since(put); waited < 3900*time.Millisecond || waited > testTimeout {
 		t.Errorf("the retry of 4 s came after %v", waited)
 	}
 	if d.ID != retried.ID || d.Attempts != 3 || d.InDoubt {
@@ -68,7 +68,7 @@ func TestRestartWhileWaiting(t *testing.T) {
 	done(t, next(t, s))
 	got := make(chan *queue.Delivery, 1)
 	go func() {
-		if d, err := s.Next(within(t, 2*patience)); err == nil {
+		if d, err := s.Next(within(t, 2*testTimeout)); err == nil {
 			got <- d
 		}
 	}()
@@ -82,12 +82,12 @@ func TestRestartWhileWaiting(t *testing.T) {
 		}
 		done(t, d)
 	case <-time.After(12 * time.Second): // it takes one or two
-		t.Error("the next job is not handed out")
+		t.Error("the next job is not delivered")
 	}
 }
 
 // A restart of the server in good order, while a worker is at a job that is older than a lease: the job stays its own.
-func TestRestartInHand(t *testing.T) {
+func TestRestartInFlight(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	m.start()
@@ -96,7 +96,7 @@ func TestRestartInHand(t *testing.T) {
 	publish(t, a, job(acme, queue.Bulk))
 	aged(t, lease)
 	first := next(t, source(t, a, acme, queue.Bulk, 1))
-	if err := first.Begin(within(t, 2*patience)); err != nil {
+	if err := first.Begin(within(t, 2*testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	theirs := source(t, b, acme, queue.Bulk, 1)
@@ -115,7 +115,7 @@ func TestRestartInHand(t *testing.T) {
 }
 
 // A full buffer of jobs older than a lease, over a restart: each job still comes exactly once, none is dropped for want of
-// room, none is in doubt.
+// space, none is in doubt.
 func TestRestartWithFullBuffer(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)

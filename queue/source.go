@@ -12,86 +12,79 @@ import (
 )
 
 const (
-	// maxAckPending is far above what a page can have put back with a delay at one time: those count as pending too,
-	// and at the limit a consumer gets nothing new (measured on nats-server 2.15.2, as are 80 bytes for each).
+	// maxAckPending is far above the number of jobs that one page can have requeued with a delay: those count as
+	// pending, and at the limit a consumer gets no new jobs (measured on nats-server 2.15.2, as are 80 bytes for each).
 	maxAckPending = 500_000
-	// pullExpiry is how long one pull request waits at the server.
-	pullExpiry = 30 * time.Second
-	// pullHeartbeat is idle chatter, one message per lane and interval, and half of how long it takes to notice that
-	// nobody has our request any more: the consumer was deleted, or its server was killed.
-	pullHeartbeat = 10 * time.Second
-	// maxMaking is how many consumers one process makes at a time. A server takes milliseconds for each; a worker with
-	// hundreds of pages that asked for all at once would wait for the last longer than it waits for an answer.
-	maxMaking = 16
-	// pullSpare is the room in a buffer for heartbeats and other words of the server, which come at most so many before
-	// the caller takes the next job or stops.
-	pullSpare = 8
-	// pullAnswer is how long the answer to a request may be under way while there are jobs.
-	pullAnswer = 200 * time.Millisecond
+	// maxCreating is how many consumers one process creates at a time. A server takes milliseconds for each; a worker with
+	// hundreds of pages that asked for all at once would wait for the last longer than apiTimeout.
+	maxCreating = 16
 )
 
-// Source hands out the jobs of one page and lane. Several processes may have a Source for the same lane; each job goes
-// to one of them. Next is for one goroutine at a time, Stop for any.
+// Source delivers the jobs of one page and lane. Several processes may have a Source for the same lane; each job is
+// delivered to one of them. One goroutine at a time may call Next, any goroutine Stop.
 //
-// Where the stream has one replica, its server keeps the state of the consumer in memory. On disk it would write that state
-// to a new file ten times a second for each lane that is at work, which costs more than the jobs do (measured on
-// nats-server 2.15.2), and what the state tells after a restart the jobs' records tell too.
+// Where the stream has one replica, its server keeps the state of the consumer in memory. On disk it would write that
+// state to a new file ten times a second for each busy lane, which costs more than the jobs do (measured on nats-server
+// 2.15.2), and after a restart the jobs' records tell what that state would.
 //
-// It asks for one batch after the other. The endless subscription of nats.go 1.55 does not fit a small buffer: when
-// a batch is used up before its request has returned, it asks for no other until heartbeats are missed.
+// A Source makes one pull request after the other. The endless subscription of nats.go 1.55 does not fit a small
+// buffer: when a batch is used up before its request has returned, nats.go makes no other until heartbeats are missed.
 type Source struct {
 	q    *Queue
 	page string
 	lane Lane
-	max  int
+	max  int // jobs of one pull request
 
 	heartbeat time.Duration // pullHeartbeat, less in tests
 
 	// These belong to Next.
-	consumer jetstream.Consumer // nil: to be made
+	consumer jetstream.Consumer // nil: to be created
 	waiting  retrier
 
 	stop chan struct{} // closed by Stop
 
 	mu      sync.Mutex
 	stopped bool
-	batch   jetstream.MessagesContext // nil between two of them
-	epoch   uint64                    // the connection's reconnects when batch was asked for
+	batch   jetstream.MessagesContext // of the pull request that is under way; nil: none is
+	epoch   uint64                    // the connection's reconnects when that was made
 	unwatch func() bool               // ends the watch over its connection
-	drained chan struct{}             // not nil: batch is being ended, and gets no more jobs once this is closed
+	drained chan struct{}             // not nil: batch is ending, and gets no more jobs once this is closed
 }
 
-// Source returns the jobs of one page and lane. At most buffer-1 of them wait in this process for Next, out of other
-// workers' reach. Nothing renews their lease: a caller that has not called Next for a third of [Lease] stops the Source,
-// puts back what it still returns, and takes a new one, or a job may be handed out twice. It makes the consumer on the
-// first Next.
+// AllPages is the page of a [Source] that returns the jobs of a lane for every page.
+const AllPages = "*"
+
+// Source returns the jobs of one page and lane, or of [AllPages]. At most buffer-1 of them wait in this process for Next, out of reach of
+// other workers. Their leases are not renewed: a caller that has not called Next for a third of [Lease] stops the
+// Source, releases the jobs that Next still returns, and takes a new Source, or a job may be delivered twice. The first
+// Next creates the consumer.
 func (q *Queue) Source(page string, lane Lane, buffer int) *Source {
 	return &Source{q: q, page: page, lane: lane, max: max(buffer, 1), heartbeat: pullHeartbeat, stop: make(chan struct{}),
 		waiting: retrier{waits: q.waits, what: consumerOf(page, lane)}}
 }
 
-// ErrStopped is what [Source.Next] returns when it will return no job any more.
+// ErrStopped says that [Source.Next] returns no more jobs.
 var ErrStopped = errors.New("source is stopped")
 
-// Next returns the next job. It waits for one, over every restart of the server, until [Source.Stop] or the end of the
-// queue; then it returns what is left in the buffer, and after that [ErrStopped]. ctx bounds calls to the server, not
+// Next returns the next job. It waits for one, over restarts of the server, until [Source.Stop] or the end of the
+// queue; then it returns the jobs in the buffer, and after them [ErrStopped]. ctx bounds requests to the server, not
 // the wait.
 func (s *Source) Next(ctx context.Context) (*Delivery, error) {
-	wait := Backoff(50*time.Millisecond, 2*time.Second)
+	wait := Backoff(retryFirst, retryLongest)
 	defer s.waiting.end(false)
 	for {
 		began := time.Now()
-		batch, err := s.current(ctx)
+		batch, err := s.currentBatch(ctx)
 		if err == nil {
-			began = time.Time{} // what follows may take long and go well
+			began = time.Time{} // receiving may take long and go well
 			var msg jetstream.Msg
-			if msg, err = s.take(batch); err == nil {
+			if msg, err = s.receive(batch); err == nil {
 				var d *Delivery
 				if d, err = s.q.delivery(ctx, s.page, s.lane, msg); d != nil {
 					return d, nil
 				}
 			} else {
-				err = s.ended(err)
+				err = s.batchEnded(err)
 			}
 		}
 		switch {
@@ -104,7 +97,7 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 			s.waiting.since = began
 		}
 		if ctx.Err() == nil {
-			s.waiting.failed(s.q.missing(err))
+			s.waiting.failed(s.q.reportMissing(err))
 		}
 		select {
 		case <-s.stop:
@@ -114,12 +107,12 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 	}
 }
 
-// take returns the next message of a batch. A consumer that was waited for is there when it gives one, or is silent for a
-// while: what cannot be fetched from is mostly known at once.
-func (s *Source) take(batch jetstream.MessagesContext) (msg jetstream.Msg, err error) {
+// receive returns the next message of a batch. A consumer that was waited for is there once it delivers a message, or is
+// silent for a while: a pull request to a missing one mostly fails at once.
+func (s *Source) receive(batch jetstream.MessagesContext) (msg jetstream.Msg, err error) {
 	if s.waiting.since.IsZero() {
 		msg, err = batch.Next()
-	} else if msg, err = batch.Next(jetstream.NextMaxWait(s.q.waits.after)); errors.Is(err, nats.ErrTimeout) {
+	} else if msg, err = batch.Next(jetstream.NextMaxWait(s.q.waits.logAfter)); errors.Is(err, nats.ErrTimeout) {
 		s.waiting.end(true)
 		msg, err = batch.Next()
 	}
@@ -132,15 +125,15 @@ func (s *Source) take(batch jetstream.MessagesContext) (msg jetstream.Msg, err e
 	return msg, err
 }
 
-// current returns the batch that is under way, or asks for one.
-func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error) {
+// currentBatch returns the batch that is under way, or makes a pull request.
+func (s *Source) currentBatch(ctx context.Context) (jetstream.MessagesContext, error) {
 	connection, epoch := s.q.connection.Load(), s.q.nc.Stats().Reconnects
 	s.mu.Lock()
 	if epoch != s.epoch {
-		s.consumer = nil // it went with a server that kept it in memory
+		s.consumer = nil // the server that kept it in memory may be gone
 		if s.batch != nil {
-			// After a reconnect nats.go asks for the rest of the batch again, what is in the buffer included, and what does
-			// not fit is dropped without a word.
+			// After a reconnect nats.go requests the whole rest of the batch again, jobs in the buffer included, and drops
+			// what does not fit the buffer without an error.
 			s.drain()
 		}
 	}
@@ -149,32 +142,32 @@ func (s *Source) current(ctx context.Context) (jetstream.MessagesContext, error)
 	switch {
 	case drained != nil:
 		<-drained
-		return batch, nil // what is in its buffer is still to be had
+		return batch, nil // Next still returns the jobs in its buffer
 	case batch != nil:
 		return batch, nil
 	case stopped, s.q.nc.IsClosed():
 		return nil, ErrStopped
-	case !s.q.Connected(): // what is asked for now would be asked of whichever server comes
+	case !s.q.Connected(): // the request would go to any server that comes
 		return nil, nats.ErrDisconnected
 	}
-	batch, err := s.ask(ctx)
+	batch, err := s.pull(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		batch.Stop() // its first Next would have sent the request
+		batch.Stop() // the request is sent by the first Next
 		return nil, ErrStopped
 	}
 	s.batch, s.epoch = batch, epoch
-	s.unwatch = context.AfterFunc(connection.ctx, func() { s.lost(batch) })
+	s.unwatch = context.AfterFunc(connection.ctx, func() { s.connectionLost(batch) })
 	return batch, nil
 }
 
-// lost ends a batch whose connection is lost. Where the server was restarted its consumer may be gone, and a request to none is
-// met with silence: without this, Next would find out after two heartbeats.
-func (s *Source) lost(batch jetstream.MessagesContext) {
+// connectionLost ends a batch whose connection is lost. If the server was restarted its consumer may be gone, and a
+// request to a missing consumer has no answer: without this, Next would find out after two heartbeats.
+func (s *Source) connectionLost(batch jetstream.MessagesContext) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.batch == batch {
@@ -182,17 +175,17 @@ func (s *Source) lost(batch jetstream.MessagesContext) {
 	}
 }
 
-func (s *Source) ask(ctx context.Context) (jetstream.MessagesContext, error) {
+func (s *Source) pull(ctx context.Context) (jetstream.MessagesContext, error) {
 	if s.consumer == nil {
-		s.q.making <- struct{}{}
-		defer func() { <-s.q.making }()
+		s.q.creating <- struct{}{}
+		defer func() { <-s.q.creating }()
 		ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
-		// NATS does not answer a request that it does not allow.
-		request := "$JS.API.CONSUMER.CREATE." + StreamJobs + "." + consumerName(s.page, s.lane) + "." + jobSubject(s.page, s.lane, "*")
+		// The server reports a request that is not allowed on the connection, and does not answer it.
+		request := "$JS.API.CONSUMER.CREATE." + s.lane.route().stream + "." + consumerName(s.page, s.lane) + "." + jobSubject(s.page, s.lane, "*")
 		var consumer jetstream.Consumer
 		err := s.q.refusals.during(ctx, request, func(ctx context.Context) (err error) {
-			consumer, err = s.make(ctx)
+			consumer, err = s.createConsumer(ctx)
 			return err
 		})
 		if err != nil {
@@ -212,10 +205,19 @@ func (s *Source) ask(ctx context.Context) (jetstream.MessagesContext, error) {
 	return batch, nil
 }
 
-func consumerName(page string, lane Lane) string { return page + "-" + string(lane) }
+func consumerName(page string, lane Lane) string {
+	if page == AllPages {
+		page = "all"
+	}
+	return page + "-" + string(lane)
+}
 
-// make makes the consumer, or finds the one that is there.
-func (s *Source) make(ctx context.Context) (jetstream.Consumer, error) {
+// createConsumer creates the consumer, or finds the one that is there.
+func (s *Source) createConsumer(ctx context.Context) (jetstream.Consumer, error) {
+	stream, err := s.q.streamOfLane(s.lane)
+	if err != nil {
+		return nil, err
+	}
 	config := jetstream.ConsumerConfig{
 		Durable:       consumerName(s.page, s.lane),
 		FilterSubject: jobSubject(s.page, s.lane, "*"),
@@ -223,29 +225,29 @@ func (s *Source) make(ctx context.Context) (jetstream.Consumer, error) {
 		AckWait:       s.q.cfg.lease,
 		MaxDeliver:    -1,
 		MaxAckPending: maxAckPending,
-		MemoryStorage: s.q.jobs.CachedInfo().Config.Replicas == 1,
+		MemoryStorage: stream.CachedInfo().Config.Replicas == 1,
 	}
-	consumer, err := s.q.jobs.CreateOrUpdateConsumer(ctx, config)
+	consumer, err := stream.CreateOrUpdateConsumer(ctx, config)
 	var refused *jetstream.APIError
 	if !errors.As(err, &refused) {
 		return consumer, err
 	}
-	// Where a consumer keeps its state cannot be changed. It is of no matter to the jobs: these files were another server's
-	// before, or the stream had other replicas.
-	old, failed := s.q.jobs.Consumer(ctx, config.Durable)
+	// Where a consumer keeps its state cannot be changed, and does not matter to the jobs. Another server may have had these
+	// files before, or the stream other replicas.
+	old, failed := stream.Consumer(ctx, config.Durable)
 	if failed != nil {
 		return nil, errors.Join(err, failed)
 	}
 	if got := old.CachedInfo().Config.MemoryStorage; got != config.MemoryStorage {
 		config.MemoryStorage = got
-		return s.q.jobs.CreateOrUpdateConsumer(ctx, config)
+		return stream.CreateOrUpdateConsumer(ctx, config)
 	}
 	return nil, err
 }
 
-// drain ends a batch: what was asked for still comes, and no more is asked for. It waits before it unsubscribes. What
-// the server sends to a subscription that is gone it counts as delivered all the same (nats-server 2.15.2), and a job on
-// its first delivery would then come back as one in doubt. s.mu is held.
+// drain ends a batch: jobs that were requested still come, and no more are requested. It waits before it unsubscribes,
+// since the server counts what it sends to a subscription that is gone as delivered (nats-server 2.15.2): a job on its
+// first delivery would come back in doubt. s.mu is held.
 func (s *Source) drain() {
 	if s.batch == nil || s.drained != nil {
 		return
@@ -264,13 +266,13 @@ func (s *Source) drain() {
 	})
 }
 
-// ended notes why the batch gave no job. It returns nil if another is to be asked for at once.
-func (s *Source) ended(err error) error {
+// batchEnded notes why the batch delivered no job. It returns nil if a pull request is to be made at once.
+func (s *Source) batchEnded(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(err, jetstream.ErrNoHeartbeat) {
 		s.consumer = nil
-		s.drain() // what has come meanwhile is still to be had
+		s.drain() // Next still returns the jobs that have come
 		return nil
 	}
 	if s.unwatch != nil {
@@ -280,14 +282,14 @@ func (s *Source) ended(err error) error {
 	switch {
 	case s.stopped, s.q.nc.IsClosed():
 		return ErrStopped
-	case errors.Is(err, jetstream.ErrMsgIteratorClosed): // it is used up, or drained
+	case errors.Is(err, jetstream.ErrMsgIteratorClosed): // the batch is used up, or drained
 		return nil
 	}
-	s.consumer = nil // it was deleted
+	s.consumer = nil // the consumer was deleted
 	return err
 }
 
-// Stop asks for no more jobs. It does not wait; see Next for what follows.
+// Stop ends the requests for jobs. It does not wait; see Next for what follows.
 func (s *Source) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -47,7 +47,7 @@ func TestStop(t *testing.T) {
 	}
 	equal(t, "jobs of the stopped source", got, want[:4])
 	s.Stop() // once more is well
-	if _, err := s.Next(within(t, 2*patience)); !errors.Is(err, queue.ErrStopped) {
+	if _, err := s.Next(within(t, 2*testTimeout)); !errors.Is(err, queue.ErrStopped) {
 		t.Errorf("next of an empty stopped source: %v", err)
 	}
 	// The fifth was left for others.
@@ -67,7 +67,7 @@ func TestStopWhileWaiting(t *testing.T) {
 				s.Stop()
 			}
 			go func() {
-				_, err := s.Next(within(t, 2*patience))
+				_, err := s.Next(within(t, 2*testTimeout))
 				ended <- err
 			}()
 			s.Stop()
@@ -78,7 +78,7 @@ func TestStopWhileWaiting(t *testing.T) {
 	}
 }
 
-// A source may be stopped at any moment, in the middle of a fetch too: no job is put in doubt by that, and none is lost.
+// A source may be stopped at any time, also during a pull request: no job is put in doubt by that, and none is lost.
 func TestStopPutsNothingInDoubt(t *testing.T) {
 	t.Parallel()
 	q, _ := fresh(t)
@@ -158,14 +158,14 @@ func TestSharedLane(t *testing.T) {
 		sources = append(sources, s)
 		taking.Go(func() {
 			for {
-				d, err := s.Next(within(t, 2*patience))
+				d, err := s.Next(within(t, 2*testTimeout))
 				if err != nil {
 					return
 				}
 				if d.InDoubt {
 					t.Errorf("%s is in doubt: %s", d.ID, d.Doubt)
 				}
-				if err := d.Done(within(t, 2*patience)); err != nil {
+				if err := d.Done(within(t, 2*testTimeout)); err != nil {
 					t.Error(err)
 				}
 				got <- d.ID
@@ -213,8 +213,8 @@ func TestLanesAreApart(t *testing.T) {
 	equal(t, "jobs by lane", got, want)
 }
 
-// A source whose consumer somebody deletes makes it again and goes on. Nobody knows what became of the jobs that were
-// handed out, so they are in nobody's hands: they come again.
+// A source whose consumer is deleted creates it again and goes on. The deliveries of the jobs that were
+// delivered are forgotten, so those jobs are delivered again.
 func TestConsumerDeleted(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
@@ -269,7 +269,7 @@ func TestSourceOfClosedQueue(t *testing.T) {
 	if err := <-ended; !errors.Is(err, queue.ErrStopped) {
 		t.Errorf("a source that waits: %v", err)
 	}
-	if _, err := later.Next(within(t, 2*patience)); !errors.Is(err, queue.ErrStopped) {
+	if _, err := later.Next(within(t, 2*testTimeout)); !errors.Is(err, queue.ErrStopped) {
 		t.Errorf("a source that begins: %v", err)
 	}
 	select {
@@ -283,7 +283,7 @@ func TestSourceOfClosedQueue(t *testing.T) {
 	}
 }
 
-// A job that nobody settles comes again when its lease has run out, and is in doubt then if it was begun.
+// A job that is not settled is delivered again when its lease has ended, and is in doubt then if it was begun.
 func TestLeaseRunsOut(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
@@ -294,13 +294,13 @@ func TestLeaseRunsOut(t *testing.T) {
 	publish(t, q, begun, fetched)
 	for range 2 {
 		if d := next(t, theirs); d.ID == begun.ID {
-			if err := d.Begin(within(t, 2*patience)); err != nil {
+			if err := d.Begin(within(t, 2*testTimeout)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	ended := time.Now()
-	lost.Close() // without a word about the jobs
+	lost.Close() // without settling the jobs
 	for range 2 {
 		d := next(t, ours)
 		if d.InDoubt != (d.ID == begun.ID) || (d.Doubt != "") != d.InDoubt {
@@ -344,7 +344,7 @@ func TestLateWorker(t *testing.T) {
 	const earlier = 20_000
 	for i := range earlier {
 		record := fmt.Sprintf("brazier.records.%s.bulk.EARLIER%d", acme, i)
-		if _, err := js.PublishAsync(record, []byte(`{"state":"done"}`), jetstream.WithStallWait(patience)); err != nil {
+		if _, err := js.PublishAsync(record, []byte(`{"state":"done"}`), jetstream.WithStallWait(testTimeout)); err != nil {
 			t.Fatal(err)
 		}
 	}
