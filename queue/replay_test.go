@@ -39,11 +39,12 @@ func (q *Queue) take(t testing.TB, page string) *Delivery {
 }
 
 func TestReplay(t *testing.T) {
-	q := letterQueue(t)
-	dead := testLetter("A", "11", "window", 10, "spring")
+	t.Parallel()
+	q := deadLetterQueue(t)
+	dead := testDeadJob("A", "11", "window", 10, "spring")
 	dead.Accepted, dead.Expire = dead.Accepted.Add(-50*time.Hour), dead.Accepted.Add(-44*time.Hour) // 6h, and long over
 	q.store(t, dead)
-	letter := q.list(t, LetterFilter{}, false)[0]
+	deadLetter := q.list(t, DeadLetterFilter{}, false)[0]
 
 	began := time.Now()
 	got, err := q.Replay(t.Context(), 1)
@@ -51,25 +52,25 @@ func TestReplay(t *testing.T) {
 		t.Fatalf("%+v, error %v", got, err)
 	}
 	for range 2 { // again is nothing
-		if _, err := q.Replay(t.Context(), 1); !errors.Is(err, ErrNoLetter) {
+		if _, err := q.Replay(t.Context(), 1); !errors.Is(err, ErrNoDeadLetter) {
 			t.Errorf("replayed again: %v", err)
 		}
 	}
 	if n := q.waiting(t); n != 1 {
 		t.Fatalf("%d jobs, want 1", n)
 	}
-	if left := q.list(t, LetterFilter{}, false); len(left) != 0 {
-		t.Errorf("letters left: %v", names(left))
+	if left := q.list(t, DeadLetterFilter{}, false); len(left) != 0 {
+		t.Errorf("dead letters left: %v", names(left))
 	}
 
 	d := q.take(t, "11")
 	want := dead.Job
 	want.ID = "A-1"
-	if life := d.Expire.Sub(began); life < 6*time.Hour-time.Second || life > 6*time.Hour+time.Minute {
-		t.Errorf("it expires after %v, want the 6h it had", life)
+	if lifetime := d.Expire.Sub(began); lifetime < 6*time.Hour-time.Second || lifetime > 6*time.Hour+time.Minute {
+		t.Errorf("it expires after %v, want the 6h it had", lifetime)
 	}
 	want.Expire = d.Expire
-	want.Deaths = []Death{{ID: "A", Seq: 1, Died: letter.Died, Replayed: d.Deaths[0].Replayed, Class: "window", Code: 10, Subcode: 7, Attempts: 3}}
+	want.Deaths = []Death{{ID: "A", Seq: 1, Died: deadLetter.Died, Replayed: d.Deaths[0].Replayed, Class: "window", Code: 10, Subcode: 7, Attempts: 3}}
 	if diff := cmp.Diff(want, d.Job, cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) })); diff != "" {
 		t.Errorf("the job (-want +got):\n%s", diff)
 	}
@@ -86,8 +87,9 @@ func TestReplay(t *testing.T) {
 
 // TestReplayDiesAgain replays a message twice, each time into another death.
 func TestReplayDiesAgain(t *testing.T) {
-	q := letterQueue(t)
-	job := testLetter("A", "11", "", 0, "").Job
+	t.Parallel()
+	q := deadLetterQueue(t)
+	job := testDeadJob("A", "11", "", 0, "").Job
 	if _, err := q.Publish(t.Context(), &job); err != nil {
 		t.Fatal(err)
 	}
@@ -97,21 +99,21 @@ func TestReplayDiesAgain(t *testing.T) {
 		if d.ID != id || d.FirstID() != "A" || len(d.Deaths) != i {
 			t.Fatalf("job %s of %s after %d deaths, want %s", d.ID, d.FirstID(), len(d.Deaths), id)
 		}
-		if err := d.Bury(t.Context(), Reason{Class: class, Attempts: i + 1}); err != nil {
+		if err := d.DeadLetter(t.Context(), Reason{Class: class, Attempts: i + 1}); err != nil {
 			t.Fatal(err)
 		}
-		letters := q.list(t, LetterFilter{IDs: []string{"A"}}, false)
-		if len(letters) != 1 || letters[0].ID != id || letters[0].Class != class {
-			t.Fatalf("letters of A: %+v", letters)
+		deadLetters := q.list(t, DeadLetterFilter{IDs: []string{"A"}}, false)
+		if len(deadLetters) != 1 || deadLetters[0].ID != id || deadLetters[0].Class != class {
+			t.Fatalf("dead letters of A: %+v", deadLetters)
 		}
-		if life := time.Until(letters[0].Expire); i > 0 && (life < 5*time.Hour || life > 6*time.Hour) {
-			t.Errorf("it would have expired after %v, want the 6h it had", life)
+		if lifetime := time.Until(deadLetters[0].Expire); i > 0 && (lifetime < 5*time.Hour || lifetime > 6*time.Hour) {
+			t.Errorf("it would have expired after %v, want the 6h it had", lifetime)
 		}
-		got, err := q.Replay(t.Context(), letters[0].Seq)
+		got, err := q.Replay(t.Context(), deadLetters[0].Seq)
 		if err != nil {
 			t.Fatal(err)
 		}
-		id = fmt.Sprintf("A-%d", letters[0].Seq)
+		id = fmt.Sprintf("A-%d", deadLetters[0].Seq)
 		if got.ID != id {
 			t.Errorf("replayed as %s, want %s", got.ID, id)
 		}
@@ -128,99 +130,102 @@ func TestReplayDiesAgain(t *testing.T) {
 
 // TestReplayCutOff leaves a replay between its two steps, and runs it again.
 func TestReplayCutOff(t *testing.T) {
-	q := letterQueue(t)
-	q.store(t, testLetter("A", "11", "window", 10, ""))
-	l, err := q.Letter(t.Context(), 1)
+	t.Parallel()
+	q := deadLetterQueue(t)
+	q.store(t, testDeadJob("A", "11", "window", 10, ""))
+	l, err := q.DeadLetter(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	job := l.revived(time.Now().Add(-time.Hour))
-	if prior, err := q.publish(t.Context(), job, job.newFingerprint(), q.letterAge()); prior != nil || err != nil {
+	if prior, err := q.publish(t.Context(), job, job.newFingerprint(), q.deadLetterAge()); prior != nil || err != nil {
 		t.Fatalf("prior %v, error %v", prior, err)
 	}
-	// The job is delivered and gone before somebody runs it again.
+	// The job is delivered and gone before the replay runs again.
 	if err := q.take(t, "11").Done(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	got, err := q.Replay(t.Context(), 1)
-	if err != nil || got != (Replayed{ID: "A-1", Before: true}) {
+	if err != nil || got != (Replayed{ID: "A-1", AlreadyQueued: true}) {
 		t.Errorf("%+v, error %v", got, err)
 	}
 	if n := q.waiting(t); n != 0 {
 		t.Errorf("%d jobs, want none", n)
 	}
-	if left := q.list(t, LetterFilter{}, false); len(left) != 0 {
-		t.Errorf("letters left: %v", names(left))
+	if left := q.list(t, DeadLetterFilter{}, false); len(left) != 0 {
+		t.Errorf("dead letters left: %v", names(left))
 	}
 }
 
-// TestReplayAtOnce has several replays of the same letters at one time.
+// TestReplayAtOnce has several replays of the same dead letters at one time.
 func TestReplayAtOnce(t *testing.T) {
-	q := letterQueue(t)
-	const letters, rivals = 20, 8
-	for i := range letters {
-		q.store(t, testLetter(fmt.Sprint("L", i), "11", "window", 10, ""))
+	t.Parallel()
+	q := deadLetterQueue(t)
+	const deadLetters, rivals = 20, 8
+	for i := range deadLetters {
+		q.store(t, testDeadJob(fmt.Sprint("L", i), "11", "window", 10, ""))
 	}
 	var all sync.WaitGroup
 	for range rivals {
 		all.Go(func() {
-			for seq := range uint64(letters) {
-				if _, err := q.Replay(t.Context(), seq+1); err != nil && !errors.Is(err, ErrNoLetter) {
+			for seq := range uint64(deadLetters) {
+				if _, err := q.Replay(t.Context(), seq+1); err != nil && !errors.Is(err, ErrNoDeadLetter) {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	all.Wait()
-	if n := q.waiting(t); n != letters {
-		t.Errorf("%d jobs, want %d", n, letters)
+	if n := q.waiting(t); n != deadLetters {
+		t.Errorf("%d jobs, want %d", n, deadLetters)
 	}
-	if left := q.list(t, LetterFilter{}, false); len(left) != 0 {
-		t.Errorf("letters left: %v", names(left))
+	if left := q.list(t, DeadLetterFilter{}, false); len(left) != 0 {
+		t.Errorf("dead letters left: %v", names(left))
 	}
 }
 
-// TestLettersOfOneKey buries two jobs that had the same idempotency key, the second after the key was forgotten.
-func TestLettersOfOneKey(t *testing.T) {
-	q := letterQueue(t)
-	one := testLetter("A", "11", "window", 10, "")
+// TestDeadLettersOfOneKey makes dead letters of two jobs that had the same idempotency key, the second after the key was forgotten.
+func TestDeadLettersOfOneKey(t *testing.T) {
+	t.Parallel()
+	q := deadLetterQueue(t)
+	one := testDeadJob("A", "11", "window", 10, "")
 	two := one
 	two.Accepted = two.Accepted.Add(2 * time.Hour)
 	q.store(t, one, one, two) // the first twice: its acknowledgement was lost
-	if got := names(q.list(t, LetterFilter{}, false)); got != "A A" {
-		t.Errorf("letters %q, want two of A", got)
+	if got := names(q.list(t, DeadLetterFilter{}, false)); got != "A A" {
+		t.Errorf("dead letters %q, want two of A", got)
 	}
 }
 
-// TestRevive is about letters that nobody here wrote.
+// TestRevive is about dead letters that another program wrote.
 func TestRevive(t *testing.T) {
 	now := time.UnixMilli(1_900_000_000_000)
 	h := nats.Header{headerDeath: {"no JSON", `{"id":"OLD","seq":3}`, ""}}
-	l := readLetter("brazier.dead.11.odd.class", h, []byte("{}"), now, 7)
+	l := readDeadLetter("brazier.dead.11.odd.class", h, []byte("{}"), now, 7)
 	if l.Page != "11" || l.Class != "odd.class" || l.ID != "UNNAMED7" || l.Lane != Bulk || l.FirstID() != "OLD" || l.Size != 2 {
 		t.Errorf("%+v", l)
 	}
 	for name, test := range map[string]struct {
-		letter Letter
-		id     string
-		expire time.Time
+		deadLetter DeadLetter
+		id         string
+		expire     time.Time
 	}{
-		"no expiry":            {Letter{Job: Job{ID: "A", Accepted: now}, Seq: 1}, "A-1", time.Time{}},
-		"expiry before":        {Letter{Job: Job{ID: "A", Accepted: now, Expire: now.Add(-time.Hour)}, Seq: 1}, "A-1", now.Add(maxExpire)},
-		"expiry far off":       {Letter{Job: Job{ID: "A", Accepted: now, Expire: now.Add(1000 * time.Hour)}, Seq: 1}, "A-1", now.Add(maxExpire)},
-		"id of another kind":   {Letter{Job: Job{ID: "order/5.é *>", Accepted: now}, Seq: 12}, "order_5_____-12", time.Time{}},
-		"replayed before":      {Letter{Job: Job{ID: "A-1", Accepted: now.Add(-time.Hour), Expire: now.Add(time.Hour), Deaths: []Death{{ID: "A", Replayed: now}}}, Seq: 2}, "A-2", now.Add(time.Hour)},
-		"replayed every night": {Letter{Job: Job{ID: "A-99", Accepted: now, Deaths: append([]Death{{ID: "A"}}, make([]Death, 50)...)}, Seq: 100}, "A-100", time.Time{}},
+		"no expiry":            {DeadLetter{Job: Job{ID: "A", Accepted: now}, Seq: 1}, "A-1", time.Time{}},
+		"expiry before":        {DeadLetter{Job: Job{ID: "A", Accepted: now, Expire: now.Add(-time.Hour)}, Seq: 1}, "A-1", now.Add(maxExpire)},
+		"expiry far off":       {DeadLetter{Job: Job{ID: "A", Accepted: now, Expire: now.Add(1000 * time.Hour)}, Seq: 1}, "A-1", now.Add(maxExpire)},
+		"id of another kind":   {DeadLetter{Job: Job{ID: "order/5.é *>", Accepted: now}, Seq: 12}, "order_5_____-12", time.Time{}},
+		"replayed before":      {DeadLetter{Job: Job{ID: "A-1", Accepted: now.Add(-time.Hour), Expire: now.Add(time.Hour), Deaths: []Death{{ID: "A", Replayed: now}}}, Seq: 2}, "A-2", now.Add(time.Hour)},
+		"replayed every night": {DeadLetter{Job: Job{ID: "A-99", Accepted: now, Deaths: append([]Death{{ID: "A"}}, make([]Death, 50)...)}, Seq: 100}, "A-100", time.Time{}},
 	} {
-		job := test.letter.revived(now)
+		job := test.deadLetter.revived(now)
 		if job.ID != test.id || !job.Expire.Equal(test.expire) {
 			t.Errorf("%s: id %q, expires %v; want %q, %v", name, job.ID, job.Expire, test.id, test.expire)
 		}
-		if len(job.Deaths) > maxDeaths || job.Deaths[len(job.Deaths)-1].ID != test.letter.ID {
+		if len(job.Deaths) > maxDeaths || job.Deaths[len(job.Deaths)-1].ID != test.deadLetter.ID {
 			t.Errorf("%s: deaths %v", name, job.Deaths)
 		}
-		if again := job.FirstID(); again != test.letter.FirstID() {
-			t.Errorf("%s: first id %s, want %s", name, again, test.letter.FirstID())
+		if again := job.FirstID(); again != test.deadLetter.FirstID() {
+			t.Errorf("%s: first id %s, want %s", name, again, test.deadLetter.FirstID())
 		}
 	}
 }
