@@ -14,64 +14,61 @@ import (
 	"go.uber.org/zap"
 )
 
-// clock tells the server's time, by which all workers agree on when a call may begin.
+// clock knows the server's time, by which all workers agree on when a call may begin.
 //
-// The server puts its time into what it says about a stream, without writing anything. Half the round trip before the
-// answer came it was that time, give or take the other half; of some tries the fastest counts. In between, this process
+// The server writes its time into each answer about a stream, without storing anything. Half the round trip before the
+// answer came it was that time, give or take the other half; of some attempts the fastest counts. In between, this process
 // goes by its monotonic clock, so that a step of the machine's wall clock changes nothing.
 //
-// A process that paces calls asks about BRAZIER_PACE, every other about the stream of jobs: on a cluster their leaders answer,
-// and all that pace have to hear the same one. When another becomes leader whose clock differs by d, each
-// worker follows within a few seconds, and until then they disagree by d. Since no slot is handed out further ahead than
-// [horizon], a leader that is ahead costs at most the calls of that span in excess, and one that is behind a pause of d.
-// Servers that keep NTP's time differ by milliseconds.
+// A process that paces calls asks about BRAZIER_PACE, every other process about the stream of jobs. On a cluster the
+// leader of the stream answers, and all processes that pace have to hear the same one. When another server becomes
+// leader whose clock differs by d, each worker follows within a few seconds, and until then workers disagree by d.
+// Since no slot is reserved further ahead than [horizon], a leader that is ahead costs at most the calls of that span
+// in excess, and one that is behind a pause of d. Servers that keep NTP's time differ by milliseconds.
 type clock struct {
 	q    *Queue
 	base time.Time // with the monotonic reading that all others are taken against
-	wall time.Time // what this machine's wall clock said at base, or what a test says it did
+	wall time.Time // the time of this machine's wall clock at base, or of the clock of a test
 
-	begin  sync.Once
-	ctx    context.Context // of run
-	cancel context.CancelFunc
-	done   chan struct{}
-	again  chan struct{}                    // has one element while a measurement is asked for
-	first  chan struct{}                    // closed after the first measurement
-	paced  atomic.Bool                      // this process paces calls
-	bucket atomic.Pointer[jetstream.Stream] // BRAZIER_PACE, once it was asked
+	begin    sync.Once
+	ctx      context.Context // of run
+	cancel   context.CancelFunc
+	done     chan struct{}
+	nudged   chan struct{}                    // has one element while a measurement is asked for
+	measured chan struct{}                    // closed after the first measurement
+	paced    atomic.Bool                      // this process paces calls
+	bucket   atomic.Pointer[jetstream.Stream] // BRAZIER_PACE, once it has answered
 
-	mu     sync.Mutex
-	offset time.Duration // what the server's clock is ahead of this one
-	asOf   time.Time     // when the latest measurement began
-	logged time.Duration // the offset that was last logged, 0 if it was under maxOffset
+	mu         sync.Mutex
+	offset     time.Duration // by how much the server's clock is ahead of this one
+	asOf       time.Time     // when the latest measurement began
+	lastLogged time.Duration // the offset that was last logged, 0 if it was under maxOffset
 }
 
 const (
-	// clockEvery is how often the offset is measured, give or take clockSpread of it. Quartz drifts by less than 0.1 ms/s.
-	clockEvery  = 10 * time.Second
-	clockSpread = 0.2
-	clockTries  = 5
-	// maxOffset is how far this machine's wall clock may be from the server's before the log says so. Nothing here depends on
-	// it; what people compare by hand does: log lines of several machines.
+	clockTries = 5
+	// maxOffset is how far this machine's wall clock may be from the server's before that is logged. Nothing here depends on
+	// the offset, but people compare the log lines of several machines.
 	maxOffset = time.Second
 )
 
 func newClock(q *Queue) *clock {
 	c := &clock{q: q, base: time.Now(), wall: q.cfg.Clock().Round(0),
-		done: make(chan struct{}), again: make(chan struct{}, 1), first: make(chan struct{})}
+		done: make(chan struct{}), nudged: make(chan struct{}, 1), measured: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
 
 // Now returns the server's time as this process knows it: its own clock, corrected by a measured offset. Before the
 // first measurement, which the first call asks for, it is its own clock. It has no monotonic reading: compare it with
-// times that other processes wrote down.
+// times that other processes stored.
 func (q *Queue) Now() time.Time {
 	q.clock.start()
-	return q.clock.server(time.Now())
+	return q.clock.toServer(time.Now())
 }
 
-// ServerTime returns what [Queue.Now] does, once the offset was measured. It waits for that until ctx ends. It is for
-// processes that write down one time and end.
+// ServerTime returns what [Queue.Now] does, once the offset is measured. It waits for that until ctx ends. It is for
+// processes that store one time and end.
 func (q *Queue) ServerTime(ctx context.Context) (time.Time, error) {
 	if err := q.clock.ready(ctx); err != nil {
 		return time.Time{}, fmt.Errorf("queue: the server's time: %w", err)
@@ -79,10 +76,10 @@ func (q *Queue) ServerTime(ctx context.Context) (time.Time, error) {
 	return q.Now(), nil
 }
 
-// start begins to measure, once.
+// start begins to measure, at the first call.
 func (c *clock) start() { c.begin.Do(func() { go c.run() }) }
 
-// pace makes the clock that of all who pace calls.
+// pace makes this clock agree with those of all processes that pace calls.
 func (c *clock) pace() {
 	if c.paced.CompareAndSwap(false, true) {
 		c.nudge()
@@ -96,15 +93,15 @@ func (c *clock) close() {
 	<-c.done
 }
 
-// server returns the server's time at a moment of this process.
-func (c *clock) server(t time.Time) time.Time {
+// toServer returns the server's time at a time of this process's clock.
+func (c *clock) toServer(t time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.wall.Add(t.Sub(c.base) + c.offset)
 }
 
-// local returns the moment of this process at which it is t on the server, with a monotonic reading.
-func (c *clock) local(t time.Time) time.Time {
+// toLocal returns the time of this process's clock, with a monotonic reading, at which it is t on the server.
+func (c *clock) toLocal(t time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.base.Add(t.Sub(c.wall) - c.offset)
@@ -121,7 +118,7 @@ func (c *clock) measuredSince(t time.Time) bool {
 func (c *clock) ready(ctx context.Context) error {
 	c.start()
 	select {
-	case <-c.first:
+	case <-c.measured:
 		return nil
 	case <-c.done:
 		return nats.ErrConnectionClosed
@@ -130,10 +127,10 @@ func (c *clock) ready(ctx context.Context) error {
 	}
 }
 
-// nudge asks for a measurement now.
+// nudge asks for another measurement now.
 func (c *clock) nudge() {
 	select {
-	case c.again <- struct{}{}:
+	case c.nudged <- struct{}{}:
 	default:
 	}
 }
@@ -148,21 +145,21 @@ func (c *clock) run() {
 		next := time.NewTimer(wait)
 		select {
 		case <-next.C:
-		case <-c.again:
+		case <-c.nudged:
 		case <-c.ctx.Done():
 		}
 		next.Stop()
 	}
 }
 
-// measure takes the offset anew. It makes the bucket of paces, if it is wanted and not there.
+// measure measures the offset. In a process that paces calls it makes the bucket of paces if that is missing.
 func (c *clock) measure(ctx context.Context) error {
 	stream := c.q.jobs
 	paced := c.paced.Load()
 	if paced {
 		bucket, err := c.q.ensurePace(ctx)
 		if err != nil {
-			return about{readsOf(streamOf(BucketPace)), err}
+			return located{readsOf(streamOf(BucketPace)), err}
 		}
 		stream = bucket
 	}
@@ -172,7 +169,7 @@ func (c *clock) measure(ctx context.Context) error {
 		sent := time.Now()
 		info, err := stream.Info(ctx)
 		if err != nil && paced {
-			return about{readsOf(streamOf(BucketPace)), err}
+			return located{readsOf(streamOf(BucketPace)), err}
 		}
 		if err != nil {
 			return err
@@ -188,22 +185,37 @@ func (c *clock) measure(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.asOf.IsZero() {
-		close(c.first)
+		close(c.measured)
 	}
 	c.offset, c.asOf = offset, began
 	c.report()
 	return nil
 }
 
-// report logs an offset that is too large, again when it has changed by as much, and when it is over. c.mu is held.
+// ahead returns by how much the server's clock is ahead of this machine's, 0 before the first measurement.
+func (c *clock) ahead() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asOf.IsZero() {
+		return 0
+	}
+	return c.aheadNow()
+}
+
+// aheadNow is ahead after a measurement, also if the wall clock was set since. c.mu is held.
+func (c *clock) aheadNow() time.Duration {
+	return c.wall.Add(time.Since(c.base) + c.offset).Sub(c.q.cfg.Clock())
+}
+
+// report logs an offset of maxOffset or more, again when it has changed by as much, and when it is over. c.mu is held.
 func (c *clock) report() {
-	ahead := c.wall.Add(time.Since(c.base) + c.offset).Sub(c.q.cfg.Clock()) // also where the wall clock was set meanwhile
+	ahead := c.aheadNow()
 	switch large := ahead.Abs() >= maxOffset; {
-	case large && (ahead-c.logged).Abs() >= maxOffset:
+	case large && (ahead-c.lastLogged).Abs() >= maxOffset:
 		c.q.log.Warn("clock differs from the NATS server's: set it by NTP", zap.String("event", "clock_offset"), zap.Float64("server_ahead_s", ahead.Seconds()))
-		c.logged = ahead
-	case !large && c.logged != 0:
+		c.lastLogged = ahead
+	case !large && c.lastLogged != 0:
 		c.q.log.Info("clock agrees with the NATS server's again", zap.String("event", "clock_offset"), zap.Float64("server_ahead_s", ahead.Seconds()))
-		c.logged = 0
+		c.lastLogged = 0
 	}
 }

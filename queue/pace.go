@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -11,75 +10,51 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // How calls are paced
 //
-// For each pace the bucket BRAZIER_PACE holds one time, by the server's clock: when the next free slot begins (GCRA, the generic cell
-// rate algorithm). To reserve is to move it on by as many slots as one wants, on the condition that nobody else has moved
-// it since it was read. So each slot has one owner, whatever their number, and no process counts or divides anything. A
-// worker that dies loses the slots it had in hand, a fraction of a second's worth, and nothing else.
+// For each pace the bucket BRAZIER_PACE holds one time, by the server's clock: when the next free slot begins (GCRA,
+// the generic cell rate algorithm). To reserve slots is to move that time on by as many slots, on the condition that no
+// other worker has moved it since it was read. So each slot has one owner, however many workers there are, and no
+// process counts or divides anything. A worker that dies loses the slots that it has reserved, a fraction of a second's
+// worth, and nothing else.
 //
-// A worker remembers what it wrote last. As long as it is alone, each reservation is one write. When others write too,
-// it reads again and takes fewer slots at a time, so that all get some and nobody's next slot is far.
+// A worker remembers what it wrote last. While it is the only one, each reservation is one write. While others write too, it
+// reads again and takes fewer slots at a time, so that all workers get some and none waits long for its next one.
 //
-// The bucket is kept in memory, and a server that was restarted has forgotten it; who misses it makes it. Slots handed out
-// before may still be in use then, so a pace that is not there begins where they must have ended: no slot is ever handed
-// out that begins later than [horizon] from then, or ends later than that and one lease.
+// The bucket is kept in memory, and a server that was restarted has forgotten it; the first worker that needs it makes
+// it. Slots that were reserved before may still be in use then. So a pace that is missing begins where they must have
+// ended: no slot is ever reserved that begins later than [horizon] from then, or that ends later than that and one
+// reservation.
 //
-// Where NATS has no memory for streams the bucket is on file ([Queue.ensurePace]), and outlives a restart: the pace goes on
-// from where it was, its revisions too, so that nothing has to be waited for. A revision that is used again for another
-// record, as after a restart of a memory bucket, comes up only where the last writes were not flushed before a power cut.
-// The run of the server has changed then, so that no remembered revision is used. But the record that is read may be an
-// older one, and slots that were handed out after it are handed out again, unless the server was away for longer than
-// [horizon] and one lease: only at less than a call in some seconds is the lease longer than a machine takes to start.
+// Where NATS has no memory for streams the bucket is on file ([Queue.ensurePace]) and outlives a restart: the pace goes
+// on where it was, with its revisions, and nothing has to be waited for. A revision can stand for another entry, as
+// after a restart of a bucket in memory, only if the last writes were not flushed before a power cut. The server is
+// another run of it then, so that no remembered revision is used. But the entry that is read may be an older one, and
+// slots that were reserved after it can be reserved again, unless the server was away for longer than [horizon] and one
+// reservation: a machine takes longer to start, except where a page has less than one call in some seconds.
 
-const (
-	// aloneSpan is the time for which one reservation takes slots, crowdedSpan the same while others take slots too, and
-	// crowdedFor how long after their last.
-	aloneSpan   = time.Second / 8
-	crowdedSpan = time.Second / 40
-	crowdedFor  = 3 * time.Second
-	// horizon is how far ahead slots are handed out. Where more is asked for, the rest waits, and who comes with something
-	// urgent waits no longer than this for the slot it gets.
-	horizon = 250 * time.Millisecond
-	// maxLate is how late the first slot of a reservation may be known. Later ones are dropped.
-	maxLate = 20 * time.Millisecond
-	// paceMemory is how long the last write is remembered. It is less than a cluster takes to elect a leader (4 s), so
-	// that no revision can be mistaken for the same number of a later life of the bucket.
-	paceMemory = 2 * time.Second
-	// strayed is how far ahead of any possible lease the next slot must be to be taken for one by a clock that was wrong.
-	strayed = time.Minute
-)
-
-// paceRecord is what BRAZIER_PACE holds under <page>.<name>. Times are in nanoseconds of Unix time.
-type paceRecord struct {
-	Next int64 `json:"next,omitempty"` // when the next free slot begins
-	// Born is set until the first reservation: when it was found that the pace is not there.
-	Born int64 `json:"born,omitempty"`
-}
-
-// Pace hands out the moments at which calls may begin, over all processes together: no two get the same. It is safe for
+// Pace reserves the times at which calls may begin, over all processes together: no two get the same. It is safe for
 // concurrent use; one call waits for the other.
 type Pace struct {
 	q       *Queue
 	subject string
-	turn    chan struct{} // full while somebody uses the fields below
+	turn    chan struct{} // full while a goroutine uses the fields below
 
-	record   paceRecord
-	revision uint64        // of record; 0: there is none
-	server   string        // the run of the server that stored it; empty: nothing is known
-	known    time.Time     // when that was
-	trip     time.Duration // what a write takes, a moving estimate on the high side
-	asked    time.Time     // when the last request began
-	waiting  retrier
+	entry     paceEntry
+	revision  uint64        // of entry; 0: there is none
+	server    string        // the run of the server that stored entry; empty: entry may be outdated
+	readAt    time.Time     // when entry was read or stored
+	roundTrip time.Duration // what a write takes, a moving estimate on the high side
+	askedAt   time.Time     // when the last request began
+	waiting   retrier
 
-	crowded atomic.Pointer[time.Time] // when others were last seen to take slots; for all to read
+	contended atomic.Pointer[time.Time] // when another worker was last seen to reserve slots; for all goroutines to read
 }
 
-// Slots are the moments First, First+Every, … of N calls. They are of this process's clock with its monotonic reading,
-// so that time.Until works.
+// Slots are the times First, First+Every, … of N calls, by this process's clock with its monotonic reading, so that
+// time.Until works.
 type Slots struct {
 	First time.Time
 	Every time.Duration
@@ -93,8 +68,8 @@ func (q *Queue) Pace(page, name string) *Pace {
 		waiting: retrier{waits: q.waits, what: writesTo(streamOf(BucketPace))}}
 }
 
-// Prepare makes sure that the pace is there, so that the first reservation finds free slots at once. It asks again until
-// ctx ends.
+// Prepare makes sure that the pace is there, so that the first reservation finds free slots at once. It repeats its requests
+// until ctx ends.
 func (p *Pace) Prepare(ctx context.Context) error {
 	if err := p.lock(ctx); err != nil {
 		return fmt.Errorf("queue: prepare pace: %w", err)
@@ -107,15 +82,16 @@ func (p *Pace) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// Reserve takes up to n of the next slots at rate calls a second, at least one and not more than for a moment. They belong to the caller alone, and the
-// first is hardly over or not yet due. While the pace is handed out a quarter of a second ahead it waits, and while the
-// server is away it asks again, until ctx ends: without a server there are no slots. Slots in hand stay good.
+// Reserve takes up to n of the next slots at rate calls a second: at least one, and no more than the calls of an eighth of a
+// second. They belong to the caller alone, and the first has only just begun or is yet to come. While slots are reserved for
+// the next quarter of a second Reserve waits, and while the server is away it repeats its requests, until ctx ends: without
+// a server there are no slots. Slots that are reserved stay good.
 func (p *Pace) Reserve(ctx context.Context, rate float64, n int) (Slots, error) {
 	switch {
 	case !(rate >= 1e-3 && rate <= 1e6):
-		return Slots{}, fmt.Errorf("queue: reserve: a rate of %v calls a second is not between 0.001 and 1000000", rate)
+		return Slots{}, fmt.Errorf("queue: reserve: rate must be between 0.001 and 1000000 calls a second (got %v)", rate)
 	case n < 1:
-		return Slots{}, fmt.Errorf("queue: reserve: %d slots", n)
+		return Slots{}, fmt.Errorf("queue: reserve: slots must be at least 1 (got %d)", n)
 	}
 	if err := p.lock(ctx); err != nil {
 		return Slots{}, fmt.Errorf("queue: reserve: %w", err)
@@ -143,18 +119,19 @@ func (p *Pace) unlock() { <-p.turn }
 
 // Reasons to try again.
 var (
-	errReserved = errors.New("another reservation came first")
-	errLate     = errors.New("the slots were over before they were known")
-	errMoved    = errors.New("the server is another")
-	errStrayed  = errors.New("the next slot is too far ahead, and the time is being measured")
+	errReserved    = errors.New("another reservation came first")
+	errLate        = errors.New("the slots were over before the server confirmed them")
+	errMoved       = errors.New("another server has the bucket")
+	errTooFarAhead = errors.New("the next slot is too far ahead, and the server's time is being measured")
 )
 
-// insist calls until there is no error, ctx ends or the connection is closed for good. It waits for the clock first.
+// insist repeats call until it succeeds, ctx ends or the connection is closed for good. It waits for the server's time
+// first.
 func (p *Pace) insist(ctx context.Context, call func(context.Context) error) error {
 	if err := p.q.clock.ready(ctx); err != nil {
 		return err
 	}
-	wait := backoff.WithContext(Backoff(2*time.Millisecond, 250*time.Millisecond), ctx)
+	wait := backoff.WithContext(Backoff(paceRetryFirst, paceRetryLongest), ctx)
 	err := backoff.Retry(func() error {
 		err := call(ctx)
 		if errors.Is(err, nats.ErrConnectionClosed) {
@@ -162,7 +139,7 @@ func (p *Pace) insist(ctx context.Context, call func(context.Context) error) err
 		}
 		if err != nil && ctx.Err() == nil {
 			if p.waiting.since.IsZero() {
-				p.waiting.since = p.asked
+				p.waiting.since = p.askedAt
 			}
 			p.waiting.failed(err)
 		}
@@ -174,23 +151,23 @@ func (p *Pace) insist(ctx context.Context, call func(context.Context) error) err
 
 // take fills in First and N of slots.
 func (p *Pace) take(ctx context.Context, slots *Slots, n int) error {
-	next, err := p.near(ctx, slots.Every)
+	next, err := p.next(ctx, slots.Every)
 	if err != nil {
 		return err
 	}
 	// A slot must not be over before the answer is here.
-	if early := p.q.clock.server(time.Now()).Add(min(p.trip, horizon)); next.Before(early) {
+	if early := p.q.clock.toServer(time.Now()).Add(min(p.roundTrip, horizon)); next.Before(early) {
 		next = early
 	}
-	span := aloneSpan
+	span := soloSpan
 	if p.Shared() {
-		span = crowdedSpan
+		span = contendedSpan
 	}
 	n = min(n, max(1, int(span/slots.Every)))
-	if err := p.store(ctx, paceRecord{Next: next.Add(time.Duration(n) * slots.Every).UnixNano()}); err != nil {
+	if err := p.store(ctx, paceEntry{Next: next.Add(time.Duration(n) * slots.Every).UnixNano()}); err != nil {
 		return err
 	}
-	slots.First, slots.N = p.q.clock.local(next), n
+	slots.First, slots.N = p.q.clock.toLocal(next), n
 	if late := time.Since(slots.First) - maxLate; late > 0 {
 		lost := int(late/slots.Every) + 1
 		slots.First, slots.N = slots.First.Add(time.Duration(lost)*slots.Every), n-lost
@@ -201,132 +178,50 @@ func (p *Pace) take(ctx context.Context, slots *Slots, n int) error {
 	return nil
 }
 
-// near returns when the next free slot begins, once that is within the horizon.
-func (p *Pace) near(ctx context.Context, every time.Duration) (next time.Time, err error) {
+// next returns when the next free slot begins, once that is within the horizon.
+func (p *Pace) next(ctx context.Context, every time.Duration) (next time.Time, err error) {
 	for {
 		if err := p.load(ctx); err != nil {
 			return next, err
 		}
-		next = time.Unix(0, p.record.Next)
-		if p.record.Born != 0 {
-			next = time.Unix(0, p.record.Born).Add(horizon + max(aloneSpan, every) + maxLate)
+		next = time.Unix(0, p.entry.Next)
+		if p.entry.Born != 0 {
+			next = time.Unix(0, p.entry.Born).Add(horizon + max(soloSpan, every) + maxLate)
 		}
-		now := p.q.clock.server(time.Now())
+		now := p.q.clock.toServer(time.Now())
 		ahead := next.Sub(now) - horizon
 		switch {
 		case ahead <= 0:
 			return next, nil
-		case ahead > strayed+every && !p.q.clock.measuredSince(p.known):
+		case ahead > maxAhead+every && !p.q.clock.measuredSince(p.readAt):
 			p.q.clock.nudge()
-			return next, errStrayed
-		case ahead > strayed+every:
+			return next, errTooFarAhead
+		case ahead > maxAhead+every:
 			// The server's clock was set back, or it was wrong once and is right now.
-			if err := p.store(ctx, paceRecord{Born: now.UnixNano()}); err != nil {
+			if err := p.store(ctx, paceEntry{Born: now.UnixNano()}); err != nil {
 				return next, err
 			}
 		default:
-			p.waiting.leave(true) // what comes now is the page's own rate
+			p.waiting.leave(true) // the page's own rate is no outage
 			if err := pause(ctx, min(ahead, horizon)); err != nil {
 				return next, err
 			}
 			if p.Shared() {
-				p.forget() // somebody else has very likely come first
+				p.forget() // another worker has very likely reserved slots since
 			}
 		}
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Shared reports whether others took slots in the last seconds, to whom a slot that is not used is lost.
+// Shared reports whether other workers reserved slots in the last seconds. A slot that is reserved and not used is lost to
+// them.
 func (p *Pace) Shared() bool {
-	last := p.crowded.Load()
-	return last != nil && time.Since(*last) < crowdedFor
+	last := p.contended.Load()
+	return last != nil && time.Since(*last) < contendedFor
 }
 
-func (p *Pace) meet() {
+// noteContention notes that another worker reserves slots of this pace.
+func (p *Pace) noteContention() {
 	now := time.Now()
-	p.crowded.Store(&now)
-}
-
-// forget makes the next load read. The revision is kept, to see whether somebody else wrote.
-func (p *Pace) forget() { p.server = "" }
-
-// load makes sure that record is what the server has, as far as this process knows, and that there is one.
-func (p *Pace) load(ctx context.Context) error {
-	server, asked := p.q.nc.ConnectedServerId(), time.Now()
-	p.asked = asked
-	if p.server != "" && p.server == server && time.Since(p.known) < paceMemory {
-		return nil
-	}
-	try, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	bucket := p.q.clock.bucket.Load()
-	if bucket == nil { // the clock is about to ask for it
-		p.q.clock.nudge()
-		return errMoved
-	}
-	msg, err := (*bucket).GetLastMsgForSubject(try, p.subject)
-	var found paceRecord
-	var revision uint64
-	switch {
-	case err == nil:
-		revision = msg.Sequence
-		_ = json.Unmarshal(msg.Data, &found) // what somebody else put or removed there counts as not there
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		p.forget()
-		if _, err := p.q.ensurePace(try); err != nil {
-			return err
-		}
-		return errMoved
-	case !errors.Is(err, jetstream.ErrMsgNotFound):
-		p.forget()
-		return err
-	}
-	if p.revision != 0 && p.revision != revision {
-		p.meet()
-	}
-	p.record, p.revision, p.server, p.known = found, revision, server, asked
-	if found == (paceRecord{}) {
-		return p.store(ctx, paceRecord{Born: p.q.clock.server(time.Now()).UnixNano()})
-	}
-	return nil
-}
-
-// store replaces the record that was loaded, if it is still the same.
-func (p *Pace) store(ctx context.Context, r paceRecord) error {
-	server, sent := p.server, time.Now()
-	p.asked = sent
-	p.forget()
-	if server != p.q.nc.ConnectedServerId() {
-		return errMoved
-	}
-	data, _ := json.Marshal(r) // cannot fail: numbers
-	try, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	ack, err := p.q.js.PublishMsg(try, &nats.Msg{Subject: p.subject, Data: data},
-		jetstream.WithExpectLastSequencePerSubject(p.revision), jetstream.WithRetryAttempts(0))
-	if isTaken(err) {
-		p.meet()
-		return errReserved
-	}
-	if err != nil {
-		return err
-	}
-	if server != p.q.nc.ConnectedServerId() {
-		return errMoved // perhaps it was the next run that took it for the same number of its own
-	}
-	took := time.Since(sent)
-	p.trip = max(took, (3*p.trip+took)/4)
-	p.record, p.revision, p.server, p.known = r, ack.Sequence, server, sent
-	return nil
+	p.contended.Store(&now)
 }

@@ -15,12 +15,12 @@ import (
 	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
-// moment is how late a slot may be when it is handed out, with a margin for a busy machine between the answer and here.
-const moment = time.Second
+// slack is how late a slot may be when it is reserved, with a margin for a busy machine between the server and the test.
+const slack = time.Second
 
 func reserve(t testing.TB, p *queue.Pace, rate float64, n int) queue.Slots {
 	t.Helper()
-	slots, err := p.Reserve(within(t, 2*patience), rate, n)
+	slots, err := p.Reserve(within(t, 2*testTimeout), rate, n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,8 +36,8 @@ type ledger struct {
 }
 
 func (l *ledger) add(q *queue.Queue, s queue.Slots) {
-	if late := time.Since(s.First); late > moment {
-		l.t.Errorf("a slot is handed out %v late", late)
+	if late := time.Since(s.First); late > slack {
+		l.t.Errorf("a slot is reserved %v late", late)
 	}
 	first := onServer(q, s.First)
 	l.mu.Lock()
@@ -47,7 +47,7 @@ func (l *ledger) add(q *queue.Queue, s queue.Slots) {
 	}
 }
 
-// onServer returns what it is on the server at a moment of this process.
+// onServer returns the time on the server at a time of this process.
 func onServer(q *queue.Queue, t time.Time) time.Time {
 	for {
 		before := time.Now()
@@ -95,7 +95,7 @@ func TestPaceShared(t *testing.T) {
 				workers.Go(func() {
 					p := q.Pace(acme, "text")
 					for got := 0; got < share; {
-						s, err := p.Reserve(within(t, 2*patience), float64(c.rate), share-got)
+						s, err := p.Reserve(within(t, 2*testTimeout), float64(c.rate), share-got)
 						if err != nil {
 							t.Error(err)
 							return
@@ -120,7 +120,7 @@ func TestPaceLease(t *testing.T) {
 	srv := queuetest.Server(t, "")
 	q, other := queuetest.On(t, srv), queuetest.On(t, srv)
 	p := q.Pace(acme, "text")
-	if err := p.Prepare(within(t, 2*patience)); err != nil {
+	if err := p.Prepare(within(t, 2*testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	// On a busy machine an answer may come when some of its slots are over, and those are dropped.
@@ -131,14 +131,14 @@ func TestPaceLease(t *testing.T) {
 		}
 		<-time.After(time.Until(s.First.Add(time.Duration(s.N) * s.Every)))
 		next := reserve(t, p, 40, 64)
-		return next.N == 5 && time.Until(next.First) < moment
+		return next.N == 5 && time.Until(next.First) < slack
 	})
 
 	mine := reserve(t, p, 40, 2)
 	if mine.N > 2 {
 		t.Errorf("asked for 2 slots: %d", mine.N)
 	}
-	theirs := reserve(t, other.Pace(acme, "text"), 40, 64) // nobody has told them yet
+	theirs := reserve(t, other.Pace(acme, "text"), 40, 64) // they do not know of each other yet
 	if gap := onServer(other, theirs.First).Sub(onServer(q, mine.First)); gap < time.Duration(mine.N)*mine.Every-tolerance {
 		t.Errorf("slots of another begin %v after %d", gap, mine.N)
 	}
@@ -154,7 +154,7 @@ func TestPaceLease(t *testing.T) {
 	}
 }
 
-// However few the calls are, the next is never handed out long before it is due.
+// However few the calls are, the next is never reserved long before it is due.
 func TestPaceAhead(t *testing.T) {
 	t.Parallel()
 	q, _ := fresh(t)
@@ -163,7 +163,7 @@ func TestPaceAhead(t *testing.T) {
 	for range 4 {
 		s := reserve(t, p, 4, 1)
 		if wait := time.Until(s.First); wait > 250*time.Millisecond+tolerance {
-			t.Errorf("a slot is handed out %v ahead", wait)
+			t.Errorf("a slot is reserved %v ahead", wait)
 		}
 		first := onServer(q, s.First)
 		if gap := first.Sub(last); gap < 250*time.Millisecond-tolerance {
@@ -178,23 +178,23 @@ func TestPaceRefuses(t *testing.T) {
 	q, _ := fresh(t)
 	p := q.Pace(acme, "text")
 	for _, rate := range []float64{0, -1, math.NaN(), math.Inf(1)} {
-		if _, err := p.Reserve(within(t, 2*patience), rate, 1); err == nil {
+		if _, err := p.Reserve(within(t, 2*testTimeout), rate, 1); err == nil {
 			t.Errorf("rate %v is taken", rate)
 		}
 	}
-	if _, err := p.Reserve(within(t, 2*patience), 40, 0); err == nil {
+	if _, err := p.Reserve(within(t, 2*testTimeout), 40, 0); err == nil {
 		t.Error("0 slots are taken")
 	}
 	q.Close()
-	if _, err := p.Reserve(within(t, 2*patience), 40, 1); err == nil {
-		t.Error("a closed queue hands out slots")
+	if _, err := p.Reserve(within(t, 2*testTimeout), 40, 1); err == nil {
+		t.Error("a closed queue reserves slots")
 	}
-	if err := q.Pace(acme, "media").Prepare(within(t, 2*patience)); err == nil {
+	if err := q.Pace(acme, "media").Prepare(within(t, 2*testTimeout)); err == nil {
 		t.Error("a closed queue prepares a pace")
 	}
 }
 
-// A restarted server has forgotten the slots that it handed out. None is handed out again, and none while it is away.
+// A restarted server has forgotten the reserved slots. None is reserved again, and none while it is away.
 func TestPaceOverRestart(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
@@ -210,7 +210,7 @@ func TestPaceOverRestart(t *testing.T) {
 		for i, p := range paces {
 			workers.Go(func() {
 				for range rounds {
-					s, err := p.Reserve(within(t, 2*patience), 300, 10)
+					s, err := p.Reserve(within(t, 2*testTimeout), 300, 10)
 					if err != nil {
 						t.Error(err)
 						return
@@ -247,7 +247,7 @@ func TestPaceStrayed(t *testing.T) {
 		if _, err := kv.PutString(t.Context(), acme+".text", value); err != nil {
 			t.Fatal(err)
 		}
-		s, err := p.Reserve(within(t, patience), 40, 1)
+		s, err := p.Reserve(within(t, testTimeout), 40, 1)
 		if err != nil {
 			t.Fatalf("%s: %v", value, err)
 		}
@@ -266,22 +266,22 @@ func TestNow(t *testing.T) {
 		q := open(t, queue.Config{InProcess: srv, Log: zap.New(core), Clock: func() time.Time { return time.Now().Add(skew) }})
 		q.Now()
 		eventually(t, "the time is measured", func() bool { return time.Until(q.Now()).Abs() < time.Second })
-		if off := time.Until(q.Now()); off.Abs() > moment {
+		if off := time.Until(q.Now()); off.Abs() > slack {
 			t.Errorf("with a clock %v off, the server's time is %v off", skew, off)
 		}
 		if skew == 0 {
 			continue
 		}
-		said := func() []observer.LoggedEntry { return lines.FilterField(zap.String("event", "clock_offset")).All() }
-		eventually(t, "the log says so", func() bool { return len(said()) > 0 })
-		if ahead := said()[0].ContextMap()["server_ahead_s"].(float64); math.Abs(ahead+skew.Seconds()) > moment.Seconds() {
+		logged := func() []observer.LoggedEntry { return lines.FilterField(zap.String("event", "clock_offset")).All() }
+		eventually(t, "it is logged", func() bool { return len(logged()) > 0 })
+		if ahead := logged()[0].ContextMap()["server_ahead_s"].(float64); math.Abs(ahead+skew.Seconds()) > slack.Seconds() {
 			t.Errorf("with a clock %v off, the log says that the server is %v s ahead", skew, ahead)
 		}
 	}
 }
 
 // BenchmarkReserve is what a reservation costs: of one worker alone, of eight that share a page, and of one worker with
-// 500 pages. The pace is beyond any limit, so that nobody waits for a slot.
+// 500 pages. The pace is beyond any limit, so that no worker waits for a slot.
 func BenchmarkReserve(b *testing.B) {
 	for _, c := range []struct {
 		name           string

@@ -19,39 +19,39 @@ var (
 
 func setPage(t testing.TB, q *queue.Queue, page string, s queue.PageState) queue.PageState {
 	t.Helper()
-	set, err := q.SetPageState(within(t, 2*patience), page, s)
+	set, err := q.SetPageState(within(t, 2*testTimeout), page, s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return set
 }
 
-// The latest state counts, and only who has seen it may change it.
+// The latest state counts, and only a process that has read it may change it.
 func TestPageState(t *testing.T) {
 	t.Parallel()
 	q, srv := fresh(t)
-	none, err := q.PageState(within(t, 2*patience), acme)
+	none, err := q.PageState(within(t, 2*testTimeout), acme)
 	if err != nil || none.Held || none.Revision() != 0 {
 		t.Fatalf("a page that nothing is known of: %+v, %v", none, err)
 	}
 	first := setPage(t, q, acme, held)
-	if _, err := q.SetPageState(within(t, 2*patience), acme, none); !errors.Is(err, queue.ErrChanged) {
-		t.Errorf("set by one who knows of nothing: %v", err)
+	if _, err := q.SetPageState(within(t, 2*testTimeout), acme, none); !errors.Is(err, queue.ErrChanged) {
+		t.Errorf("set by a process that has not read it: %v", err)
 	}
 	probing := first
 	probing.Prober, probing.ProbeUntil = "worker-1", at.Add(time.Minute)
 	second := setPage(t, q, acme, probing)
-	if _, err := q.SetPageState(within(t, 2*patience), acme, first); !errors.Is(err, queue.ErrChanged) {
-		t.Errorf("set by one who was slower: %v", err)
+	if _, err := q.SetPageState(within(t, 2*testTimeout), acme, first); !errors.Is(err, queue.ErrChanged) {
+		t.Errorf("set by the slower of two processes: %v", err)
 	}
-	got, err := q.PageState(within(t, 2*patience), acme)
+	got, err := q.PageState(within(t, 2*testTimeout), acme)
 	if err != nil || got.Revision() != second.Revision() || got.Revision() == first.Revision() {
 		t.Errorf("revisions %d, %d, then %d; %v", first.Revision(), second.Revision(), got.Revision(), err)
 	}
 	equal(t, "state", got, probing, anyState)
 
 	setPage(t, q, nordwind, queue.PageState{Resumed: at})
-	all, err := q.PageStates(within(t, 2*patience))
+	all, err := q.PageStates(within(t, 2*testTimeout))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,20 +64,20 @@ func TestPageState(t *testing.T) {
 	if _, err := kv.PutString(t.Context(), acme, `{"held":true,"class":"page","invented_later":{"a":1}}`); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = q.PageState(within(t, 2*patience), acme); err != nil {
+	if got, err = q.PageState(within(t, 2*testTimeout), acme); err != nil {
 		t.Errorf("a record of a newer version: %v", err)
 	}
 	equal(t, "record of a newer version", got, queue.PageState{Held: true, Class: "page"}, anyState)
 	if _, err := kv.PutString(t.Context(), acme, `broken`); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = q.PageState(within(t, 2*patience), acme); err == nil || got.Revision() == 0 {
+	if got, err = q.PageState(within(t, 2*testTimeout), acme); err == nil || got.Revision() == 0 {
 		t.Errorf("a broken record: %+v, error %v", got, err)
 	}
 	if err := kv.Delete(t.Context(), acme); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = q.PageState(within(t, 2*patience), acme); err != nil || got.Revision() != 0 {
+	if got, err = q.PageState(within(t, 2*testTimeout), acme); err != nil || got.Revision() != 0 {
 		t.Errorf("a record that a person removed: %+v, error %v", got, err)
 	}
 	setPage(t, q, acme, got)
@@ -88,7 +88,7 @@ func TestResumedInTheFuture(t *testing.T) {
 	t.Parallel()
 	q, _ := fresh(t)
 	setPage(t, q, acme, queue.PageState{Resumed: time.Now().Add(time.Hour)})
-	got, err := q.PageState(within(t, 2*patience), acme)
+	got, err := q.PageState(within(t, 2*testTimeout), acme)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestResumedInTheFuture(t *testing.T) {
 	if len(first) != 1 || !first[0].state.Resumed.Equal(got.Resumed) {
 		t.Errorf("a watch says %+v, want it resumed at %v", first, got.Resumed)
 	}
-	all, err := q.PageStates(within(t, 2*patience))
+	all, err := q.PageStates(within(t, 2*testTimeout))
 	if err != nil || !all[acme].Resumed.Equal(got.Resumed) {
 		t.Errorf("all states %+v, %v, want it resumed at %v", all, err, got.Resumed)
 	}
@@ -123,13 +123,13 @@ func TestRefusedSince(t *testing.T) {
 	since("two probes later", minute(1))
 	s.Resume(minute(4))
 	since("resumed", minute(1))
-	want := queue.PageState{Class: "page", Code: 10, Since: minute(3), Began: minute(1), Resumed: minute(4)}
+	want := queue.PageState{Class: "page", Code: 10, Since: minute(3), FirstRefused: minute(1), Resumed: minute(4)}
 	equal(t, "resumed", s, want, anyState)
 	s.Hold(queue.PageState{Class: "page", Code: 10, Since: minute(5)})
 	since("the same after a message was taken", minute(5))
 	s.Hold(queue.PageState{Class: "page", Code: 10, Subcode: 7, Since: minute(6)})
 	since("another refusal", minute(6))
-	s.Hold(queue.PageState{Class: "page", Code: 100, Subcode: 33, Since: minute(8), Began: minute(7)})
+	s.Hold(queue.PageState{Class: "page", Code: 100, Subcode: 33, Since: minute(8), FirstRefused: minute(7)})
 	since("after a row", minute(7))
 	s.Hold(queue.PageState{Class: "page", Code: 100, Subcode: 33, Since: minute(9)})
 	since("after a row, and a probe", minute(7))
@@ -139,19 +139,19 @@ func TestRefusedSince(t *testing.T) {
 	since("after one by hand", minute(11))
 }
 
-// told is what WatchPages said.
-type told struct {
+// passed is what WatchPages passed to its function.
+type passed struct {
 	page  string
 	state queue.PageState
 }
 
 // watch runs WatchPages until the test ends, and returns what it says, once it is ready.
-func watch(t testing.TB, q *queue.Queue) (first []told, then <-chan told) {
+func watch(t testing.TB, q *queue.Queue) (first []passed, then <-chan passed) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	said, ready, ended := make(chan told, 100), make(chan struct{}), make(chan error, 1)
+	states, ready, ended := make(chan passed, 100), make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- q.WatchPages(ctx, func(page string, s queue.PageState) { said <- told{page, s} }, ready)
+		ended <- q.WatchPages(ctx, func(page string, s queue.PageState) { states <- passed{page, s} }, ready)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -161,27 +161,27 @@ func watch(t testing.TB, q *queue.Queue) (first []told, then <-chan told) {
 	})
 	select {
 	case <-ready:
-	case <-within(t, patience).Done():
+	case <-within(t, testTimeout).Done():
 		t.Fatal("the watch is not ready")
 	}
-	for len(said) > 0 {
-		first = append(first, <-said)
+	for len(states) > 0 {
+		first = append(first, <-states)
 	}
-	return first, said
+	return first, states
 }
 
-func nextTold(t testing.TB, said <-chan told) told {
+func nextPassed(t testing.TB, states <-chan passed) passed {
 	t.Helper()
 	select {
-	case got := <-said:
+	case got := <-states:
 		return got
-	case <-within(t, patience).Done():
-		t.Fatal("nothing was said")
+	case <-within(t, testTimeout).Done():
+		t.Fatal("nothing was passed")
 		panic("unreachable")
 	}
 }
 
-// A watch tells what there is, then each change, each once, also those made while its connection was lost.
+// A watch passes the states that are there, then each change, each once, also those made while its connection was lost.
 func TestWatchPages(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
@@ -191,19 +191,19 @@ func TestWatchPages(t *testing.T) {
 		t.Errorf("of no pages it says %v", first)
 	}
 	state := setPage(t, q, acme, held)
-	first, said := watch(t, q)
+	first, states := watch(t, q)
 	equal(t, "first", len(first), 1)
 	equal(t, "first", first[0].state, held, anyState)
 
 	state.Class = "page"
 	state = setPage(t, other, acme, state)
-	equal(t, "change", nextTold(t, said).state.Class, "page")
-	if m.restart(q, other); len(said) != 0 {
-		t.Errorf("a restart alone changes %v", <-said)
+	equal(t, "change", nextPassed(t, states).state.Class, "page")
+	if m.restart(q, other); len(states) != 0 {
+		t.Errorf("a restart alone changes %v", <-states)
 	}
 	state.Class = "throttle"
 	state = setPage(t, other, acme, state)
-	got := nextTold(t, said)
+	got := nextPassed(t, states)
 	if got.page != acme || got.state.Class != "throttle" || got.state.Revision() != state.Revision() {
 		t.Errorf("after a restart it says %+v, want %+v", got, state)
 	}
@@ -221,7 +221,7 @@ func TestWatchPagesOfClosedQueue(t *testing.T) {
 		if err == nil {
 			t.Error("the watch of a closed queue ends without an error")
 		}
-	case <-within(t, patience).Done():
+	case <-within(t, testTimeout).Done():
 		t.Fatal("the watch of a closed queue does not end")
 	}
 }
