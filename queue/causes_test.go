@@ -15,14 +15,14 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// Every error that is known has a reason and a remedy for people, in words that no library has written, and none hides
+// Every error that is known has a reason and a remedy for people, in texts that no library has written, and none hides
 // another.
 func TestCauses(t *testing.T) {
 	for i, want := range causes {
 		var errs []error
 		errs = append(errs, want.errs...)
 		for _, code := range want.codes {
-			errs = append(errs, &jetstream.APIError{ErrorCode: code, Description: "the server's words"})
+			errs = append(errs, &jetstream.APIError{ErrorCode: code, Description: "the server's text"})
 		}
 		if len(errs)+len(want.types) == 0 {
 			t.Errorf("cause %d, %q, has no errors", i, want.reason)
@@ -36,9 +36,9 @@ func TestCauses(t *testing.T) {
 				t.Errorf("%v has no remedy", err)
 			}
 		}
-		for _, word := range []string{"nats:", "context", "buffer", "EOF", "responder", "error code"} {
-			if strings.Contains(want.reason, word) {
-				t.Errorf("%q has %q", want.reason, word)
+		for _, inner := range []string{"nats:", "context", "buffer", "EOF", "responder", "error code"} {
+			if strings.Contains(want.reason, inner) {
+				t.Errorf("%q has %q", want.reason, inner)
 			}
 		}
 		if strings.HasSuffix(want.reason, ".") || strings.HasSuffix(want.remedy, ".") {
@@ -52,8 +52,8 @@ func TestCauses(t *testing.T) {
 		fmt.Errorf("%w: 1 of 3", errNoLeader):                                 "no leader for {it}",
 		&jetstream.APIError{ErrorCode: 10999, Description: "something new"}:   "NATS refuses it: something new",
 		errors.New("dial nats://user:secret@host: something that nobody saw"): "an error that Brazier does not know: dial nats://xxxxx@host: something that nobody saw",
-		fmt.Errorf("%w: start a worker", errMayNotMake):                       "it is not there, and this user may not make it",
-		errNoRoom: "the queue is full, or the disk or the account under it",
+		fmt.Errorf("%w: start a worker", errMayNotMake):                       "it does not exist, and this user may not create it",
+		errNoSpace: "the queue is full, or the disk or the account under it",
 	} {
 		if got := causeOf(err); got.reason != want || got.remedy == "" {
 			t.Errorf("%v: got %q, want %q", err, got.reason, want)
@@ -61,15 +61,15 @@ func TestCauses(t *testing.T) {
 	}
 }
 
-// newTestWaits returns waits of their own, whose errors are all about what was asked for.
+// newTestWaits returns waits without a queue, whose errors are all about the dependency that was asked for.
 func newTestWaits() (*waits, func(event string) []map[string]any) {
 	core, lines := observer.New(zap.DebugLevel)
-	s := &waits{after: waitTold, again: waitAgain, log: zap.New(core), all: map[awaited]*wait{}, stop: make(chan struct{}),
-		explain: func(what awaited, err error) diagnosis {
+	s := &waits{logAfter: waitLogAfter, logEvery: waitLogEvery, log: zap.New(core), all: map[dependency]*wait{}, stop: make(chan struct{}),
+		explain: func(what dependency, err error) diagnosis {
 			if errors.Is(err, nats.ErrDisconnected) {
 				what = theConnection
 			}
-			return diagnosis{what: what.key(), reason: err.Error(), remedy: "mend it", vague: errors.Is(err, errNoAnswer)}
+			return diagnosis{what: what.key(), reason: err.Error(), remedy: "repair it", vague: errors.Is(err, errNoAnswer)}
 		}}
 	return s, func(event string) (found []map[string]any) {
 		for _, line := range lines.FilterField(zap.String("event", event)).All() {
@@ -79,9 +79,8 @@ func newTestWaits() (*waits, func(event string) []map[string]any) {
 	}
 }
 
-// A thousand who wait make one line, when they have waited for 5 s, and one each minute; and one when the first of them gets
-// what it waits for.
-func TestWaitsAreToldOnce(t *testing.T) {
+// A thousand waiters make one line after 5 s and one each minute, and one line when the first of them succeeds.
+func TestWaitsAreLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, lines := newTestWaits()
 		defer s.close()
@@ -106,11 +105,11 @@ func TestWaitsAreToldOnce(t *testing.T) {
 			}
 		}
 		expect(4900*time.Millisecond, 0, 0)
-		if err := s.longest(s.after, func(awaited) bool { return true }); err != nil {
+		if err := s.longest(s.logAfter, func(dependency) bool { return true }); err != nil {
 			t.Errorf("after 4.9 s: %v", err)
 		}
 		expect(6500*time.Millisecond, 1, 0)
-		if err := s.longest(s.after, func(awaited) bool { return true }); err == nil {
+		if err := s.longest(s.logAfter, func(dependency) bool { return true }); err == nil {
 			t.Error("after 6.5 s nothing is waited for")
 		}
 		expect(time.Minute, 1, 0)
@@ -120,8 +119,8 @@ func TestWaitsAreToldOnce(t *testing.T) {
 			t.Errorf("line %v", last)
 		}
 
-		// Somebody succeeds. The others fail once more, and have waited since then.
-		s.there(jobs)
+		// One waiter succeeds. The others fail once more, and have waited since then.
+		s.succeeded(jobs)
 		expect(69*time.Second, 2, 1)
 		if end := lines("waited")[0]; end["given_up"] != false || end["for_s"].(float64) != 67 {
 			t.Errorf("end %v", end)
@@ -134,8 +133,8 @@ func TestWaitsAreToldOnce(t *testing.T) {
 	})
 }
 
-// Who gives up is followed by others: that is one wait. When nobody comes any more it is told as given up.
-func TestWaitsThatAreGivenUp(t *testing.T) {
+// Callers that abandon the same wait one after the other make one wait. The end of the wait is logged as abandoned once no further caller comes.
+func TestAbandonedWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, lines := newTestWaits()
 		defer s.close()
@@ -158,23 +157,23 @@ func TestWaitsThatAreGivenUp(t *testing.T) {
 	})
 }
 
-// Who waits for a stream while the connection is lost waits for the connection.
+// A caller that needs a stream while the connection is lost waits for the connection.
 func TestWaitsFollowTheError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, lines := newTestWaits()
 		defer s.close()
-		s.note(theConnection, time.Now(), nats.ErrDisconnected)
+		s.observe(theConnection, time.Now(), nats.ErrDisconnected)
 		w := s.begin(writesTo(StreamJobs), time.Now().Add(-time.Second), nats.ErrDisconnected)
 		time.Sleep(7 * time.Second)
 		w.failed(nats.ErrDisconnected)
 		if got := lines("waiting"); len(got) != 1 || got[0]["what"] != "connection to NATS" {
 			t.Fatalf("lines %v", got)
 		}
-		s.up.Store(true)
-		s.note(theConnection, time.Now(), nil)
+		s.connected.Store(true)
+		s.observe(theConnection, time.Now(), nil)
 		time.Sleep(3 * time.Second)
 		w.failed(errNoLeader) // since the connection is back
-		w.failed(errNoAnswer) // which says less
+		w.failed(errNoAnswer) // which tells less
 		time.Sleep(3500 * time.Millisecond)
 		got := lines("waiting")
 		if len(got) != 2 || got[1]["what"] != "stream BRAZIER_JOBS" || got[1]["reason"] != errNoLeader.Error() || got[1]["for_s"].(float64) > 7 {
@@ -217,14 +216,14 @@ func TestWaitsForManyConsumers(t *testing.T) {
 // Where nothing fails nothing is locked or allocated.
 func TestWaitsCostNothing(t *testing.T) {
 	q := &Queue{}
-	q.waits = &waits{after: waitTold, again: waitAgain, all: map[awaited]*wait{}}
-	q.waits.mu.Lock() // who takes it hangs
+	q.waits = &waits{logAfter: waitLogAfter, logEvery: waitLogEvery, all: map[dependency]*wait{}}
+	q.waits.mu.Lock() // whoever takes it hangs
 	attempt := func() error { return nil }
 	w := retrier{waits: q.waits, what: consumerOf("1", Bulk)}
 	n := testing.AllocsPerRun(100, func() {
 		_ = q.insist(context.Background(), writesTo(StreamRecords), attempt)
 		w.end(true)
-		q.waits.note(readsOf(StreamJobs), time.Time{}, nil)
+		q.waits.observe(readsOf(StreamJobs), time.Time{}, nil)
 	})
 	if n != 0 {
 		t.Errorf("%v allocations", n)

@@ -9,7 +9,7 @@ import (
 
 // Whether a stream can store anything, by what its leader says of the others.
 func TestLed(t *testing.T) {
-	const now, long = 300 * time.Millisecond, silent + time.Second
+	const now, long = 300 * time.Millisecond, replicaSilence + time.Second
 	peer := func(offline bool, active time.Duration) *jetstream.PeerInfo {
 		return &jetstream.PeerInfo{Offline: offline, Active: active}
 	}
@@ -24,7 +24,7 @@ func TestLed(t *testing.T) {
 		{"all there", &jetstream.ClusterInfo{Leader: "n1", Replicas: []*jetstream.PeerInfo{peer(false, now), peer(false, now)}}, true},
 		{"one gone", &jetstream.ClusterInfo{Leader: "n1", Replicas: []*jetstream.PeerInfo{peer(true, now), peer(false, now)}}, true},
 		{"two gone", &jetstream.ClusterInfo{Leader: "n1", Replicas: []*jetstream.PeerInfo{peer(true, now), peer(true, now)}}, false},
-		{"one gone, one silent", &jetstream.ClusterInfo{Leader: "n1", Replicas: []*jetstream.PeerInfo{peer(true, now), peer(false, long)}}, false},
+		{"one gone, one replicaSilence", &jetstream.ClusterInfo{Leader: "n1", Replicas: []*jetstream.PeerInfo{peer(true, now), peer(false, long)}}, false},
 		{"two of five gone", &jetstream.ClusterInfo{Leader: "n1",
 			Replicas: []*jetstream.PeerInfo{peer(true, now), peer(false, long), peer(false, now), peer(false, now)}}, true},
 		{"one of two gone", &jetstream.ClusterInfo{Leader: "n1", Replicas: []*jetstream.PeerInfo{peer(true, now)}}, false},

@@ -24,7 +24,7 @@ func drop(t *testing.T, js jetstream.JetStream, stream string) {
 	}
 }
 
-// A stream that is removed while everything runs is made again by who may, and it is said that what it held is lost.
+// A stream that is removed while everything runs is made again by a process that may, which logs that its messages are lost.
 func TestStreamsAreMadeAgain(t *testing.T) {
 	t.Parallel()
 	for stream, use := range map[string]func(*testing.T, *queue.Queue){
@@ -35,22 +35,22 @@ func TestStreamsAreMadeAgain(t *testing.T) {
 		queue.StreamDead: func(t *testing.T, q *queue.Queue) {
 			publish(t, q, job(acme, queue.Bulk))
 			d := next(t, source(t, q, acme, queue.Bulk, 1))
-			if err := d.Bury(within(t, 2*patience), queue.Reason{Class: "window", Attempts: 1}); err != nil {
+			if err := d.DeadLetter(within(t, 2*testTimeout), queue.Reason{Class: "window", Attempts: 1}); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"KV_" + queue.BucketPages: func(t *testing.T, q *queue.Queue) {
-			s, err := q.PageState(within(t, patience), acme)
+			s, err := q.PageState(within(t, testTimeout), acme)
 			if err != nil {
 				t.Fatal(err)
 			}
 			s.Hold(queue.PageState{Class: "throttle"})
-			if _, err := q.SetPageState(within(t, patience), acme, s); err != nil {
+			if _, err := q.SetPageState(within(t, testTimeout), acme, s); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"KV_" + queue.BucketPace: func(t *testing.T, q *queue.Queue) {
-			if _, err := q.Pace(acme, "text").Reserve(within(t, patience), 40, 1); err != nil {
+			if _, err := q.Pace(acme, "text").Reserve(within(t, testTimeout), 40, 1); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -65,7 +65,7 @@ func TestStreamsAreMadeAgain(t *testing.T) {
 			drop(t, js, stream)
 			use(t, q)
 			eventually(t, "its lane is known", func() bool {
-				lanes, err := q.Lanes(within(t, 2*patience))
+				lanes, err := q.Lanes(within(t, 2*testTimeout))
 				return err == nil && (len(lanes) == 1 || stream != queue.StreamJobs)
 			})
 			eventually(t, "the queue is ready", func() bool { return q.Ready(t.Context()) == nil })
@@ -85,13 +85,13 @@ func TestSourceOutlivesItsStream(t *testing.T) {
 	srv := queuetest.Server(t, "")
 	q := open(t, queue.Config{InProcess: srv})
 	s := q.Source(acme, queue.Bulk, 1)
-	defer time.AfterFunc(3*patience, s.Stop).Stop() // a request that meets no consumer is missed after some 20 s
+	defer time.AfterFunc(3*testTimeout, s.Stop).Stop() // a request that meets no consumer is missed after some 20 s
 	defer s.Stop()
 	publish(t, q, job(acme, queue.Bulk))
 	done(t, next(t, s))
 	got := make(chan *queue.Delivery, 1)
 	go func() {
-		d, err := s.Next(within(t, 2*patience))
+		d, err := s.Next(within(t, 2*testTimeout))
 		if err != nil {
 			t.Error(err)
 		}
@@ -115,12 +115,12 @@ func TestWatchOutlivesItsBucket(t *testing.T) {
 	watching, acting := open(t, queue.Config{InProcess: srv}), open(t, queue.Config{InProcess: srv})
 	hold := func(class string) {
 		t.Helper()
-		s, err := acting.PageState(within(t, patience), acme)
+		s, err := acting.PageState(within(t, testTimeout), acme)
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.Hold(queue.PageState{Class: class})
-		if _, err := acting.SetPageState(within(t, patience), acme, s); err != nil {
+		if _, err := acting.SetPageState(within(t, testTimeout), acme, s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -143,20 +143,20 @@ func TestWatchOutlivesItsBucket(t *testing.T) {
 				t.Errorf("state %q does not come after %q", s.Class, last.Class)
 			}
 			last = s
-		case <-time.After(patience):
+		case <-time.After(testTimeout):
 			t.Fatalf("%q is not heard of", want)
 		}
 	}
 }
 
-// Who may not make a stream says so once, is not ready, and goes on when somebody has made it.
+// A process that may not make a stream logs so once, is not ready, and goes on when another has made the stream.
 func TestMissingStreamWithoutRights(t *testing.T) {
 	t.Parallel()
 	srv := natsServer(t, `
 		jetstream { store_dir: %DIR% }
 		accounts { A { jetstream: enabled, users: [
 			{ user: operator, password: o }
-			{ user: door, password: d, permissions { publish: { deny: ["$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.UPDATE.>"] } } }
+			{ user: ingress, password: d, permissions { publish: { deny: ["$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.UPDATE.>"] } } }
 		] } }`)
 	as := func(user string) string { return strings.Replace(srv.ClientURL(), "nats://", "nats://"+user+"@", 1) }
 	js, err := jetstream.New(dial(t, as("operator:o")))
@@ -166,23 +166,35 @@ func TestMissingStreamWithoutRights(t *testing.T) {
 	core, lines := observer.New(zap.InfoLevel)
 	event := func(name string) []observer.LoggedEntry { return lines.FilterField(zap.String("event", name)).All() }
 
-	// Before there is anything it waits, and says for what.
-	if _, err := queue.Open(within(t, time.Second), queue.Config{URL: as("door:d")}); err == nil || !strings.Contains(err.Error(), "brazier setup") {
+	// Before the streams are made Open waits, and tells for what.
+	early, stop := context.WithCancel(t.Context())
+	opened, dialed := make(chan error, 1), make(chan *queue.Queue, 1)
+	go func() {
+		_, err := queue.Open(early, queue.Config{URL: as("ingress:d"), Dialed: func(q *queue.Queue) { dialed <- q }})
+		opened <- err
+	}()
+	waits := <-dialed
+	eventually(t, "Open tells what it waits for", func() bool {
+		err := waits.WaitingFor()
+		return err != nil && strings.Contains(err.Error(), "brazier setup")
+	})
+	stop()
+	if err := <-opened; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "brazier setup") {
 		t.Errorf("open: %v", err)
 	}
 	operator := open(t, queue.Config{URL: as("operator:o")})
-	door := open(t, queue.Config{URL: as("door:d"), Log: zap.New(core)})
-	publish(t, door, job(acme, queue.Bulk))
+	ingress := open(t, queue.Config{URL: as("ingress:d"), Log: zap.New(core)})
+	publish(t, ingress, job(acme, queue.Bulk))
 	operator.Close()
 
 	drop(t, js, queue.StreamJobs)
 	failing := make(chan error, 1)
 	go func() {
-		_, err := door.Publish(within(t, patience), job(acme, queue.Bulk))
+		_, err := ingress.Publish(within(t, testTimeout), job(acme, queue.Bulk))
 		failing <- err
 	}()
-	eventually(t, "it is said", func() bool { return len(event("streams_broken")) > 0 })
-	if err := door.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "BRAZIER_JOBS") || !strings.Contains(err.Error(), "brazier setup") {
+	eventually(t, "it is logged", func() bool { return len(event("streams_broken")) > 0 })
+	if err := ingress.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "BRAZIER_JOBS") || !strings.Contains(err.Error(), "brazier setup") {
 		t.Errorf("ready: %v", err)
 	}
 	select {
@@ -190,38 +202,38 @@ func TestMissingStreamWithoutRights(t *testing.T) {
 		t.Fatalf("publish: %v", err)
 	case <-time.After(3 * time.Second): // in which it is tried some times
 	}
-	said := event("streams_broken")
-	if len(said) != 1 || said[0].Level != zap.ErrorLevel || !strings.Contains(fmt.Sprint(said[0].ContextMap()["error"]), "may not") {
-		t.Errorf("lines %v", said)
+	broken := event("streams_broken")
+	if len(broken) != 1 || broken[0].Level != zap.ErrorLevel || !strings.Contains(fmt.Sprint(broken[0].ContextMap()["error"]), "may not") {
+		t.Errorf("lines %v", broken)
 	}
 	if refused := event("nats_error"); len(refused) > 0 {
 		t.Errorf("lines %v", refused)
 	}
-	if _, err := queue.Setup(within(t, patience), queue.Config{URL: as("operator:o")}, false); err != nil {
+	if _, err := queue.Setup(within(t, testTimeout), queue.Config{URL: as("operator:o")}, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-failing; err != nil {
 		t.Errorf("publish: %v", err)
 	}
-	eventually(t, "the queue is ready", func() bool { return door.Ready(t.Context()) == nil })
+	eventually(t, "the queue is ready", func() bool { return ingress.Ready(t.Context()) == nil })
 
-	// An addition is asked for with words, too.
+	// An addition that this user may not make is an error, too.
 	dead := config(t, js, queue.StreamDead)
 	dead.AllowDirect = false
 	if _, err := js.UpdateStream(t.Context(), dead); err != nil {
 		t.Fatal(err)
 	}
-	var bad *queue.ConfigError
-	if _, err := queue.Open(within(t, patience), queue.Config{URL: as("door:d")}); !errors.As(err, &bad) ||
+	var bad *queue.StreamError
+	if _, err := queue.Open(within(t, testTimeout), queue.Config{URL: as("ingress:d")}); !errors.As(err, &bad) ||
 		!strings.Contains(err.Error(), "allow_direct true (it is false)") || !strings.Contains(err.Error(), "brazier setup") {
 		t.Errorf("open: %v", err)
 	}
-	if _, err := queue.Setup(within(t, patience), queue.Config{URL: as("door:d")}, false); err == nil || !strings.Contains(err.Error(), "operator") {
+	if _, err := queue.Setup(within(t, testTimeout), queue.Config{URL: as("ingress:d")}, false); err == nil || !strings.Contains(err.Error(), "operator") {
 		t.Errorf("setup: %v", err)
 	}
 }
 
-// A stream that is changed while everything runs so that a promise would not hold is said once, and fails Ready until it
+// A stream that is changed while everything runs so that a promise would not hold is logged once, and fails Ready until it
 // is set right. A newer version's streams are no trouble to those that run.
 func TestStreamsAreChanged(t *testing.T) {
 	t.Parallel()
@@ -259,9 +271,8 @@ func TestStreamsAreChanged(t *testing.T) {
 	equal(t, "events", events, []string{"connected", "streams_broken", "streams_ok"})
 }
 
-// A job in hand whose stream is gone is nothing to the stream that was made again: what is said of it is not taken for a
-// word about the job that has its sequence now.
-func TestInHandOfAnotherStream(t *testing.T) {
+// A job in flight whose stream is gone is no job of the stream that was made again: its settlement does not settle the job that has its sequence now.
+func TestInFlightOfAnotherStream(t *testing.T) {
 	t.Parallel()
 	srv := queuetest.Server(t, "")
 	q := open(t, queue.Config{InProcess: srv})
@@ -285,12 +296,12 @@ func TestInHandOfAnotherStream(t *testing.T) {
 		t.Fatalf("no job has the sequence %d or %d", old[0].StreamSeq, old[1].StreamSeq)
 	}
 	for _, d := range old {
-		if err := d.Begin(within(t, 2*patience)); err != nil {
+		if err := d.Begin(within(t, 2*testTimeout)); err != nil {
 			t.Fatal(err)
 		}
 		done(t, d)
 	}
-	if b, err := q.Backlog(within(t, 2*patience), acme); err != nil || b.Pending != jobs {
+	if b, err := q.Backlog(within(t, 2*testTimeout), acme); err != nil || b.Pending != jobs {
 		t.Errorf("backlog %+v, %v; want the new jobs", b, err)
 	}
 	for _, d := range after {

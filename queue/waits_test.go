@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,13 +59,13 @@ func opens(t testing.TB, opened <-chan error) {
 		if err != nil {
 			t.Fatalf("open: %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("does not open")
 	}
 }
 
-// said returns the lines of an event about a thing.
-func (w *watched) said(event, what string) (found []map[string]any) {
+// logged returns the lines of an event about a dependency.
+func (w *watched) logged(event, what string) (found []map[string]any) {
 	for _, line := range w.lines.FilterField(zap.String("event", event)).All() {
 		if fields := line.ContextMap(); strings.Contains(fields["what"].(string), what) {
 			found = append(found, fields)
@@ -73,16 +74,16 @@ func (w *watched) said(event, what string) (found []map[string]any) {
 	return found
 }
 
-// waitsFor returns the first line that says that a thing is waited for, which must name a reason and a remedy.
+// waitsFor returns the first line about a wait for a dependency, which must name a reason and a remedy.
 func (w *watched) waitsFor(what, reason, remedy string) map[string]any {
 	w.t.Helper()
 	var line map[string]any
-	eventually(w.t, "it is said that "+what+" is waited for: "+reason+"; "+fmt.Sprint(w.lines.FilterField(zap.String("event", "waiting")).All()), func() bool {
-		i := slices.IndexFunc(w.said("waiting", what), func(l map[string]any) bool {
+	eventually(w.t, "a wait for "+what+" is logged: "+reason+"; "+fmt.Sprint(w.lines.FilterField(zap.String("event", "waiting")).All()), func() bool {
+		i := slices.IndexFunc(w.logged("waiting", what), func(l map[string]any) bool {
 			return strings.Contains(l["reason"].(string), reason) && strings.Contains(l["remedy"].(string), remedy)
 		})
 		if i >= 0 {
-			line = w.said("waiting", what)[i]
+			line = w.logged("waiting", what)[i]
 		}
 		return i >= 0
 	})
@@ -94,15 +95,15 @@ func (w *watched) waitsFor(what, reason, remedy string) map[string]any {
 	return line
 }
 
-// goesOn waits until the end of a wait is said.
+// goesOn waits until the end of a wait is logged.
 func (w *watched) goesOn(what string) map[string]any {
 	w.t.Helper()
-	eventually(w.t, "it is said that the wait for "+what+" is over", func() bool { return len(w.said("waited", what)) > 0 })
-	return w.said("waited", what)[0]
+	eventually(w.t, "the end of the wait for "+what+" is logged", func() bool { return len(w.logged("waited", what)) > 0 })
+	return w.logged("waited", what)[0]
 }
 
-// keepsWords fails the test where a line about waits has words of a library.
-func (w *watched) keepsWords() {
+// hidesLibraryTexts fails the test where a line about waits has a text of a library.
+func (w *watched) hidesLibraryTexts() {
 	w.t.Helper()
 	for _, line := range w.lines.All() {
 		for _, inner := range []string{"outbound buffer", "nats:", "context ", "EOF", "no responders"} {
@@ -123,13 +124,13 @@ func startServer(t testing.TB, opts *server.Options) *server.Server {
 	s.Start()
 	stop := sync.OnceFunc(func() { s.Shutdown(); s.WaitForShutdown() })
 	t.Cleanup(stop)
-	if !s.ReadyForConnections(patience) {
+	if !s.ReadyForConnections(testTimeout) {
 		t.Fatal("server is not ready")
 	}
 	return s
 }
 
-// JetStream is not enabled: Open waits and says what to do, and opens once the server is another.
+// JetStream is not enabled: Open waits, logs what to do, and opens once another server runs.
 func TestWaitsForJetStream(t *testing.T) {
 	t.Parallel()
 	opts := &server.Options{Host: "127.0.0.1", Port: queuetest.FreePort(t), NoSigs: true, NoLog: true, StoreDir: t.TempDir()}
@@ -139,34 +140,34 @@ func TestWaitsForJetStream(t *testing.T) {
 	if line["waiters"] != int64(1) {
 		t.Errorf("line %v", line)
 	}
-	if err := w.Awaited(); err == nil || !strings.Contains(err.Error(), "JetStream is not enabled") {
-		t.Errorf("awaited: %v", err)
+	if err := w.WaitingFor(); err == nil || !strings.Contains(err.Error(), "JetStream is not enabled") {
+		t.Errorf("waiting for: %v", err)
 	}
-	eventually(t, "it is said again", func() bool { return len(w.said("waiting", "JetStream")) > 1 })
+	eventually(t, "it is logged again", func() bool { return len(w.logged("waiting", "JetStream")) > 1 })
 	s.Shutdown()
 	s.WaitForShutdown()
 	opts.JetStream = true
 	startServer(t, opts.Clone())
 	opens(t, opened)
 	w.goesOn("JetStream")
-	if err := w.Awaited(); err != nil {
-		t.Errorf("awaited: %v", err)
+	if err := w.WaitingFor(); err != nil {
+		t.Errorf("waiting for: %v", err)
 	}
-	w.keepsWords()
+	w.hidesLibraryTexts()
 }
 
-// Three replicas on a single server are no matter of waiting.
+// Three replicas on a single server are refused at once: waiting does not help.
 func TestReplicasOnSingleServer(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir()})
-	_, err := queue.Open(within(t, patience), queue.Config{URL: s.ClientURL(), Replicas: 3})
-	var bad *queue.ConfigError
+	_, err := queue.Open(within(t, testTimeout), queue.Config{URL: s.ClientURL(), Replicas: 3})
+	var bad *queue.StreamError
 	if !errors.As(err, &bad) || !strings.Contains(err.Error(), "3 replicas need a cluster, and this is a single server; ask for one replica (--replicas)") {
 		t.Errorf("open: %v", err)
 	}
 }
 
-// Many wait for a server that is gone: one line says so, with their number, and one that it is over.
+// Many callers wait for a server that is gone: one line tells so, with their number, and one line tells that it is over.
 func TestWaitsForConnection(t *testing.T) {
 	t.Parallel()
 	const callers = 300
@@ -179,22 +180,22 @@ func TestWaitsForConnection(t *testing.T) {
 	var publishing sync.WaitGroup
 	for range callers {
 		publishing.Go(func() {
-			if _, err := w.Publish(within(t, patience), job(acme, queue.Bulk)); err != nil {
+			if _, err := w.Publish(within(t, testTimeout), job(acme, queue.Bulk)); err != nil {
 				t.Errorf("publish: %v", err)
 			}
 		})
 	}
-	line := w.waitsFor("connection to NATS", "embedded server does not run", "by itself")
+	line := w.waitsFor("connection to NATS", "embedded server is not running", "by itself")
 	if err := w.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "no connection to NATS") || !strings.Contains(err.Error(), "embedded server") {
 		t.Errorf("ready: %v", err)
 	}
-	eventually(t, "it is said again, for all", func() bool {
-		all := w.said("waiting", "connection")
+	eventually(t, "it is logged again, for all", func() bool {
+		all := w.logged("waiting", "connection")
 		line = all[len(all)-1]
 		return len(all) > 1 && line["waiters"] == int64(callers)
 	})
 	_, err := w.Publish(within(t, soon), job(acme, queue.Bulk))
-	if !errors.Is(err, queue.ErrUnavailable) || !strings.Contains(err.Error(), "embedded server does not run") {
+	if !errors.Is(err, queue.ErrUnavailable) || !strings.Contains(err.Error(), "embedded server is not running") {
 		t.Errorf("publish: %v", err)
 	}
 	m.start()
@@ -204,29 +205,29 @@ func TestWaitsForConnection(t *testing.T) {
 	if n := len(w.lines.FilterField(zap.String("event", "waiting")).All()); n > 10 {
 		t.Errorf("%d lines", n)
 	}
-	w.keepsWords()
+	w.hidesLibraryTexts()
 }
 
-// Two servers of three are gone, so that nothing has a leader: whoever waits says so, neither role is ready, and both go on
+// Two servers of three are gone, so that nothing has a leader: all waits are logged, neither role is ready, and both go on
 // by themselves.
 func TestWaitsForLeader(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	door, opened := openWatched(t, queue.Config{URL: c.url(0), Role: "ingress"})
+	ingress, opened := openWatched(t, queue.Config{URL: c.url(0), Role: "ingress"})
 	opens(t, opened)
 	worker, opened := openWatched(t, queue.Config{URL: c.url(0), Role: "worker"})
 	opens(t, opened)
 	pace := worker.Pace(acme, "text")
-	if err := pace.Prepare(within(t, patience)); err != nil {
+	if err := pace.Prepare(within(t, testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	jobs := source(t, worker.Queue, acme, queue.Bulk, 1)
-	publish(t, door.Queue, job(acme, queue.Bulk))
+	publish(t, ingress.Queue, job(acme, queue.Bulk))
 	held := next(t, jobs)
-	if err := held.Begin(within(t, 2*patience)); err != nil {
+	if err := held.Begin(within(t, 2*testTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "ready", func() bool { return door.Ready(t.Context()) == nil && worker.ReadyToWork(t.Context()) == nil })
+	eventually(t, "ready", func() bool { return ingress.Ready(t.Context()) == nil && worker.ReadyToWork(t.Context()) == nil })
 
 	c.stop(1)
 	c.stop(2)
@@ -234,36 +235,36 @@ func TestWaitsForLeader(t *testing.T) {
 	const callers = 100
 	for range callers {
 		running.Go(func() {
-			if _, err := door.Publish(within(t, 2*patience), job(acme, queue.Bulk)); err != nil {
+			if _, err := ingress.Publish(within(t, 2*testTimeout), job(acme, queue.Bulk)); err != nil {
 				t.Errorf("publish: %v", err)
 			}
 		})
 	}
 	running.Go(func() {
-		if err := held.Done(within(t, 2*patience)); err != nil {
+		if err := held.Done(within(t, 2*testTimeout)); err != nil {
 			t.Errorf("settle: %v", err)
 		}
 	})
 	running.Go(func() {
-		if _, err := pace.Reserve(within(t, 2*patience), 100, 1); err != nil {
+		if _, err := pace.Reserve(within(t, 2*testTimeout), 100, 1); err != nil {
 			t.Errorf("reserve: %v", err)
 		}
 	})
 	running.Go(func() {
-		if _, err := worker.SetPageState(within(t, 2*patience), acme, queue.PageState{Class: "page"}); err != nil && !errors.Is(err, queue.ErrChanged) {
+		if _, err := worker.SetPageState(within(t, 2*testTimeout), acme, queue.PageState{Class: "page"}); err != nil && !errors.Is(err, queue.ErrChanged) {
 			t.Errorf("set state: %v", err)
 		}
 	})
-	door.waitsFor("stream BRAZIER_JOBS", "leader", "")
+	ingress.waitsFor("stream BRAZIER_JOBS", "leader", "")
 	for _, what := range []string{"stream BRAZIER_JOBS", "bucket BRAZIER_PACE", "bucket BRAZIER_PAGES"} {
 		worker.waitsFor(what, "", "")
 	}
-	eventually(t, "the door counts who waits", func() bool {
-		all := door.said("waiting", "stream BRAZIER_JOBS")
+	eventually(t, "the ingress counts its waiters", func() bool {
+		all := ingress.logged("waiting", "stream BRAZIER_JOBS")
 		return all[len(all)-1]["waiters"].(int64) >= callers
 	})
-	eventually(t, "neither is ready", func() bool { return door.Ready(t.Context()) != nil && worker.ReadyToWork(t.Context()) != nil })
-	t.Logf("door: %v", door.Ready(t.Context()))
+	eventually(t, "neither is ready", func() bool { return ingress.Ready(t.Context()) != nil && worker.ReadyToWork(t.Context()) != nil })
+	t.Logf("ingress: %v", ingress.Ready(t.Context()))
 	t.Logf("worker: %v", worker.ReadyToWork(t.Context()))
 
 	c.start(1)
@@ -276,25 +277,25 @@ func TestWaitsForLeader(t *testing.T) {
 		}
 	}()
 	eventually(t, "both are ready", func() bool {
-		err := errors.Join(door.Ready(t.Context()), worker.ReadyToWork(t.Context()))
+		err := errors.Join(ingress.Ready(t.Context()), worker.ReadyToWork(t.Context()))
 		if err != nil {
 			last = err
 		}
 		return err == nil
 	})
-	door.goesOn("stream BRAZIER_JOBS")
+	ingress.goesOn("stream BRAZIER_JOBS")
 	for _, what := range []string{"stream BRAZIER_JOBS", "bucket BRAZIER_PACE", "bucket BRAZIER_PAGES"} {
 		worker.goesOn(what)
 	}
-	for _, w := range []*watched{door, worker} {
-		w.keepsWords()
-		if n := len(w.said("waiting", "")); n > 200 {
+	for _, w := range []*watched{ingress, worker} {
+		w.hidesLibraryTexts()
+		if n := len(w.logged("waiting", "")); n > 200 {
 			t.Errorf("%d lines", n)
 		}
 	}
 }
 
-// A worker that may not make consumers says so once for all of them, with the right that it lacks.
+// A worker that may not make consumers logs that once for all of them, with the right that it lacks.
 func TestWaitsForConsumers(t *testing.T) {
 	t.Parallel()
 	opts := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir()}
@@ -314,14 +315,14 @@ func TestWaitsForConsumers(t *testing.T) {
 	for _, lane := range queue.Lanes() {
 		jobs := source(t, w.Queue, acme, lane, 1)
 		waiting.Go(func() {
-			if _, err := jobs.Next(within(t, 2*patience)); !errors.Is(err, queue.ErrStopped) {
+			if _, err := jobs.Next(within(t, 2*testTimeout)); !errors.Is(err, queue.ErrStopped) {
 				t.Errorf("next: %v", err)
 			}
 		})
 		defer jobs.Stop()
 	}
 	line := w.waitsFor("consumer of page "+acme, "may not", "deploy/nats-users.conf")
-	if n := len(w.said("waiting", "consumer")); n > 3 {
+	if n := len(w.logged("waiting", "consumer")); n > 3 {
 		t.Errorf("%d lines", n)
 	}
 	t.Log(line)
@@ -332,11 +333,11 @@ func TestWaitsForConsumers(t *testing.T) {
 	if err := w.Ready(t.Context()); err != nil {
 		t.Errorf("jobs are taken all the same: %v", err)
 	}
-	w.keepsWords()
+	w.hidesLibraryTexts()
 }
 
-// Publishes that nobody acknowledges make an ingress unready although the stream has its leader. When nobody tries any more it
-// is ready again.
+// Publishes that are not acknowledged make an ingress unready although the stream has its leader. Once none is tried
+// any more it is ready again.
 func TestWaitsForAcknowledgements(t *testing.T) {
 	t.Parallel()
 	opts := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir()}
@@ -347,10 +348,15 @@ func TestWaitsForAcknowledgements(t *testing.T) {
 	opens(t, opened)
 	ctx, stop := context.WithCancel(t.Context())
 	var publishing sync.WaitGroup
+	var refused atomic.Int64
 	for range 20 {
 		publishing.Go(func() {
-			if _, err := w.Publish(ctx, job(acme, queue.Bulk)); !errors.Is(err, queue.ErrUnavailable) || !strings.Contains(err.Error(), "this user may not do that") {
+			_, err := w.Publish(ctx, job(acme, queue.Bulk))
+			if !errors.Is(err, queue.ErrUnavailable) {
 				t.Errorf("publish: %v", err)
+			}
+			if err != nil && strings.Contains(err.Error(), "this user may not do that") {
+				refused.Add(1)
 			}
 		})
 	}
@@ -363,37 +369,40 @@ func TestWaitsForAcknowledgements(t *testing.T) {
 	}
 	stop()
 	publishing.Wait()
+	if refused.Load() == 0 { // others may have had no answer yet
+		t.Error("no caller learns that the user may not do that")
+	}
 	eventually(t, "ready", func() bool { return w.Ready(t.Context()) == nil })
 	if end := w.goesOn("stream BRAZIER_JOBS"); end["given_up"] != true {
 		t.Errorf("end %v", end)
 	}
-	w.keepsWords()
+	w.hidesLibraryTexts()
 }
 
-// A queue without room is not ready, and is again once there is some.
-func TestReadyWithoutRoom(t *testing.T) {
+// A queue without space is not ready, and is ready again once there is some.
+func TestReadyWithoutSpace(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	m.start()
-	room := make(chan bool, 1)
-	room <- true
-	has := func() bool { r := <-room; room <- r; return r }
-	w, opened := openWatched(t, queue.Config{InProcess: m, MaxBytes: 1 << 20, HasRoom: has})
+	space := make(chan bool, 1)
+	space <- true
+	has := func() bool { r := <-space; space <- r; return r }
+	w, opened := openWatched(t, queue.Config{InProcess: m, MaxBytes: 1 << 20, HasSpace: has})
 	opens(t, opened)
 	if err := w.Ready(t.Context()); err != nil {
 		t.Fatalf("ready: %v", err)
 	}
-	<-room
-	room <- false
+	<-space
+	space <- false
 	if err := w.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "free disk") {
 		t.Errorf("ready on a full disk: %v", err)
 	}
-	<-room
-	room <- true
+	<-space
+	space <- true
 	if err := w.Ready(t.Context()); err != nil {
 		t.Errorf("ready: %v", err)
 	}
-	if err := w.Pace(acme, "text").Prepare(within(t, patience)); err != nil { // as every worker does
+	if err := w.Pace(acme, "text").Prepare(within(t, testTimeout)); err != nil { // as every worker does
 		t.Fatal(err)
 	}
 	w.SetShares(map[string]float64{acme: 1})
@@ -401,13 +410,13 @@ func TestReadyWithoutRoom(t *testing.T) {
 	for err == nil {
 		large := job(acme, queue.Bulk)
 		large.Body = []byte(strings.Repeat("x", 10_000))
-		_, err = w.Publish(within(t, 2*patience), large)
+		_, err = w.Publish(within(t, 2*testTimeout), large)
 	}
 	if !errors.Is(err, queue.ErrFull) {
 		t.Fatalf("publish: %v", err)
 	}
 	eventually(t, "the full queue is not ready", func() bool {
-		_, _ = w.Publish(within(t, 2*patience), job(acme, queue.Bulk))
+		_, _ = w.Publish(within(t, 2*testTimeout), job(acme, queue.Bulk))
 		err := w.Ready(t.Context())
 		return err != nil && strings.Contains(err.Error(), "full")
 	})
@@ -419,5 +428,5 @@ func TestReadyWithoutRoom(t *testing.T) {
 		done(t, next(t, jobs))
 	}
 	eventually(t, "ready", func() bool { return w.Ready(t.Context()) == nil })
-	w.keepsWords()
+	w.hidesLibraryTexts()
 }
