@@ -23,8 +23,8 @@ type address struct {
 	URL string `json:"url"` // user and password included
 }
 
-// ErrNoServer says that no server has left its address in the directory.
-var ErrNoServer = errors.New("no server's address")
+// ErrNoServer says that no server has written its address into the directory.
+var ErrNoServer = errors.New("no server runs in it")
 
 // Address returns the URL of the server that runs in dir, in whichever process. It holds the password: keep it out of
 // logs. The server may have ended since.
@@ -38,12 +38,12 @@ func Address(dir string) (string, error) {
 	}
 	var a address
 	if err := json.Unmarshal(b, &a); err != nil || a.URL == "" {
-		return "", fmt.Errorf("embedded: %s is not what a server writes there", filepath.Join(dir, AddressFile))
+		return "", fmt.Errorf("embedded: %s has no address in it: start the server again, which writes the file anew", filepath.Join(dir, AddressFile))
 	}
 	return a.URL, nil
 }
 
-// writeAddress puts the file there as a whole or not at all.
+// writeAddress writes the file as a whole or not at all.
 func writeAddress(dir string, at net.Addr, pass passwordCheck) error {
 	u := url.URL{Scheme: "nats", User: url.UserPassword(user, string(pass)), Host: at.String()}
 	b, err := json.Marshal(address{u.String()})
@@ -52,7 +52,7 @@ func writeAddress(dir string, at net.Addr, pass passwordCheck) error {
 	}
 	path := filepath.Join(dir, AddressFile)
 	half := path + ".new"
-	_ = os.Remove(half) // left by a kill; os.WriteFile would keep its mode
+	_ = os.Remove(half) // of a process that was killed: os.WriteFile would keep the mode of that file
 	if err := os.WriteFile(half, append(b, '\n'), 0o600); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func removeAddress(dir string) error {
 // directory.
 const user = "brazier"
 
-// passwordCheck lets in who comes through a socket with this password, and who comes from inside this process.
+// passwordCheck admits connections through a socket with this password, and connections from inside this process.
 type passwordCheck string
 
 // newPassword returns one of at least 128 random bits, in characters that need no escaping in a URL.

@@ -28,7 +28,7 @@ func startIn(t *testing.T, dir string, log *zap.Logger) *embedded.Server {
 	return srv
 }
 
-// TestAddress takes the road of another process: the file, the port, the password.
+// TestAddress connects as another process does: the file, the port, the password.
 func TestAddress(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, embedded.AddressFile)
@@ -68,12 +68,12 @@ func TestAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer theirs.Close()
-	for name, stranger := range map[string]*url.Userinfo{"no password": nil, "wrong password": url.UserPassword(u.User.Username(), "guess"), "wrong user": url.UserPassword("root", password)} {
+	for name, user := range map[string]*url.Userinfo{"no password": nil, "wrong password": url.UserPassword(u.User.Username(), "guess"), "wrong user": url.UserPassword("root", password)} {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		q, err := queue.Open(ctx, queue.Config{URL: (&url.URL{Scheme: "nats", User: stranger, Host: u.Host}).String(), Log: log})
+		q, err := queue.Open(ctx, queue.Config{URL: (&url.URL{Scheme: "nats", User: user, Host: u.Host}).String(), Log: log})
 		if err == nil {
 			q.Close()
-			t.Errorf("%s: let in", name)
+			t.Errorf("%s: connected", name)
 		} else if strings.Contains(err.Error(), password) || strings.Contains(err.Error(), "guess") {
 			t.Errorf("%s: the error holds a password", name)
 		}

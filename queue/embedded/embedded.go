@@ -5,16 +5,17 @@
 // disk:
 //
 //   - With [SyncAlways] each stored message is flushed before it is acknowledged.
-//   - One directory belongs to one process, which JetStream itself does not watch over.
-//   - The last of the disk is kept for the work that is there. [Server.HasRoom] says when nothing new is to be taken, so
-//     that what was taken can still be settled: that is written too.
-//   - A write that fails loses nothing, and nobody has to start the process again: see life.go.
+//   - One directory belongs to one process. JetStream itself does not see to that.
+//   - A reserve of free disk is kept for the messages that are stored already. [Server.HasSpace] reports when new messages
+//     are to be refused, so that stored ones can still be settled, which needs writes too.
+//   - A failed write loses nothing, and the server starts again by itself: see instance.go.
 //
 // Other processes of the machine reach the server through a port of the loopback interface, with a password that is
-// drawn anew for each run and stands in a file that only the directory's owner can read: see [Address].
+// drawn anew for each instance and stored in a file that only the directory's owner can read: see [Address].
 package embedded
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -41,19 +42,69 @@ const (
 	SyncInterval Sync = "interval"
 )
 
-// Config says where the server keeps its files. Dir is required.
+// Config says where the server keeps its files, and how. Dir is required; the zero value of every other field is its
+// default.
 type Config struct {
 	Dir  string
 	Sync Sync // default SyncAlways
 	// FlushEvery is the interval of SyncInterval. Default 100 ms.
 	FlushEvery time.Duration
-	// MinFree is how much of the disk stays free of new messages, in bytes: see [Server.HasRoom]. Default a tenth of the
-	// disk, at least 32 MiB and at most 1 GiB.
+	// MinFree is the reserve in bytes: new messages are refused while less of the disk is free (see [Server.HasSpace]).
+	// Default a tenth of the disk, at least 32 MiB and at most 1 GiB.
 	MinFree int64
-	// MaxStore bounds the bytes that the server keeps, and what its streams may be made to hold. Default: nothing but the
-	// disk does.
+	// MaxStore bounds the bytes that the server stores, and what its streams may be configured to hold. Default: the disk
+	// is the only bound.
 	MaxStore int64
-	Log      *zap.Logger // default: nothing is logged
+	// Key encrypts everything that is stored: see encryption.go, and [ReadKey]. Default: nothing is encrypted. A directory keeps
+	// the key that its first files were stored with.
+	Key string
+	Log *zap.Logger // default: nothing is logged
+}
+
+// ConfigError is a setting of Config that cannot be used.
+type ConfigError struct {
+	Field string // of Config, such as "MinFree"
+	Fault string // what is allowed and what was given, such as "must not be negative (got -1)"
+}
+
+func (e *ConfigError) Error() string { return "embedded: " + e.Field + ": " + e.Fault }
+
+// Validate returns all faults of the settings, joined, each of them a *[ConfigError], or nil. It looks at no file.
+func (c Config) Validate() error {
+	var faults []error
+	refuse := func(field, format string, args ...any) {
+		faults = append(faults, &ConfigError{field, fmt.Sprintf(format, args...)})
+	}
+	if c.Dir == "" {
+		refuse("Dir", "is required")
+	}
+	if c.Sync != "" && c.Sync != SyncAlways && c.Sync != SyncInterval {
+		refuse("Sync", "must be always or interval (got %q)", c.Sync)
+	}
+	if c.FlushEvery < 0 {
+		refuse("FlushEvery", "must not be negative (got %v)", c.FlushEvery)
+	}
+	if c.MinFree < 0 {
+		refuse("MinFree", "must not be negative (got %d)", c.MinFree)
+	}
+	if c.MaxStore < 0 {
+		refuse("MaxStore", "must not be negative (got %d)", c.MaxStore)
+	}
+	if c.Key != "" {
+		if err := checkKey(c.Key); err != nil {
+			refuse("Key", "%v", err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (c Config) withDefaults() Config {
+	c.Sync = cmp.Or(c.Sync, SyncAlways)
+	c.FlushEvery = cmp.Or(c.FlushEvery, 100*time.Millisecond)
+	// Left to itself, JetStream takes three quarters of what is free now, and refuses streams that may become larger.
+	c.MaxStore = cmp.Or(c.MaxStore, math.MaxInt64/2)
+	c.Log = cmp.Or(c.Log, zap.NewNop())
+	return c
 }
 
 // Server is a JetStream server in this process. It listens on a free port of 127.0.0.1, for [Address]. Where it cannot
@@ -62,49 +113,36 @@ type Server struct {
 	cfg  Config
 	lock *flock.Flock
 
-	life atomic.Pointer[life] // nil while JetStream is not running
-	full atomic.Bool          // what HasRoom said last
+	running atomic.Pointer[instance] // nil while JetStream is not running
+	full    atomic.Bool              // what HasSpace logged last
 
-	// These belong to keep.
-	restartSaid   string
-	restartSaidAt time.Time
+	// lastLogged is why the server did not start, as it was last logged. Both belong to keepRunning.
+	lastLogged   string
+	lastLoggedAt time.Time
 
 	closeOnce sync.Once
-	stop      chan struct{} // closed by Close
-	done      chan struct{} // closed when keep has returned
+	closing   chan struct{} // closed by Close
+	done      chan struct{} // closed when keepRunning has returned
 }
 
-// Exists reports whether a server ever kept its files in dir. [Start] would make the directory.
+// Exists reports whether a server ever stored its files in dir. Unlike [Start] it does not make the directory.
 func Exists(dir string) bool {
 	info, err := os.Stat(filepath.Join(dir, server.JetStreamStoreDir))
 	return err == nil && info.IsDir()
 }
 
-// ErrInUse says that another process has the directory.
+// ErrInUse says that another process uses the directory.
 var ErrInUse = errors.New("directory is in use by another process")
 
-// Start locks the directory, makes it if it is not there, and starts the server on it. On a full disk the server starts
-// later, when there is room. The caller owns the Server and closes it.
+// Start locks the directory, makes it if it is missing, and starts the server on it. On a full disk the server starts
+// later, once there is space. A setting that cannot be used is a *[ConfigError], a directory that another process uses
+// [ErrInUse], one whose files do not fit to the key [ErrEncrypted], [ErrNotEncrypted] or [ErrWrongKey]. The caller owns the Server and
+// closes it.
 func Start(cfg Config) (*Server, error) {
-	if cfg.Dir == "" {
-		return nil, errors.New("embedded: Dir is empty")
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
-	if cfg.Sync == "" {
-		cfg.Sync = SyncAlways
-	}
-	if cfg.Sync != SyncAlways && cfg.Sync != SyncInterval {
-		return nil, fmt.Errorf("embedded: Sync is %q, not always or interval", cfg.Sync)
-	}
-	if cfg.FlushEvery == 0 {
-		cfg.FlushEvery = 100 * time.Millisecond
-	}
-	if cfg.Log == nil {
-		cfg.Log = zap.NewNop()
-	}
-	if cfg.MaxStore == 0 {
-		// Left to itself, JetStream takes three quarters of what is free now, and refuses streams that may become larger.
-		cfg.MaxStore = math.MaxInt64 / 2
-	}
+	cfg = cfg.withDefaults()
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("embedded: %w", err)
 	}
@@ -116,35 +154,39 @@ func Start(cfg Config) (*Server, error) {
 	if !locked {
 		return nil, fmt.Errorf("embedded: %s: %w", cfg.Dir, ErrInUse)
 	}
-	s := &Server{cfg: cfg, lock: lock, stop: make(chan struct{}), done: make(chan struct{})}
+	if err := checkEncryption(cfg); err != nil {
+		_ = lock.Unlock() // the process keeps no other claim on it
+		return nil, fmt.Errorf("embedded: %w", err)
+	}
+	s := &Server{cfg: cfg, lock: lock, closing: make(chan struct{}), done: make(chan struct{})}
 	if s.canStart() {
-		first, err := begin(cfg)
+		first, err := startInstance(cfg)
 		if err != nil {
-			_ = lock.Unlock() // the process keeps no other claim on it
+			_ = lock.Unlock()
 			return nil, fmt.Errorf("embedded: %w", err)
 		}
-		s.life.Store(first)
+		s.running.Store(first)
 	}
-	go s.keep()
+	go s.keepRunning()
 	return s, nil
 }
 
-var errStopped = errors.New("embedded: JetStream does not run until the disk takes writes")
+var errStopped = errors.New("embedded: JetStream is stopped until writes to the disk succeed")
 
 // InProcessConn returns a connection to the server that uses no socket. While the server does not run it fails.
 func (s *Server) InProcessConn() (net.Conn, error) {
-	if l := s.life.Load(); l != nil {
-		return l.connect()
+	if i := s.running.Load(); i != nil {
+		return i.connect()
 	}
 	return nil, errStopped
 }
 
-// Close stops the server, waits until its files are closed and unlocks the directory. Clients are cut off: close them
-// first. It may be called more than once.
+// Close stops the server, waits until its files are closed and unlocks the directory. Close clients
+// before: their connections are closed. It may be called more than once.
 func (s *Server) Close() error {
 	var unlisted error
-	s.closeOnce.Do(func() { // afterwards the directory may be somebody else's
-		close(s.stop)
+	s.closeOnce.Do(func() { // after the first call the directory may be another process's
+		close(s.closing)
 		<-s.done
 		unlisted = removeAddress(s.cfg.Dir)
 	})

@@ -121,8 +121,8 @@ func TestInUseByProcess(t *testing.T) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if said, err := bufio.NewReader(stdout).ReadString('\n'); said != "started\n" {
-		t.Errorf("the other process said %q, %v", said, err)
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "started\n" {
+		t.Errorf("the other process wrote %q, %v", line, err)
 	}
 	if _, err := embedded.Start(embedded.Config{Dir: dir}); !errors.Is(err, embedded.ErrInUse) {
 		t.Errorf("start beside another process: %v", err)
@@ -182,8 +182,8 @@ func TestStoreCannotBeUsed(t *testing.T) {
 		closed(t, srv)
 		t.Fatal("started")
 	}
-	said := lines.FilterField(zap.String("event", "nats_server")).All()
-	if len(said) == 0 {
+	got := lines.FilterField(zap.String("event", "nats_server")).All()
+	if len(got) == 0 {
 		t.Error("the server's own reason is not in the log")
 	}
 	if err := os.Remove(inTheWay); err != nil {
@@ -192,7 +192,7 @@ func TestStoreCannotBeUsed(t *testing.T) {
 	start(t, embedded.Config{Dir: dir})
 }
 
-// The bound on bytes is the server's: a queue that wants more is told at once, one that wants less fills up.
+// The bound on bytes is the server's: a queue that asks for more is refused at once, one that asks for less fills up.
 func TestMaxStore(t *testing.T) {
 	t.Parallel()
 	srv := start(t, embedded.Config{Dir: t.TempDir(), MaxStore: 2 << 20})

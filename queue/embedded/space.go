@@ -22,7 +22,7 @@ func (sp space) fields() []zap.Field {
 
 func (s *Server) space() space { return measure(s.cfg.Dir) }
 
-// minFree is what has to stay free of new messages.
+// minFree is the reserve in bytes that new messages leave free.
 func (s *Server) minFree(disk space) int64 {
 	if s.cfg.MinFree != 0 {
 		return s.cfg.MinFree
@@ -30,27 +30,27 @@ func (s *Server) minFree(disk space) int64 {
 	return min(max(disk.total/10, minFreeAtLeast), minFreeAtMost)
 }
 
-// HasRoom reports whether new messages may be stored: whether more than Config.MinFree is free. Below that nothing new is
-// to be taken, while what was taken is still delivered and settled, which takes little room and makes more. It asks the
-// file system each time (a microsecond or two) and logs when its answer changes.
-func (s *Server) HasRoom() bool {
+// HasSpace reports whether new messages may be stored: whether at least [Config].MinFree is free. Below that new
+// messages are to be refused, while stored ones are still delivered and settled, which takes little space and frees
+// more. It asks the file system each time (a microsecond or two) and logs when its answer changes.
+func (s *Server) HasSpace() bool {
 	disk := s.space()
-	floor := s.minFree(disk)
-	full := disk.known() && disk.free < floor
+	reserve := s.minFree(disk)
+	full := disk.known() && disk.free < reserve
 	if s.full.Swap(full) != full {
-		fields := append(disk.fields(), zap.Int64("min_free_bytes", floor))
+		fields := append(disk.fields(), zap.Int64("min_free_bytes", reserve))
 		if full {
-			s.cfg.Log.Error("disk is nearly full, new messages are refused", append(fields, zap.String("event", "disk_full"))...)
+			s.cfg.Log.Error("free disk is below the reserve, new messages are refused", append(fields, zap.String("event", "disk_full"))...)
 		} else {
-			s.cfg.Log.Info("disk has room again", append(fields, zap.String("event", "disk_room"))...)
+			s.cfg.Log.Info("free disk is above the reserve again", append(fields, zap.String("event", "disk_room"))...)
 		}
 	}
 	return !full
 }
 
-// canStart reports whether there is room to start the server.
+// canStart reports whether there is space to start the server.
 func (s *Server) canStart() bool {
-	s.HasRoom() // for its log line
+	s.HasSpace() // logs
 	disk := s.space()
-	return !disk.known() || disk.free >= min(startRoom, s.minFree(disk))
+	return !disk.known() || disk.free >= min(minStartSpace, s.minFree(disk))
 }

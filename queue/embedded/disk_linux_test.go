@@ -38,7 +38,7 @@ func diskServer(t *testing.T, cfg embedded.Config) (*queue.Queue, *observer.Obse
 			t.Error(err)
 		}
 	})
-	q, err := queue.Open(t.Context(), queue.Config{InProcess: srv, HasRoom: srv.HasRoom})
+	q, err := queue.Open(t.Context(), queue.Config{InProcess: srv, HasSpace: srv.HasSpace})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func logged(lines *observer.ObservedLogs, event string) int {
 	return lines.FilterField(zap.String("event", event)).Len()
 }
 
-// Below the floor nothing new is stored, and that is said once; the rest goes on.
+// Below the reserve nothing new is stored, and that is logged once; the server goes on.
 func TestMinFree(t *testing.T) {
 	q, lines := diskServer(t, embedded.Config{Dir: t.TempDir(), MinFree: math.MaxInt64})
 	for range 3 {
@@ -89,7 +89,7 @@ func TestFailedWrite(t *testing.T) {
 	for range 20 {
 		publish()
 	}
-	// One job is in a worker's hands when it happens, and another is published. That cannot be written, and must not be
+	// One job is being worked on when it happens, and another is published. That one cannot be written, and must not be
 	// confirmed.
 	source := q.Source(testPage, queue.Bulk, 1)
 	d, err := source.Next(t.Context())
@@ -137,7 +137,7 @@ func TestFailedWrite(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !accepted[d.ID] {
-			t.Errorf("job %s was handed out, which was settled or never accepted", d.ID)
+			t.Errorf("job %s was delivered, which was settled or never accepted", d.ID)
 		}
 		delete(accepted, d.ID)
 		if err := d.Done(t.Context()); err != nil {
