@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestBrazeBodies posts the bodies that Braze's documentation and its sample bot show, as they stand and as Liquid would
-// render them, and the ways in which a template commonly goes wrong.
+// TestBrazeBodies posts the bodies that Braze's documentation and its sample bot show, unrendered and as Liquid renders
+// them, and bodies of templates with common mistakes.
 func TestBrazeBodies(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile("../../sendapi/testdata/braze_bodies.jsonl")

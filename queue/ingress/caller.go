@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// caller returns the address that a request comes from. X-Forwarded-For counts only where the peer is a proxy that we
-// trust: each proxy appends the address it was called from, so it is read from the right, past the proxies that are
-// trusted, up to the first address that is not. What stands left of that one, the caller may have made up. The address is
-// the zero Addr where nobody can tell.
-func (d *Door) caller(r *http.Request) netip.Addr {
+// caller returns the address that a request comes from, the zero Addr if it is unknown. It is the address of the peer,
+// unless the peer is a trusted proxy. Then X-Forwarded-For decides: each proxy appends the address that called it, so the
+// header is read from the right, past the trusted proxies, to the first address that is not one. The caller may have
+// invented everything to the left of that address.
+func (s *Server) caller(r *http.Request) netip.Addr {
 	peer := parseAddr(r.RemoteAddr)
-	if !within(d.cfg.TrustedProxies, peer) {
+	if !within(s.cfg.TrustedProxies, peer) {
 		return peer
 	}
 	caller := peer
@@ -22,7 +22,7 @@ func (d *Door) caller(r *http.Request) netip.Addr {
 		for line != "" {
 			cut := strings.LastIndexByte(line, ',')
 			caller = parseAddr(strings.TrimSpace(line[cut+1:]))
-			if !within(d.cfg.TrustedProxies, caller) {
+			if !within(s.cfg.TrustedProxies, caller) {
 				return caller
 			}
 			line = line[:max(cut, 0)]
@@ -31,13 +31,13 @@ func (d *Door) caller(r *http.Request) netip.Addr {
 	return caller
 }
 
-// allowed reports whether the door is open to a caller.
-func (d *Door) allowed(caller netip.Addr) bool {
-	return len(d.cfg.AllowFrom) == 0 || within(d.cfg.AllowFrom, caller)
+// allowed reports whether AllowFrom has the address of a caller.
+func (s *Server) allowed(caller netip.Addr) bool {
+	return len(s.cfg.AllowFrom) == 0 || within(s.cfg.AllowFrom, caller)
 }
 
-// parseAddr reads an address with or without a port, and IPv4 in IPv6's clothes as IPv4. It returns the zero Addr for
-// what is no address.
+// parseAddr parses an address with or without a port. An IPv4 address that is mapped to IPv6 is returned as IPv4. The zero
+// Addr stands for a text that is no address.
 func parseAddr(s string) netip.Addr {
 	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
 	if err != nil {
@@ -50,16 +50,16 @@ func parseAddr(s string) netip.Addr {
 	return addr.Unmap().WithZone("")
 }
 
-// plain returns networks as [within] compares them.
-func plain(networks []netip.Prefix) []netip.Prefix {
-	unmapped := make([]netip.Prefix, len(networks))
+// unmapped returns networks with IPv4 networks that are mapped to IPv6 as IPv4, as parseAddr returns addresses.
+func unmapped(networks []netip.Prefix) []netip.Prefix {
+	plain := make([]netip.Prefix, len(networks))
 	for i, n := range networks {
 		if n.Addr().Is4In6() && n.Bits() >= 96 {
 			n = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
 		}
-		unmapped[i] = n
+		plain[i] = n
 	}
-	return unmapped
+	return plain
 }
 
 func within(networks []netip.Prefix, addr netip.Addr) bool {

@@ -20,11 +20,11 @@ func prefixes(list string) (networks []netip.Prefix) {
 	return networks
 }
 
-// untouched fails the test when the door reads it.
+// untouched is a body that fails the test when it is read.
 type untouched struct{ t *testing.T }
 
 func (u untouched) Read([]byte) (int, error) {
-	u.t.Error("the body of a refused caller is read")
+	u.t.Error("the body of a refused request is read")
 	return 0, io.EOF
 }
 
@@ -38,8 +38,8 @@ func TestAllowFrom(t *testing.T) {
 		forwarded          []string
 		want               bool
 	}{
-		{"everybody", "", "", "192.0.2.1:80", nil, true},
-		{"everybody, without an address", "", "", "", nil, true},
+		{"anywhere", "", "", "192.0.2.1:80", nil, true},
+		{"anywhere, without an address", "", "", "", nil, true},
 		{"in the network", braze, "", "203.0.113.15:80", nil, true},
 		{"the one address", braze, "", "198.51.100.7:80", nil, true},
 		{"beyond the network", braze, "", "203.0.113.16:80", nil, false},
@@ -49,30 +49,30 @@ func TestAllowFrom(t *testing.T) {
 		{"all of IPv6 is not IPv4", "::/0", "", "203.0.113.1:80", nil, false},
 		{"IPv6 with a zone", "fe80::/10", "", "[fe80::1%eth0]:80", nil, true},
 		{"no address", braze, "", "@", nil, false},
-		{"forwarded by nobody we trust", braze, office, "192.0.2.1:80", []string{"203.0.113.1"}, false},
+		{"forwarded by an unknown proxy", braze, office, "192.0.2.1:80", []string{"203.0.113.1"}, false},
 		{"forwarded, and no proxy is trusted", braze, "", "10.0.0.1:80", []string{"203.0.113.1"}, false},
 		{"one proxy", braze, office, "10.0.0.1:80", []string{"203.0.113.1"}, true},
 		{"one proxy, IPv6 as it writes it", "2001:db8::/32", office, "[fd00::1]:80", []string{"[2001:db8::1]:443"}, true},
 		{"address with port", braze, office, "10.0.0.1:80", []string{"203.0.113.1:5120"}, true},
 		{"two proxies", braze, office, "10.0.0.1:80", []string{"203.0.113.1, 10.9.9.9"}, true},
 		{"two proxies, two headers", braze, office, "10.0.0.1:80", []string{"203.0.113.1", "10.9.9.9"}, true},
-		{"the caller's own story", braze, office, "10.0.0.1:80", []string{"203.0.113.1, 192.0.2.1"}, false},
-		{"the caller's own header", braze, office, "10.0.0.1:80", []string{"203.0.113.1", "192.0.2.1"}, false},
-		{"the caller tells of a proxy", braze, office, "10.0.0.1:80", []string{"203.0.113.1, 192.0.2.1, 10.9.9.9"}, false},
+		{"an address that the caller invented", braze, office, "10.0.0.1:80", []string{"203.0.113.1, 192.0.2.1"}, false},
+		{"a header that the caller invented", braze, office, "10.0.0.1:80", []string{"203.0.113.1", "192.0.2.1"}, false},
+		{"a proxy that the caller invented", braze, office, "10.0.0.1:80", []string{"203.0.113.1, 192.0.2.1, 10.9.9.9"}, false},
 		{"a proxy itself", braze, office, "10.0.0.1:80", nil, false},
 		{"a proxy itself, allowed", office, office, "10.0.0.1:80", nil, true},
 		{"proxies all the way", office, office, "10.0.0.1:80", []string{"10.0.0.3, 10.0.0.2"}, true},
 		{"no address forwarded", braze, office, "10.0.0.1:80", []string{"unknown"}, false},
-		{"something else beside it", braze, office, "10.0.0.1:80", []string{"203.0.113.1, unknown"}, false},
-		{"an empty place", braze, office, "10.0.0.1:80", []string{"203.0.113.1, "}, false},
+		{"an address and something else", braze, office, "10.0.0.1:80", []string{"203.0.113.1, unknown"}, false},
+		{"an empty entry", braze, office, "10.0.0.1:80", []string{"203.0.113.1, "}, false},
 		{"commas", braze, office, "10.0.0.1:80", []string{",,,"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			door, err := ingress.Open(ingress.Config{Queue: q, Pages: testPages(), Listen: "127.0.0.1:0", AllowFrom: prefixes(c.allow), TrustedProxies: prefixes(c.trust)})
+			server, err := ingress.Open(ingress.Config{Queue: q, Pages: testPages(), Listen: "127.0.0.1:0", AllowFrom: prefixes(c.allow), TrustedProxies: prefixes(c.trust)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer door.Close()
+			defer server.Close()
 			var body io.Reader = untouched{t}
 			if c.want {
 				body = bytes.NewReader([]byte("{"))
@@ -81,22 +81,22 @@ func TestAllowFrom(t *testing.T) {
 			r.Header.Set("Authorization", "Bearer "+acmeKey)
 			r.RemoteAddr, r.Header["X-Forwarded-For"] = c.peer, c.forwarded
 			w := httptest.NewRecorder()
-			door.ServeHTTP(w, r)
+			server.ServeHTTP(w, r)
 			want := http.StatusForbidden
 			if c.want {
-				want = http.StatusBadRequest // it comes as far as its body
+				want = http.StatusBadRequest // for the body
 			}
-			h := &house{t: t}
+			h := &harness{t: t}
 			h.refused(h.read(w.Result()), want)
 		})
 	}
 }
 
-// A stranger's connection is not kept, nor is the rest of its body waited for.
-func TestAllowFromHangsUp(t *testing.T) {
+// The refusal of an address does not wait for the rest of the body, and the connection is closed.
+func TestAllowFromCloses(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{AllowFrom: prefixes("203.0.113.0/24")}, fresh(t))
-	status, body := h.raw("POST "+messages+" HTTP/1.1\r\nHost: relay.example\r\nContent-Length: 1000\r\n\r\n{", false)
+	status, body := h.raw("POST "+messages+" HTTP/1.1\r\nHost: brazier.example\r\nContent-Length: 1000\r\n\r\n{", false)
 	if status != http.StatusForbidden || !strings.Contains(body, "address") {
 		t.Errorf("status %d: %s", status, body)
 	}

@@ -21,15 +21,16 @@ import (
 	"github.com/brazier-relay/brazier/queue/ingress"
 )
 
-// documented are the statuses that the door answers with.
-var documented = []int{202, 400, 401, 403, 404, 405, 408, 409, 413, 503}
+// ownStatuses are the statuses that the package answers with.
+var ownStatuses = []int{202, 400, 401, 403, 404, 405, 408, 409, 413, 503}
 
-// within is far longer than a request takes here, and less than Braze waits.
+// within is far longer than a request takes in these tests, and less than Braze waits.
 const within = time.Minute
 
-// Whatever comes, the answer is a documented one, and 202 stands for exactly one stored job. An address makes it come
-// through a door that is not open to all, length is by how much Content-Length is wrong.
-func FuzzDoor(f *testing.F) {
+// FuzzHandler posts arbitrary requests to the handler: the status of each answer is one of ownStatuses, and 202 means
+// exactly one stored job. Requests with a remote address go to a Server with AllowFrom; length is by how much
+// Content-Length is wrong.
+func FuzzHandler(f *testing.F) {
 	const key = "Bearer " + acmeKey
 	f.Add("POST", messages, "", key, "application/json", "", []byte(nested), "", "", 0)
 	f.Add("POST", "/me/messages", "access_token="+acmeKey, "", "", "X-Brazier-Lane: urgent\nIdempotency-Key: a", []byte(nested), "203.0.113.1:80", "", 0)
@@ -42,18 +43,18 @@ func FuzzDoor(f *testing.F) {
 	f.Add("GET", "//../v25.0//me/messages/", "access_token=%zz;", "Basic x", "a/b", "Idempotency-Key: \xff", []byte("\x00"), "", "", 1)
 
 	h := open(f)
-	gated, err := ingress.Open(ingress.Config{Queue: h.q, Pages: testPages(), Listen: "127.0.0.1:0", Log: spoken.logger(),
+	restricted, err := ingress.Open(ingress.Config{Queue: h.q, Pages: testPages(), Listen: "127.0.0.1:0", Log: output.logger(),
 		AllowFrom: prefixes("203.0.113.0/24 2001:db8::/32"), TrustedProxies: prefixes("10.0.0.0/8")})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(func() { _ = gated.Close() })
+	f.Cleanup(func() { _ = restricted.Close() })
 	stored := make(chan queue.Job)
 	f.Cleanup(h.collect(acme, stored))
 	f.Fuzz(func(t *testing.T, method, path, query, authorization, contentType, headers string, body []byte, remote, forwarded string, length int) {
 		r := &http.Request{
 			Method: method, URL: &url.URL{Path: path, RawQuery: query}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: remote,
-			Header: make(http.Header), Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(max(-1, len(body)+length)), Host: "relay.example",
+			Header: make(http.Header), Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(max(-1, len(body)+length)), Host: "brazier.example",
 		}
 		r.Header["Authorization"] = []string{authorization}
 		r.Header["Content-Type"] = []string{contentType}
@@ -62,19 +63,19 @@ func FuzzDoor(f *testing.F) {
 			name, value, _ := strings.Cut(line, ": ")
 			r.Header.Add(name, value)
 		}
-		door := h.door
+		server := h.server
 		if remote != "" {
-			door = gated
+			server = restricted
 		}
 		w := httptest.NewRecorder()
 		began := time.Now()
-		door.ServeHTTP(w, r.WithContext(t.Context()))
+		server.ServeHTTP(w, r.WithContext(t.Context()))
 		if took := time.Since(began); took > within {
 			t.Errorf("answered after %v", took)
 		}
 		h := h.in(t)
 		a := h.read(w.Result())
-		if !slices.Contains(documented, a.status) {
+		if !slices.Contains(ownStatuses, a.status) {
 			t.Fatalf("status %d: %s", a.status, a.body)
 		}
 		if a.status != http.StatusAccepted {
@@ -96,13 +97,13 @@ func FuzzDoor(f *testing.F) {
 	})
 }
 
-// ofHTTP are the statuses that net/http itself answers with, to what is no HTTP request that it can read.
-var ofHTTP = []int{400, 417, 431, 501, 505}
+// httpStatuses are the statuses that net/http itself answers to what it cannot read as an HTTP request.
+var httpStatuses = []int{400, 417, 431, 501, 505}
 
-// Whatever bytes come over a connection, what is answered to them are documented statuses, the connection ends within the
-// time limit, and each 202 stands for one stored job.
+// FuzzWire sends arbitrary bytes over a connection: the status of each answer is one of ownStatuses or httpStatuses, the
+// server closes the connection, and each 202 means one stored job.
 func FuzzWire(f *testing.F) {
-	head := "POST " + messages + " HTTP/1.1\r\nHost: relay.example\r\nAuthorization: Bearer " + acmeKey + "\r\n"
+	head := "POST " + messages + " HTTP/1.1\r\nHost: brazier.example\r\nAuthorization: Bearer " + acmeKey + "\r\n"
 	whole := fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(nested), nested)
 	chunked := fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", head, len(nested), nested)
 	for _, request := range []string{
@@ -141,7 +142,7 @@ func FuzzWire(f *testing.F) {
 		conn := h.dial()
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(within))
-		_, _ = conn.Write(bytes) // the door may have hung up already
+		_, _ = conn.Write(bytes) // the server may have closed the connection already
 		_ = conn.CloseWrite()
 		for answers := bufio.NewReader(conn); ; {
 			resp, err := http.ReadResponse(answers, nil)
@@ -149,11 +150,11 @@ func FuzzWire(f *testing.F) {
 				t.Fatal("the connection is still open")
 			}
 			if err != nil {
-				return // the end, or what follows the answer to HEAD
+				return // the end of the connection, or of what can be read after the answer to HEAD
 			}
 			body, err := io.ReadAll(resp.Body)
-			fmt.Fprintf(&spoken, "answer %d %v %s\n", resp.StatusCode, resp.Header, body)
-			if resp.StatusCode != http.StatusContinue && !slices.Contains(documented, resp.StatusCode) && !slices.Contains(ofHTTP, resp.StatusCode) {
+			fmt.Fprintf(&output, "answer %d %v %s\n", resp.StatusCode, resp.Header, body)
+			if resp.StatusCode != http.StatusContinue && !slices.Contains(ownStatuses, resp.StatusCode) && !slices.Contains(httpStatuses, resp.StatusCode) {
 				t.Fatalf("status %d: %s", resp.StatusCode, body)
 			}
 			if err != nil {
@@ -179,8 +180,8 @@ func FuzzWire(f *testing.F) {
 	})
 }
 
-// collect hands over what is stored for a page, from all lanes, and returns what ends it.
-func (h *house) collect(page string, jobs chan<- queue.Job) (stop func()) {
+// collect sends the jobs of a page, from all lanes, to a channel until stop is called.
+func (h *harness) collect(page string, jobs chan<- queue.Job) (stop func()) {
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	ctx := h.t.Context()

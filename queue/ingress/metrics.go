@@ -5,28 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-)
 
-// Why a request was refused, as metrics name it: a closed set, so that no caller makes new series.
-const (
-	reasonAddress     = "address"     // not from --allow-from
-	reasonPath        = "path"        // no such path
-	reasonMethod      = "method"      // not POST
-	reasonKey         = "key"         // no key, or an unknown one
-	reasonPage        = "page"        // the key of another page
-	reasonHeader      = "header"      // an optional header that cannot be read
-	reasonMessage     = "message"     // not a Send API request
-	reasonTooLarge    = "too_large"   // over a limit
-	reasonSlow        = "slow"        // the body did not arrive in time
-	reasonCutOff      = "cut_off"     // the body ended early
-	reasonConflict    = "conflict"    // the idempotency key was used for another recipient
-	reasonCrowded     = "crowded"     // as many requests wait as may
-	reasonFull        = "full"        // the queue or its disk has no room
-	reasonPageFull    = "page_full"   // the page has its share of the queue
-	reasonUnavailable = "unavailable" // the queue did not answer in time
-	reasonGone        = "gone"        // the caller did not wait for its answer
-	reasonDraining    = "draining"    // the door is closing
-	reasonDefect      = "defect"      // ours
+	"github.com/brazier-relay/brazier/queue"
 )
 
 // Results of a request that was not refused.
@@ -35,73 +15,104 @@ const (
 	resultDuplicate = "duplicate"
 )
 
-// metrics are what Prometheus learns of a door. Labels hold names from the page file, statuses and the words above:
-// never an id, a key or anything that a caller sent.
+// metrics are the Prometheus metrics of a Server. Labels contain page names of the configuration, statuses, and the
+// constants for results and reasons: never an id, a key or anything that a caller sent.
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	bytes    *prometheus.CounterVec
+	workers  *prometheus.GaugeVec // without labels, and without a value while nothing is known
 	gauges   []prometheus.Collector
 }
 
-// From a store on this machine to the 90 s that Braze waits.
+// latencyBuckets, in seconds, range from a store on the same machine to the 90 s after which Braze abandons a request.
 var latencyBuckets = []float64{.001, .002, .004, .008, .015, .03, .06, .125, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 90}
 
-func newMetrics(r *room, l *listener) *metrics {
-	const prefix = "brazier_door_"
+func newMetrics(limits *limits, l *listener) *metrics {
+	const prefix = "brazier_ingress_"
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + name, Help: help}, value)
 	}
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + "requests_total",
-			Help: "Requests that were answered, by page (empty: no key named one), HTTP status, and result: accepted, duplicate, or why it was refused."},
+			Help: "Requests answered, by page (empty if no key named one), HTTP status, and result: accepted, duplicate, or the reason of the refusal."},
 			[]string{"page", "status", "result"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + "request_duration_seconds",
-			Help: "From a request's headers to its answer, by HTTP status.", Buckets: latencyBuckets},
+			Help: "Time from the headers of a request to its answer, by HTTP status.", Buckets: latencyBuckets},
 			[]string{"status"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + "accepted_bytes_total",
-			Help: "Bytes of the bodies that were stored, by page."},
+			Help: "Bytes of the bodies stored, by page."},
 			[]string{"page"}),
+		workers: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + "workers_alive",
+			Help: "Workers that this process knows to be alive. Missing while it cannot know."}, nil),
 		gauges: []prometheus.Collector{
-			gauge("waiting_requests", "Requests that wait for the queue.", func() float64 { return float64(len(r.places)) }),
-			gauge("waiting_requests_limit", "How many may.", func() float64 { return float64(cap(r.places)) }),
-			gauge("waiting_bytes", "Bytes of large bodies in memory.", func() float64 { return float64(r.bytes.Load()) }),
-			gauge("waiting_bytes_limit", "How many there may be.", func() float64 { return float64(r.maxBytes) }),
+			gauge("waiting_requests", "Requests waiting for the queue.", func() float64 { return float64(len(limits.permits)) }),
+			gauge("waiting_requests_limit", "Requests that may wait for the queue.", func() float64 { return float64(cap(limits.permits)) }),
+			gauge("waiting_bytes", "Bytes of large bodies in memory.", func() float64 { return float64(limits.bodyBytes.Load()) }),
+			gauge("waiting_bytes_limit", "Bytes of large bodies that may be in memory.", func() float64 { return float64(limits.maxBodyBytes) }),
 			gauge("connections", "Open connections.", func() float64 { return float64(len(l.open)) }),
-			gauge("connections_limit", "How many may be open.", func() float64 { return float64(cap(l.open)) }),
+			gauge("connections_limit", "Connections that may be open.", func() float64 { return float64(cap(l.open)) }),
 		},
 	}
+	m.requests.WithLabelValues("", "401", reasonKey) // of no page
 	return m
 }
 
-// expect makes a page's series, so that their rates begin at 0.
+// expect creates the series of a page that rates and alerts are about, so that they begin at 0.
 func (m *metrics) expect(page string) {
-	for _, result := range []string{resultAccepted, resultDuplicate} {
-		m.requests.WithLabelValues(page, "202", result)
+	for status, results := range map[string][]string{
+		"202": {resultAccepted, resultDuplicate},
+		"400": {reasonMessage},
+		"503": {reasonFull, reasonPageFull, reasonUnavailable},
+	} {
+		for _, result := range results {
+			m.requests.WithLabelValues(page, status, result)
+		}
 	}
 	m.bytes.WithLabelValues(page)
 }
 
-func (m *metrics) answered(page string, status int, result string, took time.Duration) {
+// observe counts an answer.
+func (m *metrics) observe(page string, status int, result string, took time.Duration) {
 	code := strconv.Itoa(status)
 	m.requests.WithLabelValues(page, code, result).Inc()
 	m.seconds.WithLabelValues(code).Observe(took.Seconds())
 }
 
-func (m *metrics) all() []prometheus.Collector {
-	return append([]prometheus.Collector{m.requests, m.seconds, m.bytes}, m.gauges...)
+// countWorkers takes in which processes are alive.
+func (m *metrics) countWorkers(alive []queue.AliveProcess) {
+	known, workers := false, 0.
+	for _, p := range alive {
+		known = known || p.Own
+		if p.Works() && !p.Stopped {
+			workers++
+		}
+	}
+	if !known {
+		m.workers.Reset()
+		return
+	}
+	m.workers.WithLabelValues().Set(workers)
 }
 
-// Describe is part of prometheus.Collector: a Door is registered as a whole.
-func (d *Door) Describe(to chan<- *prometheus.Desc) {
-	for _, c := range d.metrics.all() {
+func (m *metrics) all() []prometheus.Collector {
+	return append([]prometheus.Collector{m.requests, m.seconds, m.bytes, m.workers}, m.gauges...)
+}
+
+func (s *Server) collectors() []prometheus.Collector {
+	return append(s.metrics.all(), s.webhooks.metrics.all()...)
+}
+
+// Describe is part of prometheus.Collector.
+func (s *Server) Describe(to chan<- *prometheus.Desc) {
+	for _, c := range s.collectors() {
 		c.Describe(to)
 	}
 }
 
 // Collect is part of prometheus.Collector.
-func (d *Door) Collect(to chan<- prometheus.Metric) {
-	for _, c := range d.metrics.all() {
+func (s *Server) Collect(to chan<- prometheus.Metric) {
+	for _, c := range s.collectors() {
 		c.Collect(to)
 	}
 }

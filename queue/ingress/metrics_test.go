@@ -13,11 +13,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics scrapes the door and returns its series, each under its name and labels. Of a histogram it is the count.
-func (h *house) metrics() map[string]float64 {
+// metrics returns the value of each series of the server by its name and labels. The value of a histogram is its count.
+func (h *harness) metrics() map[string]float64 {
 	h.t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(h.door)
+	registry.MustRegister(h.server)
 	families, err := registry.Gather()
 	if err != nil {
 		h.t.Fatal(err)
@@ -25,7 +25,7 @@ func (h *house) metrics() map[string]float64 {
 	series := make(map[string]float64)
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
-			name := strings.TrimPrefix(family.GetName(), "brazier_door_")
+			name := strings.TrimPrefix(family.GetName(), "brazier_ingress_")
 			for _, label := range m.GetLabel() {
 				name += " " + label.GetValue()
 			}
@@ -37,14 +37,14 @@ func (h *house) metrics() map[string]float64 {
 			default:
 				series[name] = m.GetGauge().GetValue()
 			}
-			fmt.Fprintln(&spoken, name)
+			fmt.Fprintln(&output, name)
 		}
 	}
 	return series
 }
 
-// gauge waits until a gauge has a value.
-func (h *house) gauge(name string, want int) {
+// gauge waits until a gauge has the value want.
+func (h *harness) gauge(name string, want int) {
 	h.t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for poll := time.NewTicker(5 * time.Millisecond); h.metrics()[name] != float64(want); <-poll.C {
@@ -61,7 +61,7 @@ func TestMetrics(t *testing.T) {
 	h.post(with("Idempotency-Key", "a"))
 	h.post(with("Idempotency-Key", "a"), withBody(strings.Replace(nested, psid, psid[1:]+"9", 1)))
 	h.post(with("Authorization", "Bearer "+nordwindKey))
-	h.post(with("Authorization", "Bearer "+strangeKey), at(messages+"?access_token="+acmeKey))
+	h.post(with("Authorization", "Bearer "+unknownKey), at(messages+"?access_token="+acmeKey))
 	h.post(at("/" + psid + "/messages"))
 	h.post(at("/elsewhere/" + psid))
 	h.post(func(r *http.Request) { r.Method = "GET" })
@@ -78,10 +78,17 @@ func TestMetrics(t *testing.T) {
 		"request_duration_seconds 202": 3, "request_duration_seconds 400": 2, "request_duration_seconds 401": 1, "request_duration_seconds 403": 1,
 		"request_duration_seconds 404": 1, "request_duration_seconds 405": 1, "request_duration_seconds 409": 1, "request_duration_seconds 413": 1,
 		"waiting_requests": 0, "waiting_requests_limit": 8192, "waiting_bytes": 0, "waiting_bytes_limit": 64 << 20,
-		"connections_limit": 16384,
+		"connections_limit":                16384,
+		"brazier_webhook_waiting_requests": 0, "brazier_webhook_waiting_requests_limit": 512,
+		"brazier_webhook_waiting_bytes": 0, "brazier_webhook_waiting_bytes_limit": 32 << 20,
+	}
+	for _, page := range []string{"acme", "5647382910"} { // series that alerts are about begin at 0
+		for _, series := range []string{"message 400", "full 503", "page_full 503", "unavailable 503"} {
+			want["requests_total "+page+" "+series] += 0
+		}
 	}
 	got := h.metrics()
-	want["connections"] = got["connections"] // the client's, as many as it likes
+	want["connections"] = got["connections"] // as many as the HTTP client has opened
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got))); diff != "" {
 		t.Errorf("series (-want +got):\n%s", diff)
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// configOfChild, if set, makes this test binary a nats-server with that configuration, which says when it takes
-// connections, and waits to be killed.
+// configOfChild names the variable that makes this test binary a nats-server with the configuration file in it. The server
+// prints a line when it takes connections, and runs until it is killed.
 const configOfChild = "INGRESS_TEST_NATS"
 
 func runNATS(config string) error {
@@ -39,12 +39,12 @@ func runNATS(config string) error {
 	return nil
 }
 
-// natsServer is a nats-server process. Killed, it can be started again at the same address on the same files.
+// natsServer is a nats-server process that can be killed and started again at the same address on the same files.
 type natsServer struct {
 	t       *testing.T
 	address string
 	config  string
-	child   *exec.Cmd // nil while there is none
+	child   *exec.Cmd // nil while none runs
 	stdin   io.Closer
 }
 
@@ -78,12 +78,12 @@ func (s *natsServer) start() {
 		s.t.Fatal(err)
 	}
 	s.child, s.stdin = child, stdin
-	if said, err := bufio.NewReader(stdout).ReadString('\n'); said != "started\n" {
-		s.t.Fatalf("nats-server said %q, %v", said, err)
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "started\n" {
+		s.t.Fatalf("nats-server printed %q, %v", line, err)
 	}
 }
 
-// kill ends the process as kill -9 does, and returns when it is gone.
+// kill ends the process as kill -9 does, and returns when the process has ended.
 func (s *natsServer) kill() {
 	if s.child == nil {
 		return
@@ -91,13 +91,13 @@ func (s *natsServer) kill() {
 	if err := s.child.Process.Kill(); err != nil {
 		s.t.Error(err)
 	}
-	_ = s.child.Wait() // it was killed, and says so
+	_ = s.child.Wait() // the error is that it was killed
 	_ = s.stdin.Close()
 	s.child = nil
 }
 
-// stableAddress is a loopback address that a process can come back to after it was killed. It lies below the ports that
-// the system gives to outgoing connections, so that none of those takes it in between.
+// stableAddress returns a loopback address that a process can listen on again after it was killed. Its port is below those
+// that the system gives to outgoing connections, so that none of them takes it meanwhile.
 func stableAddress(t *testing.T) string {
 	t.Helper()
 	for range 1000 {

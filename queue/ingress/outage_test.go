@@ -15,11 +15,11 @@ import (
 	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
-// traffic is callers who post without end, each job under a key of its own. They repeat what was refused until it is
-// accepted, and now and then what was accepted, as Braze does when an answer was lost.
+// traffic is a number of callers that post one job after another, each with a key of its own. They retry a refused request
+// until it is accepted, and post every fourth accepted one again, as Braze does when an answer was lost.
 type traffic struct {
-	h    *house
-	stop chan struct{} // closed when no new job is to be begun
+	h    *harness
+	stop chan struct{} // closed to end all callers
 
 	mu       sync.Mutex
 	sent     map[string]string // body by id, of all that was accepted
@@ -30,16 +30,16 @@ type traffic struct {
 // exchange is one request, from its sending to its answer.
 type exchange struct{ began, ended time.Time }
 
-// pause is how long a caller waits when it was refused.
+// pause is how long a caller waits after a refusal.
 const pause = 200 * time.Millisecond
 
 func (r *traffic) call(caller int) {
 	for n := 0; ; n++ {
-		id := r.insist(caller, n, "queued")
+		id := r.postUntilAccepted(caller, n, "queued")
 		if id == "" { // the test has failed
 			return
 		}
-		if n%4 == 0 && r.insist(caller, n, "duplicate") != id {
+		if n%4 == 0 && r.postUntilAccepted(caller, n, "duplicate") != id {
 			r.h.t.Errorf("the repetition of %s has another id", id)
 		}
 		select {
@@ -50,8 +50,8 @@ func (r *traffic) call(caller int) {
 	}
 }
 
-// insist posts until the job is accepted.
-func (r *traffic) insist(caller, n int, status string) (id string) {
+// postUntilAccepted posts a job until it is accepted with the given status, and returns its id.
+func (r *traffic) postUntilAccepted(caller, n int, status string) (id string) {
 	body := sendText(caller*1_000_000 + n)
 	again := time.NewTicker(pause)
 	defer again.Stop()
@@ -68,8 +68,8 @@ func (r *traffic) insist(caller, n int, status string) (id string) {
 			return a.ID
 		}
 		r.h.unavailable(a)
-		if !strings.Contains(a.Error.Message, "too many requests wait") {
-			r.h.t.Errorf("a request that waited, or found room to, is refused: %s", a.body)
+		if !strings.Contains(a.Error.Message, "too many requests are waiting") {
+			r.h.t.Errorf("a request with a permit is refused: %s", a.body)
 		}
 		r.mu.Lock()
 		r.refused = append(r.refused, v)
@@ -80,7 +80,7 @@ func (r *traffic) insist(caller, n int, status string) (id string) {
 	}
 }
 
-// beganAfter counts those of the exchanges that began after at.
+// beganAfter counts the exchanges that began after at.
 func (r *traffic) beganAfter(at time.Time, of *[]exchange) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -92,14 +92,14 @@ func (r *traffic) beganAfter(at time.Time, of *[]exchange) (n int) {
 	return n
 }
 
-// NATS is killed under traffic, with batches on their way, and comes back: who finds room waits for it, the others are
-// told at once to come again, and what was accepted is stored exactly once.
+// NATS is killed under traffic, while it stores batches, and started again. Requests with a permit wait for it, the others
+// are refused at once, and what was accepted is stored exactly once.
 func TestTrafficOverOutage(t *testing.T) {
 	t.Parallel()
-	const callers, places, rounds = 80, 24, 8
+	const callers, permits, rounds = 80, 24, 8
 	nats := newNATS(t)
 	nats.start()
-	h := openOn(t, ingress.Config{MaxWaiting: places, Wait: time.Minute}, queue.Config{URL: "nats://" + nats.address})
+	h := openOn(t, ingress.Config{MaxWaiting: permits, Wait: time.Minute}, queue.Config{URL: "nats://" + nats.address})
 	r := &traffic{h: h, stop: make(chan struct{}), sent: make(map[string]string)}
 	var calling sync.WaitGroup
 	for caller := range callers {
@@ -112,8 +112,8 @@ func TestTrafficOverOutage(t *testing.T) {
 
 	nats.kill()
 	gone := time.Now()
-	// Who is refused found no room, and is told so long before those who have it give up.
-	h.eventually("the others are refused", func() bool { return r.beganAfter(gone, &r.refused) > rounds*(callers-places) })
+	// Only requests without a permit are refused, long before the Wait of the others is over.
+	h.eventually("the others are refused", func() bool { return r.beganAfter(gone, &r.refused) > rounds*(callers-permits) })
 	if err := h.q.Ready(t.Context()); err == nil {
 		t.Error("ready without NATS")
 	}
@@ -145,45 +145,45 @@ func TestTrafficOverOutage(t *testing.T) {
 			}
 		}
 	}
-	if waited < places {
-		t.Errorf("%d requests waited for NATS, with room for %d", waited, places)
+	if waited < permits {
+		t.Errorf("%d requests waited for NATS, with %d permits", waited, permits)
 	}
 	t.Logf("NATS was gone for %v; %d accepted in all; after it was back the first answer came after %v, the last of those who waited after %v",
 		back.Sub(gone).Round(time.Millisecond), len(r.sent), first.Sub(back).Round(time.Millisecond), last.Sub(back).Round(time.Millisecond))
-	h.standsExactly(r.sent)
+	h.storedExactly(r.sent)
 }
 
 // eventually polls until ok.
-func (h *house) eventually(what string, ok func() bool) {
+func (h *harness) eventually(what string, ok func() bool) {
 	h.t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for poll := time.NewTicker(10 * time.Millisecond); !ok(); <-poll.C {
 		if time.Now().After(deadline) {
-			h.t.Fatalf("waited in vain: %s", what)
+			h.t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }
 
-// deafLine leads to a server that can be made to hang: it takes what it is sent, and its answers do not arrive.
-type deafLine struct {
+// hangingLine connects to a server. While hangs is set, the answers of the server are lost.
+type hangingLine struct {
 	server connector
 	hangs  atomic.Bool
 }
 
-type deafConn struct {
+type hangingConn struct {
 	net.Conn
-	line *deafLine
+	line *hangingLine
 }
 
-func (l *deafLine) InProcessConn() (net.Conn, error) {
+func (l *hangingLine) InProcessConn() (net.Conn, error) {
 	conn, err := l.server.InProcessConn()
 	if err != nil {
 		return nil, err
 	}
-	return deafConn{conn, l}, nil
+	return hangingConn{conn, l}, nil
 }
 
-func (c deafConn) Read(b []byte) (int, error) {
+func (c hangingConn) Read(b []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(b)
 		if err != nil || !c.line.hangs.Load() {
@@ -192,11 +192,11 @@ func (c deafConn) Read(b []byte) (int, error) {
 	}
 }
 
-// An ingress that ends while NATS hangs answers every request before it goes: those that go to the queue by themselves and
-// those that wait for a batch.
+// A Server that ends while NATS hangs answers every request first: those that are stored singly and those that wait for a
+// batch.
 func TestEndWhileNATSHangs(t *testing.T) {
 	t.Parallel()
-	line := &deafLine{server: queuetest.Server(t, "")}
+	line := &hangingLine{server: queuetest.Server(t, "")}
 	h := openOn(t, ingress.Config{}, queue.Config{InProcess: line, Flushed: true})
 	h.accepted(h.post(), "queued")
 	line.hangs.Store(true)

@@ -47,7 +47,7 @@ type known struct {
 	ContentType                   string `json:"content_type"`
 	ContentEncoding               string `json:"content_encoding"`
 	Status                        int    // of the ingress
-	Accept                        bool   // in braze_bodies.jsonl, in place of Status
+	Accept                        bool   // in braze_bodies.jsonl, instead of Status
 }
 
 // knownBodies reads what client libraries, bug reports and Braze's documentation send.

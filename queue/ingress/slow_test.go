@@ -2,36 +2,32 @@ package ingress_test
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/brazier-relay/brazier/queue/ingress"
 )
 
-// crowd is a number of open connections to a door, of which some send a byte a second and the others are good.
-type crowd struct {
-	h     *house
-	good  chan net.Conn // those that nobody uses at the moment, longest unused first
+// clients is a number of open connections to a Server, of which some send a byte a second and the others are good.
+type clients struct {
+	h     *harness
+	good  chan net.Conn // those that are not in use, longest unused first
 	stop  chan struct{}
 	ended sync.WaitGroup
 }
 
-// gather opens the connections. Half of the slow ones never come to the end of their headers, half never to the end of
+// connect opens the connections. Half of the slow ones never come to the end of their headers, half never to the end of
 // a body.
-func (h *house) gather(total, slow int) *crowd {
+func (h *harness) connect(total, slow int) *clients {
 	h.t.Helper()
-	c := &crowd{h: h, good: make(chan net.Conn, total-slow), stop: make(chan struct{})}
+	c := &clients{h: h, good: make(chan net.Conn, total-slow), stop: make(chan struct{})}
 	var slows []net.Conn
 	for n := range total {
 		conn := h.dial()
@@ -40,7 +36,7 @@ func (h *house) gather(total, slow int) *crowd {
 			continue
 		}
 		slows = append(slows, conn)
-		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: relay.example\r\nAuthorization: Bearer %s\r\nContent-Length: 200000\r\n", messages, acmeKey)
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: brazier.example\r\nAuthorization: Bearer %s\r\nContent-Length: 200000\r\n", messages, acmeKey)
 		if n%2 == 0 {
 			_, _ = io.WriteString(conn, "\r\n")
 		} else {
@@ -69,7 +65,7 @@ func (h *house) gather(total, slow int) *crowd {
 }
 
 // close ends all connections.
-func (c *crowd) close() {
+func (c *clients) close() {
 	close(c.stop)
 	c.ended.Wait()
 	for range cap(c.good) {
@@ -78,11 +74,11 @@ func (c *crowd) close() {
 }
 
 // post sends a good request over the good connection that was silent for longest, and returns how long its answer took.
-func (c *crowd) post(answers *bufio.Reader) time.Duration {
+func (c *clients) post(answers *bufio.Reader) time.Duration {
 	conn := <-c.good
 	defer func() { c.good <- conn }()
 	began := time.Now()
-	_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: relay.example\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
+	_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: brazier.example\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
 		messages, acmeKey, len(nested), nested)
 	if err != nil {
 		c.h.t.Error(err)
@@ -101,11 +97,12 @@ func (c *crowd) post(answers *bufio.Reader) time.Duration {
 	return time.Since(began)
 }
 
-// Beside 300 senders of a byte a second, 700 others get their answers, and the slow ones hold neither place nor room.
+// Beside 300 connections that send a byte a second, 700 others get their answers, and the slow ones hold neither permits
+// nor memory.
 func TestSlowSenders(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{}, fresh(t))
-	c := h.gather(1000, 300)
+	c := h.connect(1000, 300)
 	defer c.close()
 	var posters sync.WaitGroup
 	for range 16 {
@@ -124,33 +121,6 @@ func TestSlowSenders(t *testing.T) {
 	}
 }
 
-// Who asks and asks and never reads an answer is cut off, and holds no place meanwhile.
-func TestSlowReader(t *testing.T) {
-	t.Parallel()
-	h := openOn(t, ingress.Config{BodyTimeout: 300 * time.Millisecond, Wait: time.Second, AnswerTimeout: 100 * time.Millisecond}, fresh(t))
-	// A small window, set before the connection is made, is soon full.
-	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 2048) })
-	}}
-	conn, err := dialer.Dial("tcp", h.door.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(within))
-	request := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: relay.example\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}", messages, acmeKey)
-	for batch := strings.Repeat(request, 100); ; {
-		if _, err := io.WriteString(conn, batch); err != nil { // the buffers between us are full, and then the door hangs up
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Error("the connection is still open")
-			}
-			break
-		}
-	}
-	h.gauge("waiting_requests", 0)
-	h.gauge("waiting_bytes", 0)
-}
-
 // BenchmarkSlowSenders measures the good ones of 5,000 open connections, of which 1,000 send a byte a second, and without
 // these. Memory is that of the process, which holds both ends of each connection, beyond what it held before them.
 func BenchmarkSlowSenders(b *testing.B) {
@@ -158,7 +128,7 @@ func BenchmarkSlowSenders(b *testing.B) {
 		b.Run(fmt.Sprintf("%d-of-5000", slow), func(b *testing.B) {
 			h := openOn(b, ingress.Config{HeaderTimeout: time.Hour, BodyTimeout: time.Hour}, fresh(b)) // they stay to the end
 			before := inUse()
-			c := h.gather(5000, slow)
+			c := h.connect(5000, slow)
 			defer c.close()
 			var mu sync.Mutex
 			var took []time.Duration

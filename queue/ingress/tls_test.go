@@ -17,8 +17,8 @@ import (
 	"github.com/brazier-relay/brazier/queue/ingress"
 )
 
-// secured serves a door over TLS, with the certificate that net/http tests with.
-func secured(t *testing.T, cfg ingress.Config) *house {
+// openTLS serves over TLS, with the certificate of net/http/httptest.
+func openTLS(t *testing.T, cfg ingress.Config) *harness {
 	t.Helper()
 	issuer := httptest.NewTLSServer(http.NotFoundHandler())
 	trusting := issuer.Client().Transport.(*http.Transport).TLSClientConfig
@@ -35,7 +35,7 @@ func secured(t *testing.T, cfg ingress.Config) *house {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	seen, lines := observer.New(zap.InfoLevel)
-	h := secured(t, ingress.Config{Log: zap.New(seen)})
+	h := openTLS(t, ingress.Config{Log: zap.New(seen)})
 	var requests sync.WaitGroup
 	for n := range 100 { // streams of one connection
 		requests.Go(func() { h.accepted(h.post(withBody(sendText(n))), "queued") })
@@ -52,16 +52,16 @@ func TestTLS(t *testing.T) {
 	}
 	resp.Body.Close()
 	if resp.ProtoMajor != 2 || resp.TLS.Version < tls.VersionTLS12 {
-		t.Errorf("spoken is %s over TLS %x", resp.Proto, resp.TLS.Version)
+		t.Errorf("the protocol is %s over TLS %x", resp.Proto, resp.TLS.Version)
 	}
 
 	old := h.client.Transport.(*http.Transport).TLSClientConfig.Clone()
 	old.MinVersion, old.MaxVersion, old.NextProtos = tls.VersionTLS10, tls.VersionTLS11, nil
-	if conn, err := tls.Dial("tcp", h.door.Addr().String(), old); err == nil {
+	if conn, err := tls.Dial("tcp", h.server.Addr().String(), old); err == nil {
 		conn.Close()
-		t.Error("TLS 1.1 is spoken")
+		t.Error("TLS 1.1 is accepted")
 	}
-	if status, _ := h.raw("GET / HTTP/1.1\r\nHost: relay.example\r\n\r\n", false); status != http.StatusBadRequest {
+	if status, _ := h.raw("GET / HTTP/1.1\r\nHost: brazier.example\r\n\r\n", false); status != http.StatusBadRequest {
 		t.Errorf("without TLS: status %d", status)
 	}
 	if len(lines.FilterField(zap.String("event", "http_error")).All()) == 0 {
@@ -69,10 +69,10 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// A body that trickles in over HTTP/2 is cut off like any other, and its connection serves others meanwhile.
+// A slow body over HTTP/2 is answered 408, and its connection serves other requests meanwhile.
 func TestSlowStream(t *testing.T) {
 	t.Parallel()
-	h := secured(t, ingress.Config{BodyTimeout: 500 * time.Millisecond})
+	h := openTLS(t, ingress.Config{BodyTimeout: 3 * time.Second})
 	body, sender := io.Pipe()
 	defer sender.Close()
 	go fmt.Fprint(sender, "{")

@@ -12,20 +12,22 @@ import (
 )
 
 const (
-	// minIdle is how long a connection has to be idle before it may be closed to make room for a new one. A client may send
-	// its next request at the very moment at which its connection is closed, and loses it: the longer a connection was
-	// idle, the less likely that is. It is also how long idle connections can keep a new one waiting.
+	// minIdle is how long a connection has to be idle before it may be closed for a new one. A client that sends its next
+	// request while its connection is closed loses that request; the longer a connection has been idle, the less likely
+	// that is. It is also how long idle connections can keep a new one waiting.
 	minIdle = 2 * time.Second
-	// fullPoll is how often idle connections are looked at while a new one waits.
+	// fullPoll is the interval between looks for an idle connection while a new one waits.
 	fullPoll = 100 * time.Millisecond
-	// fullLogged is how often the log says that as many connections are open as may be.
+	// fullLogged is the least interval between log lines that say that the limit of connections is reached.
 	fullLogged = time.Minute
 )
 
-// listener bounds the connections that are open at one time. When there are as many as may be, it closes the one that was
-// idle for longest; while none was idle for minIdle, it accepts no further ones. These wait in the system's backlog.
+// listener bounds the connections that are open at one time. At the limit it closes the connection that has been idle
+// longest for a new one. While none has been idle for minIdle, it accepts no more, and new ones wait in the system's
+// backlog.
 //
-// A connection that sends nothing, or too slowly, is no idle one: Config.HeaderTimeout and Config.BodyTimeout end it.
+// A connection with an unfinished request is not idle, however slow it is: Config.HeaderTimeout and Config.BodyTimeout end
+// it.
 type listener struct {
 	*net.TCPListener
 	log *zap.Logger
@@ -33,10 +35,10 @@ type listener struct {
 	open      chan struct{} // one element per open connection
 	closing   chan struct{} // closed with the listener
 	closeOnce sync.Once
-	logged    time.Time // when the log last said that it is full; Accept's alone
+	logged    time.Time // when the line connections_full was last logged; only Accept uses it
 
 	mu   sync.Mutex
-	idle list.List // of *connection, the one that was idle for longest first
+	idle list.List // of *connection, the one that has been idle longest first
 }
 
 func listen(address string, most int, log *zap.Logger) (*listener, error) {
@@ -47,7 +49,7 @@ func listen(address string, most int, log *zap.Logger) (*listener, error) {
 	return &listener{TCPListener: l.(*net.TCPListener), log: log, open: make(chan struct{}, most), closing: make(chan struct{})}, nil
 }
 
-// Accept returns the next connection, once there may be one more.
+// Accept returns the next connection, once one more may be open.
 func (l *listener) Accept() (net.Conn, error) {
 	tcp, err := l.AcceptTCP()
 	if err != nil {
@@ -56,7 +58,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case l.open <- struct{}{}:
 	default:
-		if !l.makeRoom() {
+		if !l.waitForSlot() {
 			_ = tcp.Close() // nothing was read from it
 			return nil, net.ErrClosed
 		}
@@ -64,11 +66,11 @@ func (l *listener) Accept() (net.Conn, error) {
 	return &connection{TCPConn: tcp, from: l}, nil
 }
 
-// makeRoom waits until there may be one more connection, and counts it. It returns false when the listener is closed.
-func (l *listener) makeRoom() bool {
+// waitForSlot waits until one more connection may be open, and counts it. It returns false when the listener is closed.
+func (l *listener) waitForSlot() bool {
 	if now := time.Now(); now.Sub(l.logged) >= fullLogged {
 		l.logged = now
-		l.log.Warn("as many connections are open as may be", zap.String("event", "connections_full"), zap.Int("limit", cap(l.open)))
+		l.log.Warn("limit of open connections reached", zap.String("event", "connections_full"), zap.Int("limit", cap(l.open)))
 	}
 	poll := time.NewTicker(fullPoll)
 	defer poll.Stop()
@@ -84,7 +86,7 @@ func (l *listener) makeRoom() bool {
 	}
 }
 
-// closeIdlest closes the connection that was idle for longest, if that is minIdle.
+// closeIdlest closes the connection that has been idle longest, if that is for minIdle or more.
 func (l *listener) closeIdlest() {
 	l.mu.Lock()
 	first := l.idle.Front()
@@ -95,7 +97,7 @@ func (l *listener) closeIdlest() {
 	c := first.Value.(*connection)
 	c.busyLocked()
 	l.mu.Unlock()
-	_ = c.Close() // its server meets the error, and is done with it
+	_ = c.Close() // the http.Server then fails to read from it, and forgets it
 }
 
 // track is the http.Server's ConnState.
@@ -118,8 +120,8 @@ func (l *listener) Close() error {
 	return l.TCPListener.Close()
 }
 
-// connection is an open one. It has the methods of its TCPConn: net/http closes the sending half of a connection first,
-// where it can, so that the client reads the answer before a reset.
+// connection is an open connection. It keeps the methods of its TCPConn, since net/http uses CloseWrite where there is one,
+// so that the client can read the answer before a reset.
 type connection struct {
 	*net.TCPConn
 	from   *listener
@@ -137,7 +139,7 @@ func (c *connection) busyLocked() {
 	}
 }
 
-// Close closes the connection, and lets another one be opened. It may be called more than once.
+// Close closes the connection, so that another one may be open. It may be called more than once.
 func (c *connection) Close() error {
 	err := c.TCPConn.Close()
 	c.closed.Do(func() {

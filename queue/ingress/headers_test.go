@@ -81,7 +81,7 @@ func TestHeadersThatAreRefused(t *testing.T) {
 	h.nothingStored()
 }
 
-// What tells a repetition from a new message: each case posts first, then second.
+// TestIdempotency posts two requests in each case. The second is a duplicate of the first or a new message.
 func TestIdempotency(t *testing.T) {
 	t.Parallel()
 	h := open(t)
@@ -131,7 +131,7 @@ func TestIdempotency(t *testing.T) {
 				if job := h.only(acme); job.ID != first.ID {
 					t.Errorf("stored is %s, not %s", job.ID, first.ID)
 				}
-				// The first one has left the queue, and is known all the same.
+				// The key is still known after the first message has left the queue.
 				third := h.post(c.second...)
 				h.accepted(third, "duplicate")
 				if third.ID != first.ID || len(h.take(acme)) != 0 {
@@ -169,7 +169,7 @@ func TestIdempotency(t *testing.T) {
 		second := h.post(with("Idempotency-Key", "order-23"), withBody(strings.Replace(nested, psid, psid[1:]+"9", 1)))
 		h.accepted(first, "queued")
 		h.refused(second, http.StatusConflict)
-		if !strings.Contains(second.Error.Message, "put the user into it") {
+		if !strings.Contains(second.Error.Message, "include the user in the key") {
 			t.Errorf("no remedy in %s", second.body)
 		}
 		h.only(acme)

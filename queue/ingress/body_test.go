@@ -13,11 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/brazier-relay/brazier/queue/ingress"
 )
 
-// promptly is how long a refusal may take that waits for nothing. It is far below the BodyTimeout of these tests, and far
-// above what a busy machine takes.
+// promptly is how long a refusal may take that does not wait for its body: far less than the BodyTimeout of these tests, and
+// far more than a busy machine takes.
 const promptly = 5 * time.Second
 
 // unreadCases are all refusals that do not depend on the body, each with what a request needs to get it.
@@ -32,21 +36,21 @@ var unreadCases = []struct {
 	{"path", "POST /elsewhere", acmeKey, ingress.Config{}, 404},
 	{"method", "PUT " + messages, acmeKey, ingress.Config{}, 405},
 	{"no key", "POST " + messages, "", ingress.Config{}, 401},
-	{"unknown key", "POST " + messages, strangeKey, ingress.Config{}, 401},
+	{"unknown key", "POST " + messages, unknownKey, ingress.Config{}, 401},
 	{"page", "POST /v25.0/" + nordwind + "/messages", acmeKey, ingress.Config{}, 403},
 }
 
 // head is a request up to its body.
 func head(request, key, more string) string {
-	h := request + " HTTP/1.1\r\nHost: relay.example\r\n"
+	h := request + " HTTP/1.1\r\nHost: brazier.example\r\n"
 	if key != "" {
 		h += "Authorization: Bearer " + key + "\r\n"
 	}
 	return h + more + "\r\n"
 }
 
-// answered reads an answer that has to come promptly, and returns it with its body.
-func (h *house) answered(conn net.Conn, from *bufio.Reader) (*http.Response, string) {
+// answered reads an answer, which must arrive within promptly, and returns it with its body.
+func (h *harness) answered(conn net.Conn, from *bufio.Reader) (*http.Response, string) {
 	h.t.Helper()
 	began := time.Now()
 	_ = conn.SetReadDeadline(began.Add(promptly))
@@ -59,13 +63,13 @@ func (h *house) answered(conn net.Conn, from *bufio.Reader) (*http.Response, str
 	if err != nil {
 		h.t.Fatalf("the answer broke off: %v", err)
 	}
-	fmt.Fprintf(&spoken, "answer %d %v %s\n", resp.StatusCode, resp.Header, body)
+	fmt.Fprintf(&output, "answer %d %v %s\n", resp.StatusCode, resp.Header, body)
 	return resp, string(body)
 }
 
-// refusedAtOnce sends requests, each over a connection of its own, and reads from each of them a refusal that has to come
-// promptly. Then ended waits for the connections to be closed, which has to be orderly.
-func (h *house) refusedAtOnce(status int, dial func() net.Conn, requests map[string]string) (ended func()) {
+// refusedAtOnce sends each request over a connection of its own and reads a refusal, which must arrive within promptly. The
+// function that it returns then waits until the server has closed all the connections without a reset.
+func (h *harness) refusedAtOnce(status int, dial func() net.Conn, requests map[string]string) (ended func()) {
 	h.t.Helper()
 	answers := map[string]*bufio.Reader{}
 	conns := map[string]net.Conn{}
@@ -93,10 +97,10 @@ func (h *house) refusedAtOnce(status int, dial func() net.Conn, requests map[str
 	}
 }
 
-func (h *house) plain() net.Conn { return h.dial() }
+func (h *harness) plain() net.Conn { return h.dial() }
 
-// A refusal that does not depend on the body does not wait for it: who has no key must not hold a connection for as long
-// as a body may take, and who has made a mistake is told so at once.
+// A refusal that does not depend on the body does not wait for the body: an unauthenticated caller must not occupy a
+// connection for as long as a body may take, and an honest caller learns of its mistake at once.
 func TestRefusalWithoutBody(t *testing.T) {
 	t.Parallel()
 	for _, c := range unreadCases {
@@ -111,18 +115,18 @@ func TestRefusalWithoutBody(t *testing.T) {
 				"begun":           head(c.request, c.key, "Content-Length: 1000\r\n") + "{",
 				"in chunks":       head(c.request, c.key, "Transfer-Encoding: chunked\r\n"),
 				"in chunks begun": head(c.request, c.key, "Transfer-Encoding: chunked\r\n") + "10\r\n{",
-				// The answer comes first, not 100: the body is not asked for.
+				// The answer is not preceded by 100 Continue, since nobody wants the body.
 				"expecting":           head(c.request, c.key, "Content-Length: 1000\r\nExpect: 100-continue\r\n"),
 				"expecting in chunks": head(c.request, c.key, "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n"),
 			})
-			if c.name == "no key" { // it takes a second, and is the same for all
+			if c.name == "no key" { // one case is enough: it takes a second, and is the same for all
 				ended()
 			}
 		})
 	}
 }
 
-// What is too large by its Content-Length is refused before it arrives, whatever the limit.
+// A body whose Content-Length is over the limit is refused before it arrives.
 func TestTooLargeByContentLength(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{MaxBody: 10 << 10, BodyTimeout: time.Minute}, fresh(t))
@@ -134,7 +138,7 @@ func TestTooLargeByContentLength(t *testing.T) {
 	h.nothingStored()
 }
 
-// A body that finds no memory left is refused while it still arrives.
+// A body that would exceed MaxWaitingBytes is refused while it still arrives.
 func TestOverloadedWhileArriving(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{MaxBody: 64 << 10, MaxWaitingBytes: 64 << 10, BodyTimeout: time.Minute}, fresh(t))
@@ -148,14 +152,14 @@ func TestOverloadedWhileArriving(t *testing.T) {
 	})()
 }
 
-// An ingress that is closing says so at once. Its own server takes no new requests then; another one may.
+// A Server that has ended refuses at once. Its own HTTP server takes no requests then, but another one may still call it.
 func TestDrainingWithoutBody(t *testing.T) {
 	t.Parallel()
 	h := open(t)
 	if err := h.shut(); err != nil {
 		t.Fatal(err)
 	}
-	other := httptest.NewServer(h.door)
+	other := httptest.NewServer(h.server)
 	defer other.Close()
 	dial := func() net.Conn {
 		conn, err := net.Dial("tcp", other.Listener.Addr().String())
@@ -167,33 +171,75 @@ func TestDrainingWithoutBody(t *testing.T) {
 	h.refusedAtOnce(http.StatusServiceUnavailable, dial, map[string]string{"small": head("POST "+messages, acmeKey, "Content-Length: 1000\r\n")})()
 }
 
-// A client that sends all of its body before it reads finds the answer: a connection that is closed while bytes are unread
-// is reset, which can destroy the answer.
+// A client that sends all of its body before it reads still gets the answer. The system resets a connection that is closed
+// with unread bytes, which can destroy the answer.
 func TestRefusalWithWholeBody(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{BodyTimeout: time.Minute}, fresh(t))
-	const size = 2 << 20
-	bounded := func() net.Conn { // with a send buffer that does not hold it
-		conn := h.dial()
-		_ = conn.SetWriteBuffer(128 << 10)
-		return conn
-	}
-	for _, key := range []string{strangeKey, acmeKey} {
-		want := map[string]int{strangeKey: 401, acmeKey: 413}[key]
-		h.refusedAtOnce(want, bounded, map[string]string{
-			"with a length": head("POST "+messages, key, fmt.Sprintf("Content-Length: %d\r\n", size)) + strings.Repeat(" ", size),
-			"in chunks":     head("POST "+messages, key, "Transfer-Encoding: chunked\r\n") + strings.Repeat("8000\r\n"+strings.Repeat(" ", 0x8000)+"\r\n", size/0x8000) + "0\r\n\r\n",
-		})()
+	const size = 1 << 20 // more than the buffers in between and finishBody take
+	for key, want := range map[string]int{unknownKey: 401, acmeKey: 413} {
+		h.refusedAfterBody(want, head("POST "+messages, key, fmt.Sprintf("Content-Length: %d\r\n", size))+strings.Repeat(" ", size))
+		h.refusedAfterBody(want, head("POST "+messages, key, "Transfer-Encoding: chunked\r\n")+
+			strings.Repeat("8000\r\n"+strings.Repeat(" ", 0x8000)+"\r\n", size/0x8000)+"0\r\n\r\n")
 	}
 }
 
-// Who goes on sending after a refusal does not hold the connection.
+// The next request on the connection of a refused one is accepted, however long the refusal took: the deadline for the rest of a
+// refused body must not end the context of the connection.
+func TestRefusedConnectionIsKept(t *testing.T) {
+	t.Parallel()
+	core, _ := observer.New(zap.WarnLevel)
+	slow := zap.Hooks(func(zapcore.Entry) error { <-time.After(100 * time.Millisecond); return nil }) // as on a busy machine
+	h := openOn(t, ingress.Config{Log: zap.New(core, slow)}, fresh(t))
+	conn := h.dial()
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	for _, c := range []struct {
+		key  string
+		want int
+	}{{"", 401}, {acmeKey, 202}, {unknownKey, 401}, {acmeKey, 202}} {
+		_, _ = io.WriteString(conn, head("POST "+messages, c.key, fmt.Sprintf("Content-Length: %d\r\n", len(nested)))+nested)
+		if status, body := h.readRaw(answers); status != c.want {
+			t.Errorf("key %q: status %d, want %d: %s", c.key, status, c.want, body)
+		}
+	}
+}
+
+// refusedAfterBody sends a request to its end, then reads its refusal. It tries five times: the server discards a body for a
+// second, and a busy machine may take longer to send one.
+func (h *harness) refusedAfterBody(status int, request string) {
+	h.t.Helper()
+	var failure error
+	for range 5 {
+		conn := h.dial()
+		defer conn.Close()
+		_ = conn.SetWriteBuffer(128 << 10) // smaller than the body
+		if _, failure = io.WriteString(conn, request); failure != nil {
+			continue
+		}
+		var resp *http.Response
+		if resp, failure = http.ReadResponse(bufio.NewReader(conn), nil); failure != nil {
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		if failure = err; failure != nil {
+			continue
+		}
+		if resp.StatusCode != status || !resp.Close {
+			h.t.Errorf("status %d, want %d; Connection: close is %v: %s", resp.StatusCode, status, resp.Close, body)
+		}
+		return
+	}
+	h.t.Errorf("%.20q: no answer to a whole body: %v", request, failure)
+}
+
+// A caller that goes on sending after its refusal does not keep the connection.
 func TestRefusalOfTrickle(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{BodyTimeout: time.Minute}, fresh(t))
 	conn := h.dial()
 	defer conn.Close()
-	_, _ = io.WriteString(conn, head("POST "+messages, strangeKey, "Content-Length: 200000\r\n"))
+	_, _ = io.WriteString(conn, head("POST "+messages, unknownKey, "Content-Length: 200000\r\n"))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -213,14 +259,14 @@ func TestRefusalOfTrickle(t *testing.T) {
 	}
 }
 
-// A body that came with its request costs the connection nothing: otherwise a template with a wrong key would begin a new
-// connection, and a TLS handshake, with each message.
+// A refused request whose body has arrived keeps its connection. Otherwise a template with a wrong key would cost a new
+// connection, and a TLS handshake, for each message.
 func TestRefusalKeepsConnection(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{BodyTimeout: time.Minute}, fresh(t))
 	for name, request := range map[string]string{
-		"with a length": head("POST "+messages, strangeKey, fmt.Sprintf("Content-Length: %d\r\n", len(nested))) + nested,
-		"in chunks":     head("POST "+messages, strangeKey, "Transfer-Encoding: chunked\r\n") + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(nested), nested),
+		"with a length": head("POST "+messages, unknownKey, fmt.Sprintf("Content-Length: %d\r\n", len(nested))) + nested,
+		"in chunks":     head("POST "+messages, unknownKey, "Transfer-Encoding: chunked\r\n") + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(nested), nested),
 		"without body":  head("GET /elsewhere", "", ""),
 	} {
 		conn := h.dial()
@@ -239,34 +285,34 @@ func TestRefusalKeepsConnection(t *testing.T) {
 	}
 }
 
-// The same over TLS, in HTTP/1.1.
+// TestRefusalWithoutBodyTLS is TestRefusalWithoutBody over TLS, in HTTP/1.1.
 func TestRefusalWithoutBodyTLS(t *testing.T) {
 	t.Parallel()
-	h := secured(t, ingress.Config{BodyTimeout: time.Minute})
+	h := openTLS(t, ingress.Config{BodyTimeout: time.Minute})
 	trusting := h.client.Transport.(*http.Transport).TLSClientConfig.Clone()
 	trusting.NextProtos, trusting.ServerName = []string{"http/1.1"}, "example.com"
 	dial := func() net.Conn {
-		conn, err := tls.Dial("tcp", h.door.Addr().String(), trusting)
+		conn, err := tls.Dial("tcp", h.server.Addr().String(), trusting)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return conn
 	}
 	h.refusedAtOnce(http.StatusUnauthorized, dial, map[string]string{
-		"small":     head("POST "+messages, strangeKey, "Content-Length: 1000\r\n"),
-		"large":     head("POST "+messages, strangeKey, "Content-Length: 200000\r\n") + "{",
-		"in chunks": head("POST "+messages, strangeKey, "Transfer-Encoding: chunked\r\n"),
+		"small":     head("POST "+messages, unknownKey, "Content-Length: 1000\r\n"),
+		"large":     head("POST "+messages, unknownKey, "Content-Length: 200000\r\n") + "{",
+		"in chunks": head("POST "+messages, unknownKey, "Transfer-Encoding: chunked\r\n"),
 	})()
 }
 
-// In HTTP/2 the refused request ends, and its connection stays for the others: a proxy may send all callers over one.
+// In HTTP/2 a refused request does not end its connection: a proxy may send the requests of all callers over one.
 func TestRefusalWithoutBodyHTTP2(t *testing.T) {
 	t.Parallel()
 	for _, c := range unreadCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.cfg.BodyTimeout = time.Minute
-			h := secured(t, c.cfg)
+			h := openTLS(t, c.cfg)
 			for n := range 3 {
 				body, sender := io.Pipe()
 				defer sender.Close()

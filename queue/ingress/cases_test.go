@@ -31,8 +31,8 @@ type bodyCase struct {
 	Equal           bool
 }
 
-// TestClientBodies posts what client libraries post, and the faults that people have reported, and compares each answer
-// and what is stored.
+// TestClientBodies posts what client libraries post, and bodies with faults that people have reported, and compares each
+// answer and each stored message.
 func TestClientBodies(t *testing.T) {
 	t.Parallel()
 	for file, least := range map[string]int{"client_bodies.jsonl": 120, "ingress_cases.jsonl": 150} {
@@ -59,7 +59,7 @@ func TestClientBodies(t *testing.T) {
 	}
 }
 
-func (h *house) postCase(tc bodyCase) {
+func (h *harness) postCase(tc bodyCase) {
 	h.t.Helper()
 	body := tc.Body
 	if tc.Base64 != nil {
@@ -98,7 +98,7 @@ func (h *house) postCase(tc bodyCase) {
 	}
 }
 
-// What is in the body in place of the Authorization header is said in the 401, however the body is encoded.
+// The 401 names a key that is in the body instead of the Authorization header, however the body is encoded.
 func TestKeyInBody(t *testing.T) {
 	t.Parallel()
 	h := open(t)
@@ -117,9 +117,9 @@ func TestKeyInBody(t *testing.T) {
 				}
 			})
 			h.refused(a, http.StatusUnauthorized)
-			want := "the key is in the body: put it into the header Authorization"
+			want := "the key is in the body: send it in the header Authorization"
 			if name == "no key" || name == "empty" {
-				want = "no key: send the header Authorization"
+				want = "no key: send a Brazier key in the header Authorization"
 			}
 			if !strings.HasPrefix(a.Error.Message, want) {
 				t.Errorf("%s, chunked %v: %s", name, chunked, a.body)
@@ -129,7 +129,7 @@ func TestKeyInBody(t *testing.T) {
 	h.nothingStored()
 }
 
-// What Graph has under other paths, and is not here, is named.
+// The 404 names the features of Graph that are not supported.
 func TestPathsOfGraph(t *testing.T) {
 	t.Parallel()
 	h := open(t)
@@ -149,7 +149,7 @@ func TestPathsOfGraph(t *testing.T) {
 	}
 }
 
-// A refusal's line says whose it is, as far as the headers tell, and has a cause to group by.
+// The log line of a refusal has campaign, dispatch and user as far as the request's headers have them, and a cause.
 func TestRejectedLines(t *testing.T) {
 	t.Parallel()
 	seen, lines := observer.New(zap.DebugLevel)
@@ -161,11 +161,11 @@ func TestRejectedLines(t *testing.T) {
 		change      func(*http.Request)
 		want        map[string]any
 	}{
-		{"a PSID that is none", "recipient", withBody(strings.Replace(nested, psid, "PSID", 1)), all},
+		{"not a PSID", "recipient", withBody(strings.Replace(nested, psid, "PSID", 1)), all},
 		{"no JSON", "syntax", withBody("{"), all},
 		{"key in the body", "token", withBody(strings.Replace(nested, "{", `{"access_token":"x",`, 1)), all},
 		{"compressed", "encoding", with("Content-Encoding", "br"), all},
-		{"unknown key", "key", with("Authorization", "Bearer "+strangeKey), all},
+		{"unknown key", "key", with("Authorization", "Bearer "+unknownKey), all},
 		{"another path", "path", at("/elsewhere"), all},
 		{"too large", "too_large", withBody(strings.Repeat(" ", 1<<20)), all},
 		{"header that is refused", "header", with("X-Brazier-User", "{{${braze_id}}}"), map[string]any{"campaign": "spring", "dispatch": "d1"}},
@@ -203,8 +203,8 @@ func TestCausesInCatalogue(t *testing.T) {
 	t.Parallel()
 	var want, got []string
 	for file, pattern := range map[string]string{
-		"metrics.go":                       `(?m)^\treason\w+ += "(\w+)"`,
-		"../../sendapi/request_invalid.go": `(?m)^\tCause\w+ +Cause = "(\w+)"`,
+		"refusal.go":                     `(?m)^\treason\w+ += "(\w+)"`,
+		"../../sendapi/invalid_error.go": `(?m)^\t[Cc]ause\w+ +Cause = "(\w+)"`,
 	} {
 		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(readFile(t, file), -1) {
 			want = append(want, m[1])
@@ -237,12 +237,12 @@ func readFile(t *testing.T, path string) string {
 	return string(b)
 }
 
-// Requests that people have reported as special (K1-22): they are taken, or refused with a remedy.
+// Unusual requests that people have reported (K1-22) are accepted, or refused with a remedy.
 func TestReportedRequests(t *testing.T) {
 	t.Parallel()
 	h := open(t)
-	rest := fmt.Sprintf("Host: relay.example\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", acmeKey, len(nested), nested)
-	for _, line := range []string{"POST " + messages + " HTTP/1.0", "POST http://relay.example" + messages + " HTTP/1.1", "POST /v2.6/me/messages HTTP/1.1"} {
+	rest := fmt.Sprintf("Host: brazier.example\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", acmeKey, len(nested), nested)
+	for _, line := range []string{"POST " + messages + " HTTP/1.0", "POST http://brazier.example" + messages + " HTTP/1.1", "POST /v2.6/me/messages HTTP/1.1"} {
 		if status, body := h.raw(line+"\r\n"+rest, false); status != http.StatusAccepted {
 			t.Errorf("%s: status %d: %s", line, status, body)
 		}
@@ -251,13 +251,13 @@ func TestReportedRequests(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(*http.Request)
-		want   string // in the refusal; empty: taken
+		want   string // in the refusal; empty: accepted
 	}{
 		{"expecting", with("Expect", "100-continue"), ""},
 		{"emoji in a header", with("X-Brazier-Campaign", "spring 🌷"), ""},
 		{"key in the query", func(r *http.Request) { without("Authorization")(r); at(messages + "?access_token=" + acmeKey)(r) }, ""},
 		{"scheme OAuth", with("Authorization", "OAuth "+acmeKey), "Authorization: Bearer"},
-		{"expiry in days", with("X-Brazier-Expire", "1d"), "write it like 30m or 6h"},
+		{"expiry in days", with("X-Brazier-Expire", "1d"), "such as 30m or 6h"},
 	} {
 		a := h.post(c.change)
 		if c.want == "" {

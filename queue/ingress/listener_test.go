@@ -18,7 +18,7 @@ import (
 )
 
 // postOn sends a good request over a connection and does not wait for its answer.
-func (h *house) postOn(conn net.Conn) {
+func (h *harness) postOn(conn net.Conn) {
 	h.t.Helper()
 	if _, err := io.WriteString(conn, head("POST "+messages, acmeKey, fmt.Sprintf("Content-Length: %d\r\n", len(nested)))+nested); err != nil {
 		h.t.Fatal(err)
@@ -26,15 +26,15 @@ func (h *house) postOn(conn net.Conn) {
 }
 
 // acceptedOn reads the answer to postOn.
-func (h *house) acceptedOn(conn net.Conn) {
+func (h *harness) acceptedOn(conn net.Conn) {
 	h.t.Helper()
 	if resp, body := h.answered(conn, bufio.NewReader(conn)); resp.StatusCode != http.StatusAccepted {
 		h.t.Errorf("status %d: %s", resp.StatusCode, body)
 	}
 }
 
-// unanswered fails the test if anything is read from the connection, or it is closed, within a moment.
-func (h *house) unanswered(conn net.Conn) {
+// unanswered fails the test if the server writes to the connection or closes it within 200 ms.
+func (h *harness) unanswered(conn net.Conn) {
 	h.t.Helper()
 	_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 	if n, err := conn.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -42,7 +42,7 @@ func (h *house) unanswered(conn net.Conn) {
 	}
 }
 
-// As many connections are served as may be open, and the others wait to be accepted until one of those is closed.
+// MaxConnections connections are served; others wait to be accepted until one of those is closed.
 func TestMaxConnections(t *testing.T) {
 	t.Parallel()
 	seen, lines := observer.New(zap.WarnLevel)
@@ -65,7 +65,7 @@ func TestMaxConnections(t *testing.T) {
 	h.gauge("connections", 3)
 	h.gauge("connections_limit", 3)
 	for i, conn := range busy {
-		if i == 0 { // by its client
+		if i == 0 { // closed by its client
 			conn.Close()
 		} else {
 			_, _ = io.WriteString(conn, nested)
@@ -87,8 +87,8 @@ func TestMaxConnections(t *testing.T) {
 	}
 }
 
-// An idle connection gives way to a new one after seconds, not after IdleTimeout: the one that was idle for longest, and
-// none that is in use.
+// At the limit, the connection that has been idle longest is closed for a new one after 2 s, long before IdleTimeout, and
+// no connection that is in use.
 func TestIdleConnectionGivesWay(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{MaxConnections: 4, IdleTimeout: time.Hour, BodyTimeout: time.Minute}, fresh(t))
@@ -100,7 +100,7 @@ func TestIdleConnectionGivesWay(t *testing.T) {
 		h.acceptedOn(conn)
 		idle = append(idle, conn)
 	}
-	h.postOn(idle[0]) // now the second is idle for longest
+	h.postOn(idle[0]) // now the second has been idle longest
 	h.acceptedOn(idle[0])
 	busy := h.underway(len(nested))
 	defer busy.Close()
@@ -111,7 +111,7 @@ func TestIdleConnectionGivesWay(t *testing.T) {
 	h.acceptedOn(late)
 	_ = idle[1].SetReadDeadline(time.Now().Add(promptly))
 	if n, err := idle[1].Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the connection that was idle for longest: %d bytes, %v, want it closed", n, err)
+		t.Errorf("the connection that has been idle longest: %d bytes, %v, want it closed", n, err)
 	}
 	_, _ = io.WriteString(busy, nested)
 	for _, conn := range []net.Conn{idle[0], idle[2], late} {
@@ -124,10 +124,10 @@ func TestIdleConnectionGivesWay(t *testing.T) {
 	h.take(acme)
 }
 
-// The same over TLS: in HTTP/2 a connection without requests is idle.
+// TestIdleConnectionGivesWayTLS is the same over TLS. In HTTP/2 a connection without requests is idle.
 func TestIdleConnectionGivesWayTLS(t *testing.T) {
 	t.Parallel()
-	h := secured(t, ingress.Config{MaxConnections: 2, IdleTimeout: time.Hour})
+	h := openTLS(t, ingress.Config{MaxConnections: 2, IdleTimeout: time.Hour})
 	trusting := h.client.Transport.(*http.Transport).TLSClientConfig
 	for _, http2 := range []bool{true, true, false, false, true} {
 		protocols := new(http.Protocols)
@@ -142,7 +142,7 @@ func TestIdleConnectionGivesWayTLS(t *testing.T) {
 	h.take(acme)
 }
 
-// A connection that waits to be accepted does not hold up the end.
+// A connection that waits to be accepted does not delay the end of Run.
 func TestMaxConnectionsDrain(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{MaxConnections: 1}, fresh(t))
@@ -154,7 +154,7 @@ func TestMaxConnectionsDrain(t *testing.T) {
 	h.unanswered(waiting)
 	closed := make(chan error, 1)
 	go func() { closed <- h.shut() }()
-	h.refusesConnections()
+	h.awaitClosed()
 	_, _ = io.WriteString(busy, nested)
 	h.acceptedOn(busy)
 	if err := <-closed; err != nil {
@@ -163,18 +163,18 @@ func TestMaxConnectionsDrain(t *testing.T) {
 	h.only(acme)
 }
 
-// However connections end, they make room for others.
+// A connection leaves the count of open ones however it ends.
 func TestConnectionsAreGivenBack(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{MaxConnections: 2}, fresh(t))
 	for name, request := range map[string]string{
-		"silent":          "",
-		"begun":           "POST ",
-		"malformed":       "no request\r\n\r\n",
-		"closed by us":    head("POST "+messages, strangeKey, "Connection: close\r\n"),
-		"closed by them":  head("POST "+messages, strangeKey, "Content-Length: 0\r\n"),
-		"body unfinished": head("POST "+messages, acmeKey, "Content-Length: 1000\r\n") + "{",
-		"body unread":     head("POST "+messages, strangeKey, "Content-Length: 1000\r\n"),
+		"silent":               "",
+		"begun":                "POST ",
+		"malformed":            "no request\r\n\r\n",
+		"closed by the server": head("POST "+messages, unknownKey, "Connection: close\r\n"),
+		"closed by the client": head("POST "+messages, unknownKey, "Content-Length: 0\r\n"),
+		"body unfinished":      head("POST "+messages, acmeKey, "Content-Length: 1000\r\n") + "{",
+		"body unread":          head("POST "+messages, unknownKey, "Content-Length: 1000\r\n"),
 	} {
 		for range 3 {
 			conn := h.dial()
