@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -8,15 +9,6 @@ import (
 
 	"github.com/brazier-relay/brazier/sendapi"
 )
-
-const (
-	// circuitAfter is how many calls in a row, of all pages together, have to go without Facebook's word until Facebook counts as
-	// away.
-	circuitAfter = 5
-)
-
-// circuitDelays are between attempts to reach Facebook.
-var circuitDelays = Delays{First: 2 * time.Second, Max: time.Minute}
 
 // circuit says whether Facebook can be reached from this process. While it cannot, nothing is fetched, so that workers that
 // reach it have the messages, and one message at a time is tried, of whichever page has one.
@@ -28,8 +20,11 @@ type circuit struct {
 	since  time.Time // the first of them
 	open   bool
 	tries  int
-	next   time.Time // when a message may be tried
+	next   time.Time // when a message may be tried, by the server's clock as all times here
 	trying *page     // who tries one
+
+	turns  []*page // those with a backlog at the last look, the next to try first; empty: none is known
+	passed int     // how many have had their turn
 }
 
 // gate says whether the page may be fetched for as far as Facebook can be reached, and when to look again.
@@ -38,15 +33,51 @@ func (c *circuit) gate(p *page, now time.Time) (gate, time.Duration) {
 	defer c.mu.Unlock()
 	switch {
 	case !c.open:
-		return open, 0
+		return gateOpen, 0
 	case c.trying == p:
-		return trying, 0
+		return gateTrying, 0
 	case c.trying != nil:
-		return closed, recheck
+		return gateClosed, lookEvery
 	case c.next.After(now):
-		return closed, c.next.Sub(now)
+		return gateClosed, c.next.Sub(now)
+	case !c.hasTurn(p, now):
+		return gateClosed, circuitWiden
 	}
-	return due, 0
+	return gateDue, 0
+}
+
+// hasTurn reports whether p is among the pages that are to try. When the try has been due for a while and nobody has made it,
+// those whose turn it was have nothing to send, and in the end all pages have it. c.mu is held.
+func (c *circuit) hasTurn(p *page, now time.Time) bool {
+	n, waited := circuitPages, now.Sub(c.next)
+	for left := waited; left >= circuitWiden && n < len(c.turns); left -= circuitWiden {
+		n *= 2
+	}
+	i := slices.Index(c.turns, p)
+	if i < 0 {
+		return len(c.turns) == 0 || n >= len(c.turns) && waited >= circuitWiden
+	}
+	return i < n
+}
+
+// look takes in which pages have a backlog, in a fixed order.
+func (c *circuit) look(pages []*page) {
+	c.mu.Lock()
+	c.passed += circuitPages
+	c.turns = rotate(pages, c.passed)
+	open := c.open
+	c.mu.Unlock()
+	if open {
+		c.w.lookAgain(nil)
+	}
+}
+
+func rotate(pages []*page, by int) []*page {
+	if len(pages) == 0 {
+		return nil
+	}
+	by %= len(pages)
+	return slices.Concat(pages[by:], pages[:by])
 }
 
 // after returns when a message may be tried, if the circuit is open.
@@ -54,6 +85,13 @@ func (c *circuit) after() (next time.Time, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.next, c.open
+}
+
+// openSince returns since when Facebook has not been reached, if the circuit is open.
+func (c *circuit) openSince() (since time.Time, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.since, c.open
 }
 
 // claim makes p the page whose message is tried, if no other is.
@@ -84,11 +122,13 @@ func (c *circuit) again(now time.Time) {
 	c.tries++
 	c.trying = nil
 	c.next = now.Add(circuitDelays.Steady(c.tries))
+	c.passed += circuitPages
+	c.turns = rotate(c.turns, circuitPages)
 }
 
-// note takes in what became of a call, and reports whether Facebook is away: the message is then to be put back as if it had
+// note takes in what became of made call, and reports whether Facebook is away: the message is then to be requeued as if it had
 // not been tried.
-func (c *circuit) note(p *page, a attempt, v Verdict, now time.Time) (away bool) {
+func (c *circuit) note(p *page, made call, v Verdict, now time.Time) (away bool) {
 	c.mu.Lock()
 	changed := false
 	defer func() {
@@ -100,8 +140,8 @@ func (c *circuit) note(p *page, a attempt, v Verdict, now time.Time) (away bool)
 	switch {
 	case !v.Unreachable && v.Took == 0: // there was no call
 		return false
-	case !v.Unreachable && v.Class == sendapi.ClassInDoubt: // no word of Facebook's: nobody knows whether it can be reached
-		if c.open && a.probe && c.trying == p {
+	case !v.Unreachable && v.Class == sendapi.ClassInDoubt: // no answer of Facebook's: nobody knows whether it can be reached
+		if c.open && made.probe && c.trying == p {
 			c.again(now)
 			changed = true
 		}
@@ -119,7 +159,7 @@ func (c *circuit) note(p *page, a attempt, v Verdict, now time.Time) (away bool)
 		c.since = now
 	}
 	switch {
-	case c.open && a.probe && c.trying == p:
+	case c.open && made.probe && c.trying == p:
 		c.again(now)
 		changed = true
 	case !c.open && c.failed >= circuitAfter:

@@ -12,12 +12,12 @@ import (
 )
 
 // What leads to a hold stands in the package comment. Holds of pages and apps are shared by all workers, in [queue.PageState].
-// The life of one, as next has it:
+// The lifecycle of one, as next has it:
 //
 //	open ── refused ──▶ held ── its time is over ──▶ due ── a worker that has a message claims it ──▶ tried
 //	 ▲                   ▲                            ▲                                              │ │ │
 //	 │                   │                            └───────── claim not renewed in probeLease ────┘ │ │
-//	 │                   └──────────────────────────────────────── the message is refused ─────────────┘ │
+//	 │                   └─────────────── the message is refused, or several of them are (round.go) ─────┘ │
 //	 └──────────────────────────────────────────────────────────── the message is taken ─────────────────┘
 //
 // A hold that a row led to is over too when a message is taken that was sent after the row had begun (see disproved).
@@ -27,29 +27,13 @@ import (
 
 const (
 	classAuth = string(sendapi.ClassAuth)
-	// probeLease is how long a worker's claim lasts without being renewed.
-	probeLease = 15 * time.Second
 	// untilToken and untilResumed are the ends of holds that no time ends.
 	untilToken   = "another token"
 	untilResumed = "resumed by hand"
-	// backIn is the delay of a job that is put back by a hold: longer than other workers take to hear of it.
-	backIn = time.Second
-	// fewProbes is after how many refusals a message is left alone for longer: for farProbes times its page's hold.
-	fewProbes, farProbes = 3, 7
-	// cleared is for how long a code that stopped a page takes a row of clearedTimes the length to stop it again, once another
-	// message was taken: it is most likely the messages' own.
-	cleared, clearedTimes = time.Hour, 10
 )
 
-// behind is for how long after the end of a hold, messages that were refused before are left alone, so that another is tried
-// before them.
-var behind = 10 * time.Second
-
-// asideDelays are between attempts of a message that was refused as if its page might not send, while the page goes on.
-var asideDelays = Delays{First: 10 * time.Second, Max: 15 * time.Minute}
-
-// attempt is what was known when a job was begun.
-type attempt struct {
+// call is what was known when a job was begun.
+type call struct {
 	probe       bool      // the job is the one that is tried
 	begun       time.Time // by the server's clock
 	credentials string    // those of the page
@@ -59,52 +43,52 @@ type attempt struct {
 type kind int
 
 const (
-	refused kind = iota // Facebook refused a message
-	taken               // Facebook took the message that was tried
-	claimed             // a worker has a message to try
-	renewed             // it is still at it
+	eventRefused kind = iota // Facebook refused a message
+	eventTaken               // Facebook took the message that was tried
+	eventClaimed             // a worker has a message to try
+	eventRenewed             // it is still at it
 )
 
 // event is what a worker tells of a page or an app.
 type event struct {
 	kind   kind
 	worker string
-	attempt
+	call
 	verdict Verdict   // refused
 	first   time.Time // refused: when the row of refusals began that led to it; zero: it began with this one
 	jitter  float64   // of an end, from 0 to 1
 }
 
-// change is what an event made of a state.
-type change int
+// effect is what an event made of a state.
+type effect int
 
 const (
-	nothing change = iota
-	noted          // nobody is to be told
-	held           // anew, or for longer after a probe was refused
-	tried          // by this worker
-	resumed
+	effectNone  effect = iota
+	effectNoted        // nobody is to be told
+	effectHeld         // anew, or for longer after a probe was refused
+	effectTried        // by this worker
+	effectResumed
 )
 
-// next returns the state after an event, and what has changed. It is all there is to the life of a hold.
-func next(s queue.PageState, e event, now time.Time, slowStart time.Duration) (queue.PageState, change) {
+// next returns the state after an event, and what has changed. It is the whole lifecycle of a hold.
+func next(s queue.PageState, e event, now time.Time, slowStart time.Duration) (queue.PageState, effect) {
 	ours := e.probe && s.Prober == e.worker
 	switch e.kind {
-	case claimed:
-		if g, _ := gateOf(s, e.worker, e.credentials, now); g != due {
-			return s, nothing
+	case eventClaimed:
+		if g, _ := gateOf(s, e.worker, e.credentials, now); g != gateDue {
+			return s, effectNone
 		}
 		s.Prober, s.ProbeUntil = e.worker, now.Add(probeLease)
-		return s, tried
-	case renewed:
+		return s, effectTried
+	case eventRenewed:
 		if s.Prober != e.worker {
-			return s, nothing
+			return s, effectNone
 		}
 		s.ProbeUntil = now.Add(probeLease)
-		return s, noted
-	case taken:
-		if !ours && !disproved(s, e.attempt) {
-			return s, nothing
+		return s, effectNoted
+	case eventTaken:
+		if !ours && !disproved(s, e.call) {
+			return s, effectNone
 		}
 		was, dead, until := s.Held, s.DeadToken, s.DeadUntil
 		s.Prober, s.ProbeUntil = "", time.Time{}
@@ -115,32 +99,32 @@ func next(s queue.PageState, e event, now time.Time, slowStart time.Duration) (q
 			s.DeadToken, s.DeadUntil = "", time.Time{}
 		}
 		if was {
-			return s, resumed
+			return s, effectResumed
 		}
-		return s, noted
+		return s, effectNoted
 	}
 	v := e.verdict
 	auth := v.Class == sendapi.ClassAuth
 	switch {
 	case auth && !s.Held && s.DeadToken != "" && s.DeadToken == v.Credentials: // others have a new one already
 		s.DeadUntil, s.Prober, s.ProbeUntil = now.Add(v.Delays.Steady(1)), "", time.Time{}
-		return s, noted
+		return s, effectNoted
 	case s.Held && !ours: // of several refusals that arrive together, the first decides
 		end := now.Add(v.HoldFor)
 		if v.HoldFor == 0 || s.Until.IsZero() || end.Sub(s.Until) <= time.Second {
-			return s, nothing
+			return s, effectNone
 		}
 		s.Until = end
-		return s, noted
-	case !s.Held && e.begun.Before(s.Resumed): // word of the time before
-		return s, nothing
+		return s, effectNoted
+	case !s.Held && e.begun.Before(s.Resumed): // of a call from before the page resumed
+		return s, effectNone
 	}
 	holds := s.Holds
 	if !s.Held && now.Sub(s.Resumed) > slowStart {
 		holds = 0 // it went well for a while
 	}
 	to := s
-	to.Hold(queue.PageState{Class: string(v.Class), Reason: v.Text, Code: v.Code, Subcode: v.Subcode, Since: now, Began: e.first,
+	to.Hold(queue.PageState{Class: string(v.Class), Reason: v.Text, Code: v.Code, Subcode: v.Subcode, Since: now, FirstRefused: e.first,
 		Holds: holds + 1, DeadToken: s.DeadToken, DeadUntil: s.DeadUntil})
 	length := v.HoldFor
 	if v.Delays.Max > 0 && (length == 0 || holds > 0) { // what Facebook says again and again was not enough
@@ -152,60 +136,18 @@ func next(s queue.PageState, e event, now time.Time, slowStart time.Duration) (q
 	if auth {
 		to.DeadToken, to.DeadUntil = v.Credentials, to.Until
 	}
-	return to, held
+	return to, effectHeld
 }
 
 // disproved reports whether a message that Facebook took shows that a page may send all the same: a row of refusals led to its
 // hold, of messages that may be at fault themselves, and this one was sent after the first of them was refused.
-func disproved(s queue.PageState, a attempt) bool {
-	return s.Held && s.Class == string(sendapi.ClassPage) && !s.Began.IsZero() && a.begun.After(s.Began)
-}
-
-// gate says whether a page may be fetched for.
-type gate string
-
-const (
-	closed gate = "closed"
-	due    gate = "due"   // one message is to be tried, by whoever claims it
-	trying gate = "tried" // this worker has claimed it
-	open   gate = "open"
-)
-
-// gateOf returns what a state says to a worker with these credentials, and when to look again: 0 if only a change opens it.
-func gateOf(s queue.PageState, worker, credentials string, now time.Time) (g gate, wake time.Duration) {
-	var until time.Time
-	switch {
-	case s.Held && s.Class == classAuth && s.DeadToken != "" && s.DeadToken != credentials: // another token is tried at once
-	case s.Held && s.Until.IsZero():
-		if s.Class == classAuth {
-			return closed, recheck
-		}
-		return closed, 0
-	case s.Held:
-		until = s.Until
-	case s.DeadToken != "" && s.DeadToken == credentials: // the page goes on with another
-		until = s.DeadUntil
-	default:
-		return open, 0
-	}
-	if wake := until.Sub(now); wake > 0 {
-		if s.DeadToken != "" {
-			wake = min(wake, recheck)
-		}
-		return closed, wake
-	}
-	if wake := s.ProbeUntil.Sub(now); wake > 0 {
-		if s.Prober == worker {
-			return trying, 0
-		}
-		return closed, wake
-	}
-	return due, 0
+func disproved(s queue.PageState, made call) bool {
+	return rowHeld(s) && made.begun.After(s.FirstRefused)
 }
 
 // hold stops the page for every worker, or every page of its app.
-func (p *page) hold(ctx context.Context, a attempt, v Verdict, first time.Time) {
-	if v.Class == sendapi.ClassAuth && v.Credentials == "" { // they could not be read: this process's own trouble
+func (p *page) hold(ctx context.Context, made call, v Verdict, first time.Time) {
+	if v.Class == sendapi.ClassAuth && v.Credentials == "" { // they could not be read: it is this process alone that cannot send
 		p.lookAgain()
 		return
 	}
@@ -217,7 +159,7 @@ func (p *page) hold(ctx context.Context, a attempt, v Verdict, first time.Time) 
 		other.halt(1) // first of all
 		defer other.halt(-1)
 	}
-	s, what, err := whose.apply(ctx, event{kind: refused, attempt: a, verdict: v, first: first})
+	s, what, err := whose.apply(ctx, event{kind: eventRefused, call: made, verdict: v, first: first})
 	if v.Class == sendapi.ClassAuth {
 		p.mu.Lock()
 		p.deadToken, p.deadUntil = v.Credentials, p.w.cfg.Queue.Now().Add(v.Delays.Steady(1))
@@ -226,11 +168,10 @@ func (p *page) hold(ctx context.Context, a attempt, v Verdict, first time.Time) 
 	switch {
 	case err != nil:
 		p.log.Error("hold not written down, other workers do not know of it", zap.String("event", "hold_error"), zap.Error(err))
-	case what == held:
-		fields := []zap.Field{zap.String("event", "held"), zap.String("class", s.Class), zap.Int("code", s.Code),
-			zap.Int("subcode", s.Subcode), zap.String("reason", s.Reason), until(s)}
+	case what == effectHeld:
+		fields := append([]zap.Field{zap.String("event", "held")}, holdFields(s)...)
 		if whose == p.app {
-			fields = append(fields, zap.String("app", p.App))
+			fields = append(fields, p.appField())
 		}
 		p.log.Error("page held", fields...)
 	}
@@ -246,32 +187,36 @@ func until(s queue.PageState) zap.Field {
 	return zap.String("until", untilResumed)
 }
 
-// claim makes this worker the one that tries a message for what is due, if no other is. Whatever it returns, release follows.
-func (p *page) claim(ctx context.Context) bool {
-	now := p.w.cfg.Queue.Now()
-	if !p.w.circuit.claim(p, now) {
+// claim makes this worker the one that tries a message for the page, if it is due and no other is. It comes before the slot, so
+// that of many workers one takes a slot. Whatever it returns, release follows.
+func (p *page) claim(ctx context.Context) bool { return p.claimOf(ctx, p.own) }
+
+// claimShared makes the page the one that tries a message for its app, and to reach Facebook, if these are due and no other is.
+// It comes after the slot: a slow page waits long for that, and would keep all others from trying. A call that comes later after
+// its slot than others by what the claim takes breaks no limit: it is one at a time, and what follows it goes slowly.
+func (p *page) claimShared(ctx context.Context) bool {
+	return p.w.circuit.claim(p, p.w.cfg.Queue.Now()) && p.claimOf(ctx, p.app)
+}
+
+func (p *page) claimOf(ctx context.Context, h *shared) bool {
+	g, _ := gateOf(h.now(), p.w.name, p.credentialsName(), p.w.cfg.Queue.Now())
+	if g != gateOpen && !h.reserve(p) {
 		return false
 	}
-	told := false
-	for _, h := range p.holds() {
-		g, _ := gateOf(h.now(), p.w.name, p.credentialsName(), now)
-		if g != open && !h.reserve(p) {
+	switch g {
+	case gateClosed:
+		return false
+	case gateDue:
+		_, what, err := h.apply(ctx, event{kind: eventClaimed, call: call{credentials: p.credentialsName()}})
+		if err != nil || what != effectTried {
+			p.lookAgain()
 			return false
 		}
-		switch g {
-		case closed:
-			return false
-		case due:
-			_, what, err := h.apply(ctx, event{kind: claimed, attempt: attempt{credentials: p.credentialsName()}})
-			if err != nil || what != tried {
-				p.lookAgain()
-				return false
-			}
-			if !told {
-				p.log.Info("page is tried with one message at a time", zap.String("event", "probing"))
-			}
-			told = true
+		fields := []zap.Field{zap.String("event", "probing"), zap.String("class", h.now().Class)}
+		if h == p.app {
+			fields = append(fields, p.appField())
 		}
+		p.log.Info("page is tried with one message at a time", fields...)
 	}
 	return true
 }
@@ -291,7 +236,7 @@ func (p *page) keepClaim(ctx context.Context) (end func()) {
 			}
 			for _, h := range p.holds() {
 				if h.now().Prober == p.w.name {
-					_, _, _ = h.apply(ctx, event{kind: renewed})
+					_, _, _ = h.apply(ctx, event{kind: eventRenewed})
 				}
 			}
 		}
@@ -312,19 +257,19 @@ func (p *page) release() {
 }
 
 // wasSent tells that Facebook took a message. If it was the one that was tried, whatever stopped the page is over.
-func (p *page) wasSent(ctx context.Context, a attempt) {
-	if !a.probe && !disproved(p.own.now(), a) {
+func (p *page) wasSent(ctx context.Context, made call) {
+	if !made.probe && !disproved(p.own.now(), made) {
 		return
 	}
 	for _, h := range p.holds() {
-		s, what, err := h.apply(ctx, event{kind: taken, attempt: a})
+		s, what, err := h.apply(ctx, event{kind: eventTaken, call: made})
 		switch {
 		case err != nil:
 			p.log.Error("end of a hold not written down, the page is tried again", zap.String("event", "hold_error"), zap.Error(err))
-		case what == resumed:
+		case what == effectResumed:
 			fields := []zap.Field{zap.String("event", "resumed"), zap.String("class", s.Class)}
 			if h == p.app {
-				fields = append(fields, zap.String("app", p.App))
+				fields = append(fields, p.appField())
 			}
 			p.log.Info("page resumed", fields...)
 		}

@@ -81,7 +81,7 @@ func TestProbe(t *testing.T) {
 	f.isEmpty(acme)
 }
 
-// Facebook's word on how long to wait goes before our own schedule.
+// The time to wait that Facebook names goes before our own schedule.
 func TestHoldFor(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -128,7 +128,7 @@ func TestQueueClosed(t *testing.T) {
 		if err == nil {
 			t.Error("it ended without an error")
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(worker.Deadline):
 		t.Fatal("the worker goes on without a queue")
 	}
 	if lines := f.events("unsettled"); len(lines) != 1 || lines[0]["id"] != ids[0] {

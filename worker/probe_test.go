@@ -7,7 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/brazier-relay/brazier/queue"
+	"github.com/brazier-relay/brazier/queue/queuetest"
 	"github.com/brazier-relay/brazier/sendapi"
 	"github.com/brazier-relay/brazier/worker"
 )
@@ -62,7 +66,7 @@ func TestOneProbeOverAllWorkers(t *testing.T) {
 }
 
 // Calls with a video that hang do not stand in the way of text.
-func TestMediaPlaces(t *testing.T) {
+func TestMediaPermits(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	release := make(chan struct{})
@@ -78,11 +82,11 @@ func TestMediaPlaces(t *testing.T) {
 		return delivered
 	}, worker.Config{Pages: []worker.Page{{ID: acme, Rate: 1000, MediaRate: 1000, MaxInFlight: 2}}})
 	f.publish(acme, queue.Media, 5)
-	eventually(t, "the places for media are full", func() bool { return hanging.Load() == 2 })
+	eventually(t, "the permits for media are in use", func() bool { return hanging.Load() == 2 })
 	f.publish(acme, queue.Bulk, 20)
 	eventually(t, "text is delivered", func() bool { return len(f.events("delivered")) == 20 })
 	if n := hanging.Load(); n != 2 {
-		t.Errorf("%d media calls in flight, 2 places", n)
+		t.Errorf("%d media calls in flight, 2 permits", n)
 	}
 	close(release)
 	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == 25 })
@@ -116,7 +120,7 @@ func TestSetPages(t *testing.T) {
 	}
 	missing := func(page string) bool {
 		for _, line := range f.events("page_missing") {
-			if line["page"] == page {
+			if line["page_id"] == page {
 				return true
 			}
 		}
@@ -161,4 +165,107 @@ func TestSetPages(t *testing.T) {
 	set(worker.Page{ID: acme, Name: "acme", Rate: 500})
 	f.publish(acme, queue.Bulk, 2)
 	eventually(t, "they are delivered by the new handler", func() bool { return others.Load() == 2 })
+}
+
+// Pages of a throttled app have one hold and one message that is tried, whichever page has one.
+func TestAppHold(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	throttle := worker.Verdict{Outcome: worker.Hold, Class: sendapi.ClassThrottleApp, Code: 4, Delays: probes, Took: time.Millisecond}
+	var healed atomic.Bool
+	var mu sync.Mutex
+	inFlight, most := 0, 0
+	pages := []worker.Page{{ID: acme, Name: "acme", App: "shop", Rate: 1000}, {ID: nordwind, Name: "nordwind", App: "shop", Rate: 1000},
+		{ID: "3000000003", Name: "other", App: "other", Rate: 1000}, {ID: "3000000004", Name: "idle", App: "shop", Rate: 1000}}
+	h := func(_ context.Context, job *queue.Delivery) worker.Verdict {
+		if healed.Load() || job.Page == "3000000003" {
+			return delivered
+		}
+		mu.Lock()
+		if inFlight++; len(f.events("held")) > 0 {
+			most = max(most, inFlight)
+		}
+		mu.Unlock()
+		<-time.After(10 * time.Millisecond) // the call
+		mu.Lock()
+		defer mu.Unlock()
+		inFlight--
+		return throttle
+	}
+	f.publish(acme, queue.Bulk, 1)
+	f.start(h, worker.Config{SlowStart: time.Millisecond, Pages: pages})
+	f.start(h, worker.Config{SlowStart: time.Millisecond, Pages: pages})
+	has(t, f.await("held", 1), "", map[string]any{"class": "throttle_app", "app": "shop"})
+	f.publish(acme, queue.Bulk, 10)
+	f.publish(nordwind, queue.Bulk, 10)
+	f.publish("3000000003", queue.Bulk, 5)
+	eventually(t, "the other app's page is done", func() bool { return len(f.events("delivered")) == 5 })
+	f.await("held", 5)
+	healed.Store(true)
+	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == 26 })
+	if n := len(f.events("resumed")); n != 1 {
+		t.Errorf("%d resumed lines", n)
+	}
+	if most != 1 {
+		t.Errorf("%d messages at a time were tried", most)
+	}
+}
+
+// A page without messages claims nothing, however long its hold is over.
+func TestIdlePageClaimsNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var s queue.PageState
+	s.Hold(queue.PageState{Class: "throttle", Since: f.q.Now(), Until: f.q.Now()})
+	s, err := f.q.SetPageState(t.Context(), acme, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.start(func(context.Context, *queue.Delivery) worker.Verdict { return delivered },
+		worker.Config{Pages: []worker.Page{{ID: acme, Name: "acme"}, {ID: nordwind, Name: "nordwind"}}})
+	f.publish(nordwind, queue.Bulk, 3)
+	f.await("delivered", 3)
+	if got, err := f.q.PageState(t.Context(), acme); err != nil || got.Revision() != s.Revision() {
+		t.Errorf("state %+v, error %v", got, err)
+	}
+	f.publish(acme, queue.Bulk, 1)
+	f.await("resumed", 1)
+}
+
+// The bucket of the states is made anew under a worker: what is held then is written down and seen all the same.
+func TestHoldInNewBucket(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	f := newFixture(t)
+	f.q = queuetest.On(t, srv)
+	throttle := worker.Verdict{Outcome: worker.Hold, Class: sendapi.ClassThrottle, Code: 613, Delays: probes, Took: time.Millisecond}
+	var healed atomic.Bool
+	f.publish(acme, queue.Bulk, 5)
+	f.start(func(context.Context, *queue.Delivery) worker.Verdict {
+		if healed.Load() {
+			return delivered
+		}
+		return throttle
+	}, worker.Config{SlowStart: time.Millisecond})
+	f.await("held", 3)
+	nc, err := nats.Connect("", nats.InProcessServer(srv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), "KV_"+queue.BucketPages); err != nil {
+		t.Fatal(err)
+	}
+	n := len(f.events("held"))
+	f.await("held", n+2)
+	healed.Store(true)
+	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == 5 })
+	eventually(t, "the page is open", func() bool {
+		s, err := f.q.PageState(t.Context(), acme)
+		return err == nil && !s.Held
+	})
 }

@@ -59,25 +59,28 @@ func (h *shared) now() queue.PageState {
 // see takes in what is known by now.
 func (h *shared) see(s queue.PageState) {
 	h.mu.Lock()
-	newer := s.After(h.state)
+	was, newer := h.state, s.After(h.state)
 	if newer {
 		h.state = s
 	}
 	h.mu.Unlock()
 	if newer {
 		h.w.lookAgain(h)
+		if h.w.isKnown.Load() { // what was there before the start, held_still tells
+			h.tellByHand(was, s)
+		}
 	}
 }
 
 // apply replaces the state by what next makes of it, and asks anew if another worker was faster.
-func (h *shared) apply(ctx context.Context, e event) (queue.PageState, change, error) {
+func (h *shared) apply(ctx context.Context, e event) (queue.PageState, effect, error) {
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	e.worker, e.jitter = h.w.name, rand.Float64()
 	for s := h.now(); ; {
 		to, what := next(s, e, h.w.cfg.Queue.Now(), h.w.cfg.SlowStart)
-		if what == nothing {
-			return s, nothing, nil
+		if what == effectNone {
+			return s, effectNone, nil
 		}
 		stored, err := h.w.cfg.Queue.SetPageState(ctx, h.key, to)
 		if errors.Is(err, queue.ErrChanged) {
@@ -88,7 +91,7 @@ func (h *shared) apply(ctx context.Context, e event) (queue.PageState, change, e
 			}
 		}
 		if err != nil {
-			return s, nothing, err
+			return s, effectNone, err
 		}
 		h.see(stored)
 		return stored, what, nil

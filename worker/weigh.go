@@ -28,13 +28,13 @@ func signOf(v Verdict) sign {
 
 // weigh changes a verdict by what happened around it, and notes it for those to come. first is when the row of refusals began
 // that now stops the page; zero if it does not, or this one is enough.
-func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict, first time.Time) {
+func (p *page) weigh(job *queue.Delivery, made call, v Verdict) (weighed Verdict, first time.Time) {
 	if v.Outcome == Release {
 		return v, first
 	}
 	now := p.w.cfg.Queue.Now()
-	if p.w.circuit.note(p, a, v, now) && v.Outcome != Dead {
-		v.Delays = Delays{First: backIn, Max: backIn}
+	if p.w.circuit.note(p, made, v, now) && v.Outcome != Dead {
+		v.Delays = Delays{First: requeueDelay, Max: requeueDelay}
 		if v.Class != sendapi.ClassInDoubt { // else each attempt may be a copy, and counts
 			v.Outcome = aside
 		}
@@ -45,8 +45,8 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 	defer p.mu.Unlock()
 	if v.Outcome == Delivered {
 		clear(p.rows)
-		if a.begun.After(p.tookAt) {
-			p.tookAt = a.begun
+		if made.begun.After(p.tookAt) {
+			p.tookAt = made.begun
 		}
 		return v, first
 	}
@@ -55,14 +55,15 @@ func (p *page) weigh(job *queue.Delivery, a attempt, v Verdict) (weighed Verdict
 		v.Text = "others of the page were taken since this message was first refused: " + v.Text
 		return v, first
 	}
-	if v.HoldAfter <= 1 {
+	// A message in doubt that was not sent this time is about the worker that was lost with it: many are when one is killed.
+	if v.HoldAfter <= 1 || v.Class == sendapi.ClassInDoubt && v.Took == 0 {
 		return v, first
 	}
 	same := s.Class == string(sendapi.ClassPage) && s.Code == v.Code && s.Subcode == v.Subcode
-	enough := same && (s.Held || a.begun.Before(s.Resumed)) // it has not passed, or was under way while the page was held
+	enough := same && (s.Held || made.begun.Before(s.Resumed)) // it has not passed, or was under way while the page was held
 	if !enough {
 		least := v.HoldAfter
-		if same && passed(s) && v.Outcome == Dead && now.Sub(s.Resumed) < cleared {
+		if same && passed(s) && v.Outcome == Dead && now.Sub(s.Resumed) < clearedFor {
 			least *= clearedTimes
 		}
 		first, enough = p.inRow(job, v, s, now, least)
@@ -98,26 +99,26 @@ func (p *page) inRow(job *queue.Delivery, v Verdict, s queue.PageState, now time
 	return r.first, true
 }
 
-// aside returns the delay of a message that is put back since its page may not send, or it may not.
-func (p *page) aside(job *queue.Delivery, v Verdict) time.Duration {
+// asideFor returns the delay of a message that is requeued since its page may not send, or it may not.
+func (p *page) asideFor(job *queue.Delivery, v Verdict) time.Duration {
 	now := p.w.cfg.Queue.Now()
 	switch {
 	case v.Class != sendapi.ClassPage && v.HoldAfter <= 1, v.Unreachable: // any other message would have fared the same
-		return backIn
+		return requeueDelay
 	case job.Refused.IsZero():
-		job.Refused = now
+		job.Refused = now.Truncate(time.Millisecond).Add(time.Millisecond) // it is kept by the millisecond; earlier, a call from before the refusal would seem later
 	}
 	job.Refusals++
 	if v.Outcome == aside {
 		return v.Delays.Steady(job.Refusals)
 	}
-	return backIn
+	return requeueDelay
 }
 
-// others returns for how long a job is left alone, so that others are tried before it: it was refused as if its page might not
+// othersFirst returns for how long a job is left alone, so that othersFirst are tried before it: it was refused as if its page might not
 // send, or may have been sent though Facebook is away. It does not wait for the end of the hold in the queue, since that may
 // come sooner, by hand.
-func (p *page) others(job *queue.Delivery) time.Duration {
+func (p *page) othersFirst(job *queue.Delivery) time.Duration {
 	now := p.w.cfg.Queue.Now()
 	next, away := p.w.circuit.after()
 	s := p.own.now()
@@ -125,11 +126,14 @@ func (p *page) others(job *queue.Delivery) time.Duration {
 	case job.InDoubt: // that is its handler's to say, and would be forgotten
 		return 0
 	case away && job.Counts[string(sendapi.ClassInDoubt)] > 0:
-		return min(next.Add(behind).Sub(now), behind) // Facebook may be back sooner
-	case !s.Held || s.Class != string(sendapi.ClassPage) || job.Refused.IsZero():
+		return min(next.Add(p.w.behind).Sub(now), p.w.behind) // Facebook may be back sooner
+	case !s.Held || s.Class != string(sendapi.ClassPage):
 		return 0
 	}
-	end := s.Until.Add(behind)
+	if wait := p.skip(job, s, now); wait > 0 || job.Refused.IsZero() || p.inRound(job, s) {
+		return wait
+	}
+	end := s.Until.Add(p.w.behind)
 	if job.Refusals >= fewProbes {
 		end = end.Add(farProbes * s.Until.Sub(s.Since))
 	}

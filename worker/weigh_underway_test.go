@@ -40,8 +40,8 @@ func longHold(v worker.Verdict) worker.Verdict {
 // known is a refusal that can only be the page's.
 var known = worker.Verdict{Outcome: worker.Hold, Class: sendapi.ClassPage, Code: 2500, Text: "no token", Took: time.Millisecond}
 
-// Messages that are under way when others of a row hold their page live, and all go as soon as a person resumes the page.
-// Where that was too soon, they live too.
+// Messages that are under way when others of a row hold their page do not die, and all go as soon as a person resumes the page.
+// Where that was too soon, they do not die either.
 func TestRowUnderWay(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -95,6 +95,7 @@ func TestRowUnderWay(t *testing.T) {
 func TestProbeIsAnother(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
+	f.behind = 3 * time.Second
 	v := known
 	v.Delays = worker.Delays{First: 2 * time.Second, Max: 2 * time.Second} // the message is back by then
 	var mu sync.Mutex
@@ -124,6 +125,7 @@ func TestProbeIsAnother(t *testing.T) {
 func TestCircuitInDoubt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
+	f.behind = 3 * time.Second
 	const jobs = 60
 	f.publish(acme, queue.Bulk, jobs)
 	var healed atomic.Bool
