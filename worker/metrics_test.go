@@ -58,6 +58,8 @@ func TestMetrics(t *testing.T) {
 		want   float64
 	}{
 		{"brazier_worker_messages_total", []string{"page", "acme", "outcome", "delivered"}, 3},
+		{"brazier_worker_messages_total", []string{"page", "acme", "outcome", "dead", "class", "message"}, 0},
+		{"brazier_worker_messages_total", []string{"page", "acme", "outcome", "hold", "class", "throttle"}, 0},
 		{"brazier_worker_send_duration_seconds", []string{"page", "acme"}, 3},
 		{"brazier_page_rate", []string{"page", "acme", "kind", "text"}, 30},
 		{"brazier_page_rate", []string{"page", "acme", "kind", "media"}, worker.DefaultMediaRate},

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/brazier-relay/brazier/queue"
 )
 
 // report writes a stats line for each page that has work, now and then, and when the pages have changed, until ctx ends.
@@ -20,20 +22,14 @@ func (w *Worker) report(ctx context.Context) {
 		case <-w.changed:
 		}
 		// One question for all pages: most of them may be idle.
-		waiting, err := w.cfg.Queue.Waiting(ctx)
+		waiting, err := w.cfg.Queue.Pending(ctx)
 		if err != nil {
-			if ctx.Err() == nil && w.cfg.Queue.Awaited() == nil { // else the queue tells of it
+			if ctx.Err() == nil && w.cfg.Queue.WaitingFor() == nil { // else the queue tells of it
 				w.cfg.Log.Warn("backlog not known", zap.String("event", "stats_error"), zap.Error(err))
 			}
 			continue
 		}
-		w.mu.Lock()
-		w.waiting = waiting
-		w.mu.Unlock()
-		pending := map[string]uint64{}
-		for lane, n := range waiting {
-			pending[lane.Page] += n
-		}
+		pending := w.look(waiting)
 		since := time.Since(last)
 		last = last.Add(since)
 		for _, p := range w.all() {
@@ -44,36 +40,63 @@ func (w *Worker) report(ctx context.Context) {
 	}
 }
 
+// look takes in what is stored and not settled, and returns it by page.
+func (w *Worker) look(waiting map[queue.PageLane]uint64) (pending map[string]uint64) {
+	w.mu.Lock()
+	w.waiting = waiting
+	idle := w.laneIdle
+	w.mu.Unlock()
+	pending = map[string]uint64{}
+	for lane, n := range waiting {
+		pending[lane.Page] += n
+	}
+	var able []*page
+	for _, p := range w.all() {
+		p.lookAtLanes(waiting, idle)
+		if pending[p.ID] > 0 && !p.isStopped() {
+			able = append(able, p)
+		}
+	}
+	w.circuit.look(able)
+	return pending
+}
+
 // tellMissing says once of each page that messages wait for it and that this worker does not have it.
-func (w *Worker) tellMissing(pending map[string]uint64, said map[string]bool) {
-	for id := range said {
+func (w *Worker) tellMissing(pending map[string]uint64, logged map[string]bool) {
+	for id := range logged {
 		if pending[id] == 0 {
-			delete(said, id)
+			delete(logged, id)
 		}
 	}
 	for id, n := range pending {
-		if n > 0 && !said[id] {
-			said[id] = true
+		if n > 0 && !logged[id] {
+			logged[id] = true
 			w.cfg.Log.Warn("messages wait for a page that this worker does not have", zap.String("event", "page_missing"),
-				zap.String("page", id), zap.Uint64("pending", n))
+				zap.String("page_id", id), zap.Uint64("pending", n))
 		}
 	}
 }
 
 func (p *page) stats(ctx context.Context, since time.Duration, pending bool) {
 	delivered, dead := p.delivered.Swap(0), p.dead.Swap(0)
+	if !pending {
+		p.oldest.Store(0)
+	}
+	p.warnOfDead(delivered, dead, time.Now())
 	if !pending && delivered+dead == 0 {
 		return
 	}
 	backlog, err := p.w.cfg.Queue.Backlog(ctx, p.ID)
 	if err != nil {
-		if ctx.Err() == nil && p.w.cfg.Queue.Awaited() == nil {
+		if ctx.Err() == nil && p.w.cfg.Queue.WaitingFor() == nil {
 			p.log.Warn("backlog not known", zap.String("event", "stats_error"), zap.Error(err))
 		}
 		return
 	}
 	var oldest time.Duration
+	p.oldest.Store(0)
 	if !backlog.Oldest.IsZero() {
+		p.oldest.Store(backlog.Oldest.UnixMilli())
 		oldest = p.w.cfg.Queue.Now().Sub(backlog.Oldest)
 	}
 	rate, why := p.inForce(p.Rate)
@@ -91,5 +114,9 @@ func (p *page) stats(ctx context.Context, since time.Duration, pending bool) {
 	if why != "" {
 		fields = append(fields, zap.String("rate_why", why))
 	}
+	if class, since := p.stoppedBy(); class != "" {
+		fields = append(fields, zap.String("class", class), zap.Time("since", since))
+	}
 	p.log.Info("page statistics", fields...)
+	p.warnOfBacklog(ctx, oldest, backlog.Pending)
 }

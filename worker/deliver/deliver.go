@@ -2,7 +2,7 @@
 // verdict.
 //
 // What an answer means is decided in package sendapi, as a class. What is done about a class is decided here, in one
-// table (see policies). Nothing here knows how a job is put back, held or buried.
+// table (see policies). Nothing here knows how a job is requeued, held or buried.
 package deliver
 
 import (
@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/sendapi"
@@ -31,7 +29,7 @@ const (
 // Page is how to send for a Facebook page.
 type Page struct {
 	ID   string // Facebook page id
-	Name string // how logs name it; default ID
+	Name string // how errors name it; default ID
 	// Credentials is asked before each call, so that a new token is used without a restart. It must be quick and safe
 	// for concurrent use. After an error this process does not send for the page.
 	Credentials func() (sendapi.Credentials, error)
@@ -47,10 +45,9 @@ type Page struct {
 // Config is what the handlers of all pages have in common. Client is required, and not owned.
 type Config struct {
 	Client *sendapi.Client
-	// ProbeEvery is the time between probes of a page that may not send, by Facebook's word on permissions, policy or
+	// ProbeEvery is the time between probes of a page that may not send, by Facebook's answer on permissions, policy or
 	// restriction. Default [DefaultProbeEvery].
 	ProbeEvery time.Duration
-	Log        *zap.Logger // default: nothing is logged
 }
 
 const (
@@ -69,13 +66,28 @@ type Handler struct {
 	client     *sendapi.Client
 	page       Page
 	probeEvery time.Duration
-	log        *zap.Logger
+}
+
+// ConfigError is a setting of Config that cannot be used.
+type ConfigError struct {
+	Field string // of Config, such as "ProbeEvery"
+	Fault string // what is allowed and what was given, such as "must not be negative (got -1s)"
+}
+
+func (e *ConfigError) Error() string { return "deliver: " + e.Field + ": " + e.Fault }
+
+// Validate returns nil, or what is wrong with the settings, a *[ConfigError]. It does not need Client.
+func (c Config) Validate() error {
+	if c.ProbeEvery < 0 {
+		return &ConfigError{"ProbeEvery", fmt.Sprintf("must not be negative (got %v)", c.ProbeEvery)}
+	}
+	return nil
 }
 
 // New checks the configuration.
 func New(cfg Config, page Page) (*Handler, error) {
-	if cfg.Log == nil {
-		cfg.Log = zap.NewNop()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
 	if cfg.ProbeEvery == 0 {
 		cfg.ProbeEvery = DefaultProbeEvery
@@ -99,7 +111,7 @@ func New(cfg Config, page Page) (*Handler, error) {
 	case page.Repeats < 1 || page.Repeats > MaxRepeats:
 		return nil, fmt.Errorf("deliver: page %s: Repeats must be from 1 to %d (got %d)", page.Name, MaxRepeats, page.Repeats)
 	}
-	return &Handler{client: cfg.Client, page: page, probeEvery: cfg.ProbeEvery, log: cfg.Log}, nil
+	return &Handler{client: cfg.Client, page: page, probeEvery: cfg.ProbeEvery}, nil
 }
 
 // Handle sends one message, unless it is in doubt and has been sent again as often as its page allows.
@@ -161,13 +173,9 @@ func doubts(job *queue.Delivery) int { return job.Counts[string(sendapi.ClassInD
 // inDoubt returns what is done about a message that is in doubt for the n-th time.
 func (h *Handler) inDoubt(job *queue.Delivery, fb *sendapi.Error, cause string, n int) worker.Verdict {
 	fb.Class = sendapi.ClassInDoubt
-	v, action := h.verdict(fb, cause), Resend
+	v := h.verdict(fb, cause)
 	if h.page.InDoubt == Park || n > h.page.Repeats {
-		v.Outcome, v.Text, action = worker.Dead, "it may have been sent: "+cause, Park
+		v.Outcome, v.Text = worker.Dead, "it may have been sent: "+cause
 	}
-	fields := []zap.Field{zap.String("event", "in_doubt"), zap.String("id", job.ID), zap.String("page", h.page.Name),
-		zap.String("lane", string(job.Lane)), zap.Int("attempt", job.Attempts+1), zap.String("cause", cause),
-		zap.String("action", string(action))}
-	h.log.Warn("message may have been sent", append(fields, worker.TrackingFields(h.log, job)...)...)
 	return v
 }

@@ -17,7 +17,7 @@ type policy struct {
 
 // policies are our choice, class by class; Facebook documents no schedule for any of them.
 var policies = map[sendapi.Class]policy{
-	// Until it expires: what the trouble is lasts as long as it lasts.
+	// Until it expires: nobody knows how long the fault lasts.
 	sendapi.ClassTransient: {outcome: worker.Retry, delays: worker.Delays{First: time.Second, Max: 15 * time.Minute}},
 	// As often as [Page.Repeats] says.
 	sendapi.ClassInDoubt: {outcome: worker.Retry, delays: worker.Delays{First: 2 * time.Second, Max: 10 * time.Minute}},

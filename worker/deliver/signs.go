@@ -10,12 +10,12 @@ import (
 // How many messages of a page in a row have to be refused in one way until the page is held: our choice, Facebook documents
 // nothing of the kind. What is about one person, or can only be the page's own, is not counted.
 const (
-	// fewInRow is for what is the page's or, less often, the message's, and for a stranger's word: a proxy's, a firewall's.
+	// fewInRow is for what is the page's or, less often, the message's, and for what a proxy or a firewall answers.
 	fewInRow = 3
 	// manyInRow is for what is mostly the message's, or of which nobody knows whether it was sent.
 	manyInRow = 10
 	// firstProbe is after how long a page that was held by such a row is tried first. It is short, and so are the next ones:
-	// behind many messages that are at fault themselves others may wait, and each probe takes one of them.
+	// behind many messages that are at fault themselves others may wait, and each time ten of them are tried.
 	firstProbe = 10 * time.Second
 )
 

@@ -34,7 +34,7 @@ func TestSigns(t *testing.T) {
 		{"a firewall", sendapi.Error{Class: sendapi.ClassTransient, Silent: true, Status: 403}, worker.Retry, fewInRow},
 		{"a wrong proxy", sendapi.Error{Class: sendapi.ClassTransient, Silent: true, Status: 404}, worker.Retry, fewInRow},
 		{"a proxy that wants credentials", sendapi.Error{Class: sendapi.ClassTransient, Silent: true, Status: 407}, worker.Retry, 0},
-		{"Facebook's own trouble", sendapi.Error{Class: sendapi.ClassTransient, Code: 2, Status: 500}, worker.Retry, 0},
+		{"Facebook's own fault", sendapi.Error{Class: sendapi.ClassTransient, Code: 2, Status: 500}, worker.Retry, 0},
 		{"the answer is lost", sendapi.Error{Class: sendapi.ClassInDoubt}, worker.Retry, manyInRow},
 	} {
 		v := h.verdict(&c.err, "")

@@ -12,7 +12,7 @@ import (
 	"github.com/brazier-relay/brazier/worker"
 )
 
-// A page that has no token does not go on while its app is held and tried, and is not said to.
+// A page that has no token does not go on while its app is held and tried, and no line says that it does.
 func TestPageWithoutTokenIsToldOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -41,6 +41,6 @@ func TestPageWithoutTokenIsToldOnce(t *testing.T) {
 	healed.Store(true)
 	eventually(t, "all are delivered", func() bool { return len(f.events("delivered")) == 3 })
 	if held, resumed := about("held"), about("resumed"); held != 1 || resumed != 0 {
-		t.Errorf("the page without a token was said to be held %d times and to go on %d times", held, resumed)
+		t.Errorf("the page without a token was logged as held %d times and as going on %d times", held, resumed)
 	}
 }
