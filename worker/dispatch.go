@@ -2,19 +2,16 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"math"
 	"sync"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/brazier-relay/brazier/queue"
 )
 
 // dispatch sends the jobs of lanes that share a pace, the first lane before the others, until ctx ends. What it has
-// fetched and not begun by then it puts back before it returns. Jobs it began are counted in handling.
-func (p *page) dispatch(ctx context.Context, ph phases, mode gate, handling *sync.WaitGroup, pace *queue.Pace, free places, lanes ...queue.Lane) {
+// fetched and not begun by then it requeues before it returns. Jobs it began are counted in handling.
+func (p *page) dispatch(ctx context.Context, ph phases, mode gate, handling *sync.WaitGroup, pace *queue.Pace, free permits, lanes ...queue.Lane) {
 	full := p.Rate
 	if lanes[0] == queue.Media {
 		full = p.MediaRate
@@ -24,9 +21,14 @@ func (p *page) dispatch(ctx context.Context, ph phases, mode gate, handling *syn
 	var fetching sync.WaitGroup
 	var cancels []func()
 	for i, lane := range lanes {
-		cancels = append(cancels, p.lanes[lane].whenAwake(func() {
-			fetching.Go(func() { p.feed(ctx, ph, lane, d.buffer(), d.lanes[i].feed) })
-		}))
+		feed := func(awake context.Context) {
+			fetching.Go(func() { p.feed(awake, ph, lane, d.buffer(), d.lanes[i].feed) })
+		}
+		if lane == queue.Media { // its dispatcher runs while it is awake
+			feed(ctx)
+			continue
+		}
+		cancels = append(cancels, p.lanes[lane].whileAwake(ctx, feed))
 	}
 	d.run(ctx)
 	for _, cancel := range cancels {
@@ -34,13 +36,13 @@ func (p *page) dispatch(ctx context.Context, ph phases, mode gate, handling *syn
 	}
 	for _, lane := range d.lanes {
 		for _, job := range lane.fetched {
-			p.putBack(ph, job)
+			p.requeue(ph, job)
 		}
 	}
 	fetching.Wait()
 }
 
-// dispatcher lets the jobs of its lanes go their road one step at a time:
+// dispatcher takes the jobs of its lanes from step to step:
 //
 //	fetched ── a permit ──▶ starting ── its begin is stored ──▶ waiting ── a slot ──▶ sent
 //
@@ -52,7 +54,7 @@ type dispatcher struct {
 	mode     gate
 	pace     *queue.Pace
 	full     float64 // calls a second when nothing slows the page
-	free     places
+	free     permits
 	handling *sync.WaitGroup
 	ph       phases
 
@@ -70,10 +72,10 @@ type dispatcher struct {
 	failures int              // requests for slots that failed in a row
 	retry    *time.Timer      // runs after a failure until slots may be asked for again
 
-	turn     *time.Timer // runs when there is a job that waits, and a slot
-	turnAt   time.Time   // when it ends; zero: it does not run
-	patience *time.Timer // runs while jobs wait for a permit
-	short    bool        // patience runs
+	turn       *time.Timer // runs when there is a job that waits, and a slot
+	turnAt     time.Time   // when it ends; zero: it does not run
+	stuckTimer *time.Timer // runs while jobs wait for a permit
+	short      bool        // stuckTimer runs
 }
 
 // dispatched is what a dispatcher has of one lane.
@@ -84,16 +86,10 @@ type dispatched struct {
 	waiting  []*turn           // begun, and waiting for a slot
 }
 
-// reservation is the answer to a request for slots.
-type reservation struct {
-	queue.Slots
-	err error
-}
-
-func newDispatcher(p *page, mode gate, pace *queue.Pace, full float64, free places, lanes int) *dispatcher {
+func newDispatcher(p *page, mode gate, pace *queue.Pace, full float64, free permits, lanes int) *dispatcher {
 	d := &dispatcher{page: p, mode: mode, pace: pace, full: full, free: free,
 		lanes: make([]dispatched, lanes), arrivals: make(chan arrival), over: make(chan struct{}),
-		leases: make(chan reservation, 1), retry: stopped(), turn: stopped(), patience: stopped()}
+		leases: make(chan reservation, 1), retry: stopped(), turn: stopped(), stuckTimer: stopped()}
 	for i := range d.lanes {
 		d.lanes[i].feed = make(chan *queue.Delivery)
 	}
@@ -108,7 +104,7 @@ func stopped() *time.Timer {
 
 func (d *dispatcher) run(ctx context.Context) {
 	defer func() { d.turn.Stop() }()
-	defer d.patience.Stop()
+	defer d.stuckTimer.Stop()
 	defer d.retry.Stop()
 	reserving, stop := context.WithCancel(ctx)
 	var asking sync.WaitGroup
@@ -141,9 +137,9 @@ func (d *dispatcher) run(ctx context.Context) {
 		case <-d.turn.C:
 			d.turnAt = time.Time{}
 			d.grant()
-		case <-d.patience.C:
+		case <-d.stuckTimer.C:
 			d.short = false
-			d.giveUp()
+			d.abandonFetched()
 		case <-ended: // also where that was after the question above
 		}
 	}
@@ -221,16 +217,20 @@ func (d *dispatcher) ahead() int {
 	return int(min(n, float64(d.handful())))
 }
 
-// start begins the next job. A permit is taken for it.
+// start begins the next job. A permit is taken for it, and is given back where ctx has ended since: then there may be none.
 func (d *dispatcher) start(ctx context.Context) {
 	i := d.starts.choose(len(d.lanes), func(lane int) bool { return d.startable(ctx, lane) })
+	if i < 0 {
+		<-d.free
+		return
+	}
 	l := &d.lanes[i]
 	job := l.fetched[0]
 	l.fetched = l.fetched[1:]
 	l.starting++
 	t := &turn{d: d, lane: i, started: time.Now(), granted: make(chan time.Time, 1)}
 	d.handling.Add(1)
-	d.page.w.hands.do(func() {
+	d.page.w.pool.do(func() {
 		defer d.handling.Done()
 		defer func() { <-d.free }()
 		defer t.leave()
@@ -252,27 +252,6 @@ func (d *dispatcher) arrive(a arrival) {
 	l.starting--
 }
 
-// got takes in the answer to a request for slots.
-func (d *dispatcher) got(ctx context.Context, got reservation) {
-	if got.err == nil {
-		d.asked, d.failures = false, 0
-		if got.N > 0 {
-			d.slots = append(d.slots, got.Slots)
-		}
-		return
-	}
-	if ctx.Err() != nil {
-		d.asked = false
-		return
-	}
-	d.failures++
-	d.page.log.Error("no slots to be had", zap.String("event", "pace_error"), zap.Error(got.err))
-	d.retry.Reset(paceRetry.Steady(d.failures))
-}
-
-// paceRetry is how long after a failure slots are asked for again. What asking again mends soon [queue.Pace] waits for itself.
-var paceRetry = Delays{First: time.Second, Max: time.Minute}
-
 // count adds up what there is of all lanes.
 func (d *dispatcher) count() (n struct{ fetched, starting, waiting int }) {
 	for i := range d.lanes {
@@ -283,17 +262,10 @@ func (d *dispatcher) count() (n struct{ fetched, starting, waiting int }) {
 	return n
 }
 
-func (d *dispatcher) held() (n int) {
-	for _, s := range d.slots {
-		n += s.N
-	}
-	return n
-}
-
 // handful is how many jobs of a lane are fetched and wait for their turn, an eighth of a second's worth: as many as one
 // reservation may be for.
 func (d *dispatcher) handful() int {
-	if d.mode == due {
+	if d.mode == gateDue {
 		return 1
 	}
 	return int(min(max(d.full/8, 1), 64))
@@ -301,71 +273,10 @@ func (d *dispatcher) handful() int {
 
 // buffer is how many jobs of a lane are fetched at a time, a twentieth of a second's worth.
 func (d *dispatcher) buffer() int {
-	if d.mode == due {
+	if d.mode == gateDue {
 		return 1
 	}
 	return int(min(max(d.full/20, 1), 256))
-}
-
-// end is when the last slot begins. There must be one.
-func (d *dispatcher) end() time.Time {
-	last := d.slots[len(d.slots)-1]
-	return last.First.Add(time.Duration(last.N-1) * last.Every)
-}
-
-// drop lets go of the slots that are over.
-func (d *dispatcher) drop() {
-	for len(d.slots) > 0 {
-		s := &d.slots[0]
-		if late := time.Since(s.First) - tolerance; late > 0 {
-			over := min(int(late/s.Every)+1, s.N)
-			s.First, s.N = s.First.Add(time.Duration(over)*s.Every), s.N-over
-		}
-		if s.N > 0 {
-			return
-		}
-		d.slots = d.slots[1:]
-	}
-}
-
-const (
-	// steady is how soon one request for slots follows another where jobs come one by one, but all the time.
-	steady = 250 * time.Millisecond
-	// soon is how long before the last slot more are asked for.
-	soon = 25 * time.Millisecond
-	// enough slots last longer than soon at any rate that Facebook allows.
-	enough = 10
-)
-
-// ask reserves slots for jobs that have begun, when those there are do not last. Where the page has other workers too, for
-// jobs that are here alone, and not for more of them than there are permits. Else for all: where permits are short they come
-// free one by one, and a reservation for each would be a tenth of what a message costs. And where jobs come all the time, for
-// those to come in the next moment: nobody else wants the slots that are then left over.
-func (d *dispatcher) ask(ctx context.Context, asking *sync.WaitGroup) {
-	d.drop()
-	held, n := d.held(), d.count()
-	begun := n.starting + n.waiting
-	want := n.fetched + begun
-	if d.pace.Shared() {
-		want = min(want, cap(d.free)-len(d.free)+begun)
-	}
-	want -= held
-	if d.asked || n.waiting == 0 || want <= 0 || ctx.Err() != nil {
-		return
-	}
-	// At thousands of calls a second the end is always near. Half of what is wanted will do then, until they are over.
-	if held > 0 && (time.Until(d.end()) > soon || held >= max(want, enough)) {
-		return
-	}
-	if !d.pace.Shared() && d.mode == open && time.Since(d.askedAt) < steady {
-		want = math.MaxInt
-	}
-	d.asked, d.askedAt = true, time.Now()
-	rate, _ := d.page.inForce(d.full)
-	asking.Go(func() {
-		slots, err := d.pace.Reserve(ctx, rate*target, want)
-		d.leases <- reservation{slots, err} // has room for the one answer that is asked for
-	})
 }
 
 func (d *dispatcher) setTimers(ctx context.Context) {
@@ -378,7 +289,7 @@ func (d *dispatcher) setTimers(ctx context.Context) {
 	case n.waiting > 0:
 		at = d.slots[0].First
 	case ctx.Err() != nil: // until the slots are over
-		at = d.end().Add(tolerance + time.Millisecond)
+		at = d.end().Add(slotTolerance + time.Millisecond)
 	}
 	if !at.Equal(d.turnAt) {
 		// A new one each time. At the end of one that was reset the runtime goes through all timers there are (Go 1.26,
@@ -390,95 +301,23 @@ func (d *dispatcher) setTimers(ctx context.Context) {
 	}
 	if waits := n.fetched > 1 && d.wanted(ctx) != nil; waits != d.short {
 		if d.short = waits; waits {
-			d.patience.Reset(d.page.patience)
+			d.stuckTimer.Reset(d.page.stuckTimeout)
 		} else {
-			d.patience.Stop()
+			d.stuckTimer.Stop()
 		}
 	}
 }
 
-// grant gives the next slot, if it is due and still good, to the job whose turn it is.
-func (d *dispatcher) grant() {
-	d.drop()
-	if len(d.slots) == 0 || time.Until(d.slots[0].First) > 0 {
-		return
-	}
-	i := d.grants.choose(len(d.lanes), func(lane int) bool { return len(d.lanes[lane].waiting) > 0 })
-	if i < 0 {
-		return
-	}
-	s, l := &d.slots[0], &d.lanes[i]
-	l.waiting[0].granted <- s.First // has room for it
-	l.waiting = l.waiting[1:]
-	s.First, s.N = s.First.Add(s.Every), s.N-1
-}
-
-// giveUp puts back what is fetched, but for the next one, where another worker can have it.
-func (d *dispatcher) giveUp() {
+// abandonFetched requeues what is fetched, but for the next one, so that another worker can have it.
+func (d *dispatcher) abandonFetched() {
 	keep := true
 	for i := range d.lanes {
 		l := &d.lanes[i]
 		for len(l.fetched) > 0 && !(keep && len(l.fetched) == 1) {
 			last := l.fetched[len(l.fetched)-1]
 			l.fetched = l.fetched[:len(l.fetched)-1]
-			d.page.putBack(d.ph, last)
+			d.page.requeue(d.ph, last)
 		}
 		keep = keep && len(l.fetched) == 0
-	}
-}
-
-// stuck is how long a fetched job may wait to be taken. After it, it and what is buffered behind it go back to where
-// another worker can have them, before their lease runs out under us.
-const stuck = queue.Lease / 3
-
-// feed fetches the jobs of one lane into out until ctx ends.
-func (p *page) feed(ctx context.Context, ph phases, lane queue.Lane, buffer int, out chan<- *queue.Delivery) {
-	for ctx.Err() == nil {
-		source := p.w.cfg.Queue.Source(p.ID, lane, buffer)
-		stopWith := context.AfterFunc(ctx, source.Stop)
-		p.pour(ctx, ph, source, lane, out)
-		stopWith()
-	}
-}
-
-// pour moves jobs from source to out until ctx ends, a job is stuck, or the source has stopped. It leaves the source
-// stopped and empty. What is left over goes back only then: before, it would come straight back to this source.
-func (p *page) pour(ctx context.Context, ph phases, source *queue.Source, lane queue.Lane, out chan<- *queue.Delivery) {
-	var left []*queue.Delivery
-	expired := newBurials(p)
-	defer expired.wait()
-	patience := time.NewTimer(p.patience)
-	defer patience.Stop()
-	for {
-		job, err := source.Next(ph.settle)
-		if err != nil {
-			if !errors.Is(err, queue.ErrStopped) {
-				p.log.Error("fetching ended", zap.String("event", "fetch_error"), zap.String("lane", string(lane)), zap.Error(err))
-			}
-			break
-		}
-		if len(left) > 0 { // the source is stopped: what was behind the first goes the same way
-			left = append(left, job)
-			continue
-		}
-		if lane != queue.Urgent {
-			p.w.cfg.Queue.Yield(ctx)
-		}
-		if p.expired(job) { // it takes no slot and no permit from those that are to be sent
-			expired.bury(ph.settle, job)
-			continue
-		}
-		patience.Reset(p.patience)
-		select {
-		case out <- job:
-			continue
-		case <-ctx.Done():
-		case <-patience.C:
-			source.Stop()
-		}
-		left = append(left, job)
-	}
-	for _, job := range left {
-		p.putBack(ph, job)
 	}
 }

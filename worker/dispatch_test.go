@@ -36,7 +36,7 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, p := range w.pages {
-			p.patience = 500 * time.Millisecond
+			p.stuckTimeout = 500 * time.Millisecond
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -58,7 +58,7 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 		t.Helper()
 		select {
 		case <-begun:
-		case <-time.After(30 * time.Second):
+		case <-time.After(Deadline):
 			t.Error("the first worker has not begun " + what)
 		}
 	}
@@ -77,7 +77,7 @@ func TestStuckJobsGoToOthers(t *testing.T) {
 	}, Page{ID: "1029384756", Rate: 1000})
 	select {
 	case <-all:
-	case <-time.After(30 * time.Second): // one by one the buffer would take 75, and the lease run out under it
+	case <-time.After(Deadline): // one by one the buffer would take 75, and the lease run out under it
 		t.Errorf("the other worker has got %d jobs, want %d", others.Load(), jobs-2)
 	}
 	close(release)
@@ -106,7 +106,7 @@ func TestAsk(t *testing.T) {
 	defer cancel()
 	// ready has eight jobs, one of which has begun and waits for its slot.
 	ready := func() *dispatcher {
-		d := newDispatcher(w.pages[id], open, pace, 300, make(places, 3), 1)
+		d := newDispatcher(w.pages[id], gateOpen, pace, 300, make(permits, 3), 1)
 		d.lanes[0].fetched = make([]*queue.Delivery, 7)
 		d.lanes[0].waiting = []*turn{{}}
 		return d
@@ -149,7 +149,7 @@ func TestAsk(t *testing.T) {
 			d.slots = []queue.Slots{{First: start, Every: 50 * time.Microsecond, N: c.held}}
 			var asking sync.WaitGroup
 			d.ask(ctx, &asking)
-			asked, late = d.asked, time.Since(start) > tolerance/2 // or some were over
+			asked, late = d.asked, time.Since(start) > slotTolerance/2 // or some were over
 			asking.Wait()
 			if !late && asked != c.want {
 				t.Errorf("with %d slots for %d jobs it asks for more: %v, want %v", c.held, c.jobs, asked, c.want)

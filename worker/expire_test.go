@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"testing"
@@ -18,7 +19,7 @@ import (
 
 func awaitDead(t *testing.T, logs *observer.ObservedLogs, class sendapi.Class, n int) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(Deadline)
 	dead := func() int {
 		return logs.FilterField(zap.String("event", "dead")).FilterField(zap.String("class", string(class))).Len()
 	}
@@ -47,7 +48,7 @@ func TestExpiredTakeNoSlots(t *testing.T) {
 	select {
 	case <-sent:
 		t.Logf("it is sent after %v", time.Since(began).Round(time.Millisecond))
-	case <-time.After(30 * time.Second):
+	case <-time.After(Deadline):
 		t.Fatal("the message that has not expired is held up")
 	}
 	awaitDead(t, logs, sendapi.ClassExpired, expired)
@@ -84,31 +85,29 @@ func TestExpireWhereNobodyFetches(t *testing.T) {
 	})}}
 	logs := []*observer.ObservedLogs{runWorker(t, Config{Queue: q, Pages: pages}), runWorker(t, Config{Queue: q, Pages: pages})}
 	for _, page := range []string{expiringPage, nobodys} {
-		deadline := time.Now().Add(30 * time.Second)
+		deadline := time.Now().Add(Deadline)
 		for poll := time.NewTicker(20 * time.Millisecond); ; <-poll.C {
 			b, err := q.Backlog(t.Context(), page)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if b.Pending == 2 && b.Dead == 4*each {
+			if err == nil && b.Pending == 2 && b.Dead == 4*each {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("page %s: backlog %+v", page, b)
+				t.Fatalf("page %s: backlog %+v, error %v", page, b, err)
 			}
 		}
 	}
-	said := map[string]int{}
+	lines := map[string]int{}
 	for _, l := range logs {
 		for _, e := range l.FilterField(zap.String("event", "dead")).All() {
-			said[fmt.Sprint(e.ContextMap()["page"])]++
+			line := e.ContextMap()
+			lines[fmt.Sprint(cmp.Or(line["page"], line["page_id"]))]++
 		}
 		if n := l.FilterField(zap.String("event", "unsettled")).Len(); n > 0 {
 			t.Errorf("%d unsettled lines", n)
 		}
 	}
-	if said[expiringPage] != 4*each || said[nobodys] != 4*each {
-		t.Errorf("lines of dead messages: %v, want %d for each page", said, 4*each)
+	if lines[expiringPage] != 4*each || lines[nobodys] != 4*each {
+		t.Errorf("lines of dead messages: %v, want %d for each page", lines, 4*each)
 	}
 }
 
@@ -124,7 +123,7 @@ func TestExpireWhilePagesChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- w.buryOverdue(t.Context(), t.Context(), q.NewOverdue()) }()
+	go func() { done <- w.buryOverdue(t.Context(), t.Context(), q.NewSweeper()) }()
 	never := handlerFunc(func(context.Context, *queue.Delivery) Verdict { return Verdict{Outcome: Release} })
 	for i := 0; ; i++ {
 		if err := w.SetPages([]Page{{ID: fmt.Sprintf("5%09d", i), Handler: never}}); err != nil {

@@ -3,7 +3,19 @@ package worker
 import "time"
 
 func init() {
-	behind = 50 * time.Millisecond
+	defaultBehind = 50 * time.Millisecond // see SetBehind
 	asideDelays = Delays{First: 50 * time.Millisecond, Max: time.Second}
 	circuitDelays = Delays{First: 50 * time.Millisecond, Max: 200 * time.Millisecond}
 }
+
+// Deadline is far beyond what a healthy run needs, also on a machine that does much else.
+const Deadline = 2 * time.Minute
+
+// SetBehind is for tests in which a message must not come back before others were tried. It is called before Run.
+func (w *Worker) SetBehind(d time.Duration) { w.behind = d }
+
+// SetStillEvery has holds told again sooner. It is called before Run.
+func (w *Worker) SetStillEvery(d time.Duration) { w.stillEvery = d }
+
+// SetBacklogOld has messages that wait warned of sooner. It is called before Run.
+func (w *Worker) SetBacklogOld(d time.Duration) { w.backlogOld = d }

@@ -4,36 +4,19 @@ import (
 	"sync"
 	"time"
 
+	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/sendapi"
 )
 
-const (
-	// target is the part of a rate that is aimed at. What is left keeps a second from holding more calls than it may when
-	// some are a little late: at 40 a second 20 ms, at 300 a second 35 ms.
-	target = 0.98
-	// tolerance is how late a slot may be granted, and latest how late its call may then begin. Later, the slot is let go.
-	// latest is what target leaves room for, at any rate: 1 s · (1 - target).
-	tolerance = 10 * time.Millisecond
-	latest    = 20 * time.Millisecond
-
-	// slowest is the part of its rate that a page keeps, however little Facebook leaves it.
-	slowest = 0.1
-
-	// usageFrom is the percentage of Facebook's limits from which a page goes slower, down to slowest at 100.
-	usageFrom = 75
-	// usageFor is how long a word on usage counts. Facebook leaves the headers away while there is little to tell.
-	usageFor = time.Minute
-)
-
-// usage is what Facebook's headers last said of a page's limits.
+// usage is what Facebook's headers last reported of a page's limits.
 type usage struct {
 	mu      sync.Mutex
 	percent int
 	at      time.Time
 }
 
-func (u *usage) note(said sendapi.Usage) {
-	percent := max(said.Page, said.App)
+func (u *usage) note(reported sendapi.Usage) {
+	percent := max(reported.Page, reported.App)
 	if percent == 0 {
 		return
 	}
@@ -50,7 +33,7 @@ func (u *usage) factor() float64 {
 		return 1
 	}
 	over := float64(u.percent-usageFrom) / (100 - usageFrom)
-	return max(1-over*(1-slowest), slowest)
+	return max(1-over*(1-minRateShare), minRateShare)
 }
 
 // Reasons why a page goes slower than its rate, for the stats line.
@@ -70,9 +53,21 @@ func (p *page) inForce(full float64) (float64, string) {
 		resumed = app
 	}
 	if since := p.w.cfg.Queue.Now().Sub(resumed); !resumed.IsZero() && since < p.w.cfg.SlowStart {
-		if slow := max(since.Seconds()/p.w.cfg.SlowStart.Seconds(), slowest); slow < factor {
+		if slow := max(since.Seconds()/p.w.cfg.SlowStart.Seconds(), minRateShare); slow < factor {
 			factor, why = slow, whySlowStart
 		}
 	}
 	return full * factor, why
+}
+
+// Slowed returns the pages whose calls come at less than their rate, by Facebook id, with what keeps them from more. Of what
+// Facebook reports, a worker knows its own answers alone.
+func (w *Worker) Slowed() map[string]queue.RateInForce {
+	slowed := map[string]queue.RateInForce{}
+	for _, p := range w.all() {
+		if rate, why := p.inForce(p.Rate); why != "" {
+			slowed[p.ID] = queue.RateInForce{Rate: rate, Why: why}
+		}
+	}
+	return slowed
 }

@@ -11,31 +11,32 @@ import (
 	"github.com/brazier-relay/brazier/sendapi"
 )
 
-// A page goes slower as Facebook says that its limits are near, and forgets what Facebook said long ago.
+// A page goes slower as Facebook says that its limits are near, and forgets what Facebook reported long ago.
 func TestUsageFactor(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
-		name string
-		said []sendapi.Usage
-		ago  time.Duration // since the last
-		want float64
+		name     string
+		reported []sendapi.Usage
+		ago      time.Duration // since the last
+		want     float64
 	}{
-		{name: "nothing said", want: 1},
-		{name: "far from it", said: []sendapi.Usage{{Page: 50}}, want: 1},
-		{name: "at the mark", said: []sendapi.Usage{{Page: 75}}, want: 1},
-		{name: "above it", said: []sendapi.Usage{{Page: 80}}, want: 0.82},
-		{name: "the app counts too", said: []sendapi.Usage{{Page: 10, App: 90}}, want: 0.46},
-		{name: "used up", said: []sendapi.Usage{{Page: 100}}, want: 0.1},
-		{name: "over", said: []sendapi.Usage{{Page: 125}}, want: 0.1},
-		{name: "less by now", said: []sendapi.Usage{{Page: 100}, {Page: 60}}, want: 1},
-		{name: "an answer without headers says nothing", said: []sendapi.Usage{{Page: 100}, {}}, want: 0.1},
-		{name: "a minute ago", said: []sendapi.Usage{{Page: 100}}, ago: usageFor, want: 0.1},
-		{name: "longer ago", said: []sendapi.Usage{{Page: 100}}, ago: usageFor + 1, want: 1},
+		{name: "nothing reported", want: 1},
+		{name: "far from it", reported: []sendapi.Usage{{Page: 50}}, want: 1},
+		{name: "at the mark", reported: []sendapi.Usage{{Page: 75}}, want: 1},
+		{name: "above it", reported: []sendapi.Usage{{Page: 80}}, want: 0.82},
+		{name: "the app counts too", reported: []sendapi.Usage{{Page: 10, App: 90}}, want: 0.46},
+		{name: "used up", reported: []sendapi.Usage{{Page: 100}}, want: 0.1},
+		{name: "over", reported: []sendapi.Usage{{Page: 125}}, want: 0.1},
+		{name: "less by now", reported: []sendapi.Usage{{Page: 100}, {Page: 60}}, want: 1},
+		{name: "an answer without headers says nothing", reported: []sendapi.Usage{{Page: 100}, {}}, want: 0.1},
+		{name: "a minute ago", reported: []sendapi.Usage{{Page: 100}}, ago: usageFor, want: 0.1},
+		{name: "longer ago", reported: []sendapi.Usage{{Page: 100}}, ago: usageFor + 1, want: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var u usage
-				for _, said := range c.said {
-					u.note(said)
+				for _, reported := range c.reported {
+					u.note(reported)
 				}
 				<-time.After(c.ago)
 				if got := u.factor(); got < c.want-1e-9 || got > c.want+1e-9 {
@@ -82,5 +83,19 @@ func TestRateInForce(t *testing.T) {
 			t.Errorf("%s: %v calls a second because of %q, want %v because of %q", c.name, rate, why, c.rate, c.why)
 		}
 		p.end()
+	}
+}
+
+// Pages that are slowed are told by id, and no others.
+func TestSlowed(t *testing.T) {
+	t.Parallel()
+	h := handlerFunc(func(context.Context, *queue.Delivery) Verdict { return Verdict{} })
+	w, err := New(Config{Queue: queuetest.New(t), Pages: []Page{{ID: "1029384756", Handler: h, Rate: 100}, {ID: "5647382910", Handler: h}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pages["1029384756"].usage.note(sendapi.Usage{Page: 100})
+	if got := w.Slowed(); len(got) != 1 || got["1029384756"].Why != whyUsage || got["1029384756"].Rate < 9.5 || got["1029384756"].Rate > 10.5 {
+		t.Errorf("slowed: %v", got)
 	}
 }

@@ -42,6 +42,19 @@ func newStall(server nats.InProcessConnProvider) *stall {
 	return s
 }
 
+// fixture is one whose queue is reached over the stall.
+func (s *stall) fixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{t: t}
+	f.logs, f.log = observed()
+	var err error
+	if f.q, err = queue.Open(t.Context(), queue.Config{InProcess: s, Embedded: true, Log: zaptest.NewLogger(t)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.q.Close)
+	return f
+}
+
 // begin holds records back until the returned function is called.
 func (s *stall) begin() (end func()) {
 	s.mu.Lock()
@@ -172,14 +185,8 @@ func TestRateOverStall(t *testing.T) {
 
 // stalledCalls returns the highest number of calls in a second, wherever it begins.
 func stalledCalls(t *testing.T, rate int) (most int) {
-	f := &fixture{t: t}
-	f.logs, f.log = observed()
 	stall := newStall(queuetest.Server(t, ""))
-	var err error
-	if f.q, err = queue.Open(t.Context(), queue.Config{InProcess: stall, Embedded: true, Log: zaptest.NewLogger(t)}); err != nil {
-		t.Fatal(err)
-	}
-	defer f.q.Close()
+	f := stall.fixture(t)
 	jobs := 3 * rate
 	f.publish(acme, queue.Bulk, jobs)
 	var mu sync.Mutex
@@ -228,13 +235,7 @@ func TestOutage(t *testing.T) {
 	srv := start()
 	t.Cleanup(func() { _ = srv.Close() })
 	nats := newStall(srv)
-	f := &fixture{t: t}
-	f.logs, f.log = observed()
-	var err error
-	if f.q, err = queue.Open(t.Context(), queue.Config{InProcess: nats, Embedded: true, Log: zaptest.NewLogger(t)}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(f.q.Close)
+	f := nats.fixture(t)
 	const calls = 20
 	f.publish(acme, queue.Bulk, calls)
 	var mu sync.Mutex
@@ -282,6 +283,31 @@ func TestOutage(t *testing.T) {
 	if n := len(f.events("unsettled")); n > 0 {
 		t.Errorf("%d unsettled lines", n)
 	}
+}
+
+// A job whose begin cannot be stored when its worker is cut off goes to another at once, though the process of the first goes on.
+func TestNotBegunGoesToOthers(t *testing.T) {
+	t.Parallel()
+	srv := queuetest.Server(t, "")
+	stall := newStall(srv)
+	f := stall.fixture(t)
+	t.Cleanup(stall.begin())
+	f.publish(acme, queue.Bulk, 1)
+	stop := f.start(func(context.Context, *queue.Delivery) worker.Verdict {
+		t.Error("a job was sent whose begin is not stored")
+		return delivered
+	}, worker.Config{Drain: 100 * time.Millisecond})
+	eventually(t, "the job is being begun", func() bool { return f.w.InFlight() == 1 })
+	stop()
+	other := &fixture{t: t, q: queuetest.On(t, srv)}
+	other.logs, other.log = observed()
+	other.start(func(_ context.Context, job *queue.Delivery) worker.Verdict {
+		if job.InDoubt {
+			t.Errorf("%s is in doubt: %s", job.ID, job.Doubt)
+		}
+		return delivered
+	}, worker.Config{})
+	other.await("delivered", 1)
 }
 
 // wait passes a span of time that is the point of a test.

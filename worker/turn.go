@@ -9,7 +9,7 @@ type turn struct {
 	started time.Time // when its begin was to be stored
 	told    bool      // the dispatcher knows how that went
 
-	granted chan time.Time // has room for one; closed when no more slots are granted
+	granted chan time.Time // buffers one; closed when no more slots are granted
 }
 
 // arrival is what a job's goroutine tells the dispatcher.
@@ -33,7 +33,7 @@ func (t *turn) slot() bool {
 		}
 		// On a machine that is overloaded, or was suspended, this goroutine may run long after the dispatcher's. The slot is
 		// let go then.
-		if time.Since(at) <= latest {
+		if time.Since(at) <= maxCallDelay {
 			return true
 		}
 	}
@@ -55,9 +55,6 @@ func (t *turn) tell(a arrival) bool {
 		return false
 	}
 }
-
-// otherShare is how many slots in a row go to the first of several lanes while another has something to send: nine in ten.
-const otherShare = 9
 
 // shares divides something among lanes: the first lane has it before the others, which get a tenth in any case. Without that
 // a first lane that is never empty would starve them.

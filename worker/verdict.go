@@ -25,13 +25,13 @@ const (
 	Delivered Outcome = "delivered"
 	// Dead ends it as a dead letter.
 	Dead Outcome = "dead"
-	// Retry puts it back, counts the attempt for its Class, and makes it a dead letter once MaxAttempts are used up.
+	// Retry requeues it, counts the attempt for its Class, and makes it a dead letter once MaxAttempts are used up.
 	Retry Outcome = "retry"
-	// Hold puts it back uncounted and stops its page for a while: the fault is not the job's.
+	// Hold requeues it uncounted and stops its page for a while: the fault is not the job's.
 	Hold Outcome = "hold"
-	// Release puts it back uncounted and at once: it was not tried.
+	// Release requeues it uncounted and at once: it was not tried.
 	Release Outcome = "release"
-	// aside puts it back uncounted, for after Delays: the fault may not be the job's.
+	// aside requeues it uncounted, for after Delays: the fault may not be the job's.
 	aside Outcome = "aside"
 )
 
@@ -45,7 +45,7 @@ type Verdict struct {
 	TraceID, Text string
 	// MessageID is Facebook's name of the delivered message, where there is one.
 	MessageID string
-	// Usage is what Facebook's headers said of the limits, whatever the outcome.
+	// Usage is what Facebook's headers report of the limits, whatever the outcome.
 	Usage sendapi.Usage
 	// Credentials names those that were refused, as [Page.Credentials] does (Hold of class auth). Empty: they could not be
 	// read, so it is this process alone that cannot send.
@@ -58,7 +58,7 @@ type Verdict struct {
 	// stands. 0 and 1: a Hold comes at once, the others never hold a page. HoldDelays are then between probes (Dead, Retry).
 	HoldAfter  int
 	HoldDelays Delays
-	// Unreachable says that Facebook was not reached, or a server before it or of it failed without a word. After some in a
+	// Unreachable says that Facebook was not reached, or a server before it or of it failed without an answer of its own. After some in a
 	// row this process sends nothing until it is.
 	Unreachable bool
 
@@ -68,10 +68,18 @@ type Verdict struct {
 	// MaxAttempts bounds Retry: so many attempts that end with one of this Class. Zero means no bound but the job's time of
 	// expiry.
 	MaxAttempts int
-	// HoldFor is how long Facebook said to wait (Hold). Zero: it did not say, Delays decide. They also do when it says so again.
+	// HoldFor is how long Facebook asks to wait (Hold). Zero: it does not say, and Delays decide. They also do when it asks again.
 	HoldFor time.Duration
 
 	holds bool // a Retry or Dead that holds the page too
+}
+
+// End is how a job ends.
+type End struct {
+	Delivered bool
+	MessageID string       // Facebook's name of a delivered message, where there is one
+	Begun     time.Time    // when the call began by which it was delivered, by the server's clock
+	Reason    queue.Reason // of the dead letter, where it was not delivered
 }
 
 // Delays grow exponentially from First to Max, with full jitter: the n-th is anywhere between nothing and

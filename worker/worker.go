@@ -4,8 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"math"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,106 +15,6 @@ import (
 	"github.com/brazier-relay/brazier/queue"
 )
 
-// Page is a Facebook page to deliver for.
-type Page struct {
-	ID   string // Facebook page id
-	Name string // how logs name it; default ID
-	// App names the Facebook app whose tokens the page uses: pages of one app are throttled together. Pages that name none
-	// count as of one app.
-	App string
-	// Rate and MediaRate are calls a second, all workers together, at least [MinRate]. Default [DefaultRate] and
-	// [DefaultMediaRate].
-	Rate, MediaRate float64
-	// MaxInFlight bounds the calls under way at one time, in this process: those with text, and as many with media. Default
-	// [DefaultMaxInFlight] of Rate.
-	MaxInFlight int
-	// Handler does the page's jobs. Another one takes over for the jobs that begin after [Worker.SetPages]. Required.
-	Handler Handler
-	// Credentials names the credentials that the handler would use now, without giving them away. By that it is known when
-	// those that Facebook refused have been replaced. After an error nothing is sent for the page. It must be quick and safe
-	// for concurrent use. Default: they never change.
-	Credentials func() (string, error)
-}
-
-const (
-	// DefaultRate stays at the mark from which Facebook calls a page's volume high and may block it: more than 40
-	// messages a second (Messenger rate limits). The hard limit is 300 calls a second.
-	DefaultRate = 40
-	// DefaultMediaRate is Facebook's limit for audio and video, calls a second and page (Messenger rate limits).
-	DefaultMediaRate = 10
-	// MinRate is one call in 10 seconds. At a tenth of it, where a page goes after a hold and when Facebook's limits are near,
-	// slots are still to be had (see [queue.Pace.Reserve]), a new worker's first after 100 s. A page that is to send less is
-	// to be held.
-	MinRate = 0.1
-)
-
-const (
-	// inFlightFor is twice what a call to Facebook usually takes (0.8 s), and what its settlement takes besides.
-	inFlightFor = 1.6 // seconds
-	// minInFlight lets a slow page's calls hang for a while. maxInFlight is more than Facebook's rates ask for; each call is a
-	// connection.
-	minInFlight, maxInFlight = 64, 10_000
-)
-
-// DefaultMaxInFlight allows a rate with calls of 1.6 s.
-func DefaultMaxInFlight(rate float64) int {
-	return int(min(max(math.Ceil(inFlightFor*rate), minInFlight), maxInFlight))
-}
-
-func (p *Page) setDefaults() error {
-	if p.Name == "" {
-		p.Name = p.ID
-	}
-	if p.Rate == 0 {
-		p.Rate = DefaultRate
-	}
-	if p.MediaRate == 0 {
-		p.MediaRate = DefaultMediaRate
-	}
-	if p.MaxInFlight == 0 {
-		p.MaxInFlight = DefaultMaxInFlight(p.Rate)
-	}
-	if p.Credentials == nil {
-		p.Credentials = func() (string, error) { return "", nil }
-	}
-	switch {
-	case p.ID == "":
-		return errors.New("worker: a page has no id")
-	case p.Handler == nil:
-		return fmt.Errorf("worker: page %s: Handler is missing", p.Name)
-	case p.Rate < MinRate, p.MediaRate < MinRate:
-		return fmt.Errorf("worker: page %s: Rate and MediaRate must be at least %v", p.Name, MinRate)
-	case p.MaxInFlight < 0:
-		return fmt.Errorf("worker: page %s: MaxInFlight must be above 0", p.Name)
-	}
-	return nil
-}
-
-// Config is what a worker needs. Queue is required.
-type Config struct {
-	Queue *queue.Queue
-	Pages []Page
-	// Host names where the Send API is, for the log.
-	Host string
-	// SlowStart is how long a page that comes out of a hold takes to reach its full rate. Default [DefaultSlowStart].
-	SlowStart time.Duration
-	// Drain is how long jobs in flight may go on after the context of Run has ended. Default [DefaultDrain].
-	Drain time.Duration
-	// StatsEvery is the time between stats lines. Default 10s.
-	StatsEvery time.Duration
-	Log        *zap.Logger // default: nothing is logged
-}
-
-const (
-	// DefaultDrain leaves the door and the server their share of a process's shutdown budget.
-	DefaultDrain = 15 * time.Second
-	// DefaultSlowStart is our choice; Facebook documents none.
-	DefaultSlowStart = time.Minute
-)
-
-// settleGrace is what settling may take after the drain budget has cut off the calls.
-const settleGrace = 3 * time.Second
-
 // Worker delivers for a set of pages.
 type Worker struct {
 	cfg  Config
@@ -123,17 +22,20 @@ type Worker struct {
 
 	inFlight atomic.Int64
 	circuit  circuit
+	slowness slowness
 	metrics  *metrics
-	hands    *hands
+	pool     *pool
 
-	overdueEvery time.Duration // less in tests
+	overdueEvery, laneIdle, behind, stillEvery, backlogOld time.Duration // less in tests
 
 	mu      sync.Mutex
 	pages   map[string]*page
 	states  map[string]*shared        // of all pages and apps that are known
 	start   func(*page)               // set while Run takes pages
-	waiting map[queue.PageLane]uint64 // what waited at the last look
+	waiting map[queue.PageLane]uint64 // the backlog at the last look
+	known   map[queue.PageLane]bool   // lanes that ever had a job
 
+	isKnown atomic.Bool   // the states are those that are stored
 	changed chan struct{} // has one element when the pages are others
 }
 
@@ -142,6 +44,9 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Queue == nil {
 		return nil, errors.New("worker: Queue is missing")
 	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	if cfg.Drain == 0 {
 		cfg.Drain = DefaultDrain
 	}
@@ -149,13 +54,17 @@ func New(cfg Config) (*Worker, error) {
 		cfg.SlowStart = DefaultSlowStart
 	}
 	if cfg.StatsEvery == 0 {
-		cfg.StatsEvery = 10 * time.Second
+		cfg.StatsEvery = statsEvery
+	}
+	if cfg.GraphSlow == 0 {
+		cfg.GraphSlow = DefaultGraphSlow
 	}
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	w := &Worker{cfg: cfg, name: queue.NewID(), pages: map[string]*page{}, states: map[string]*shared{}, changed: make(chan struct{}, 1), metrics: newMetrics(), hands: newHands(), overdueEvery: overdueEvery}
+	w := &Worker{cfg: cfg, name: queue.NewID(), pages: map[string]*page{}, states: map[string]*shared{}, known: map[queue.PageLane]bool{}, changed: make(chan struct{}, 1), metrics: newMetrics(), pool: newPool(), overdueEvery: overdueEvery, laneIdle: laneIdle, behind: defaultBehind, stillEvery: stillEvery, backlogOld: backlogOld}
 	w.circuit.w = w
+	w.slowness.log, w.slowness.host, w.slowness.limit = cfg.Log, cfg.Host, cfg.GraphSlow
 	return w, w.SetPages(cfg.Pages)
 }
 
@@ -183,16 +92,33 @@ func (w *Worker) SetPages(pages []Page) error {
 	}
 	for id, cfg := range next {
 		p := newPage(w, cfg)
+		w.metrics.expect(p.Name)
+		for lane := range w.known {
+			if lane.Page == id { // it may be in use, and nobody says so soon
+				p.wake(lane.Lane)
+			}
+		}
 		w.pages[id] = p
 		if w.start != nil {
 			w.start(p)
 		}
 	}
+	w.forget()
 	select {
 	case w.changed <- struct{}{}:
 	default:
 	}
 	return nil
+}
+
+// forget drops the states that no page depends on and that nobody ever wrote. Those that are written stay known, since the watch
+// tells of each but once: a page that comes back is held if it was. w.mu is held.
+func (w *Worker) forget() {
+	used := map[*shared]bool{}
+	for _, p := range w.pages {
+		used[p.own], used[p.app] = true, true
+	}
+	maps.DeleteFunc(w.states, func(_ string, h *shared) bool { return !used[h] && h.now().Revision() == 0 })
 }
 
 // all returns the pages as they are now.
@@ -219,16 +145,18 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	defer cutSettle()
 
 	var running sync.WaitGroup
-	defer w.hands.close()        // when nothing runs any more
+	defer w.pool.close()         // when nothing runs any more
 	known := make(chan struct{}) // closed once the states of the pages are
 	running.Go(func() { w.watch(ctx, known) })
 	running.Go(func() { w.report(ctx) })
-	running.Go(func() { w.wakeLanes(ctx) })
+	running.Go(func() { w.watchLanes(ctx) })
 	running.Go(func() { w.findOverdue(ctx, settle) })
 	running.Go(func() {
 		select {
 		case <-known:
+			w.isKnown.Store(true)
 			w.begin(ctx, phases{work: work, settle: settle}, &running)
+			w.remindOfHolds(ctx)
 		case <-ctx.Done():
 		}
 	})
@@ -316,38 +244,6 @@ func (w *Worker) backlog() (pages int, pending uint64) {
 	return len(seen), pending
 }
 
-// wakeEvery is how long the first message of a lane may lie before this worker looks at the lane.
-const wakeEvery = 200 * time.Millisecond
-
-// wakeLanes lets a lane be fetched from as soon as there is anything in it, and from then on. Most lanes of most pages
-// never have anything, and a consumer with an open request for each of them would cost the server more than the jobs do:
-// it asks all consumers of the stream about each job that is settled (nats-server 2.15.2).
-func (w *Worker) wakeLanes(ctx context.Context) {
-	every := time.NewTicker(wakeEvery)
-	defer every.Stop()
-	for {
-		lanes, err := w.cfg.Queue.Lanes(ctx)
-		if err == nil { // else it is asked again, and others tell of it
-			w.wake(lanes)
-		}
-		select {
-		case <-every.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (w *Worker) wake(lanes []queue.PageLane) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, lane := range lanes {
-		if p := w.pages[lane.Page]; p != nil {
-			p.wake(lane.Lane)
-		}
-	}
-}
-
 // ofApp returns the pages that are throttled together with p, p among them.
 func (w *Worker) ofApp(p *page) (pages []*page) {
 	for _, other := range w.all() {
@@ -358,7 +254,7 @@ func (w *Worker) ofApp(p *page) (pages []*page) {
 	return pages
 }
 
-// InFlight returns how many jobs are in a handler's hands.
+// InFlight returns how many jobs are in flight: taken up and not settled.
 func (w *Worker) InFlight() int { return int(w.inFlight.Load()) }
 
 // phases are the contexts that outlive the fetching.
