@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -13,27 +13,27 @@ import (
 // What signals do
 //
 //	SIGINT, SIGTERM   first: everything stops in order
-//	                  again within sameSignal of the first: nothing, it is the same one
-//	                  again later: the process ends at once, with exitUndrained
+//	                  again within SameSignal of the first: nothing, it is the same one
+//	                  again later: the process ends at once, with ExitUndrained
 //	SIGHUP            a role reads its files again, once it is ready; elsewhere nothing. It never kills
 
-// sameSignal is for how long after the first SIGINT or SIGTERM another one counts as the same: timeout(1), process groups
+// SameSignal is for how long after the first SIGINT or SIGTERM another one counts as the same: timeout(1), process groups
 // and shims of containers send two, microseconds apart. Too short, and these throw the drain away; too long, and a person
 // who wants to force the end presses the keys in vain.
-const sameSignal = time.Second
+const SameSignal = time.Second
 
-// signals are what the system tells this process. A nil one tells nothing.
-type signals struct {
+// Signals are what the system tells this process. A nil *Signals tells nothing.
+type Signals struct {
 	stop    context.CancelFunc
 	hangups chan struct{} // has one element when the files are to be read again
 
 	mu   sync.Mutex
-	last map[*func()]bool // what is done before the process ends at once
+	last map[*func()]bool // called before the process ends at once
 }
 
-// followSignals returns a context that ends when the process is told to stop, and the rest of what it is told. It is
+// FollowSignals returns a context that ends when the process is told to stop, and the rest of what it is told. It is
 // called once, first of all.
-func followSignals(stderr *os.File) (context.Context, *signals) {
+func FollowSignals(stderr *os.File) (context.Context, *Signals) {
 	ctx, stop := context.WithCancel(context.Background())
 	s := newSignals(stop)
 	received := make(chan os.Signal, 8)
@@ -42,17 +42,17 @@ func followSignals(stderr *os.File) (context.Context, *signals) {
 		s.follow(received)
 		fmt.Fprintln(stderr, "brazier: second signal, ending at once")
 		s.runLast()
-		os.Exit(exitUndrained)
+		os.Exit(ExitUndrained)
 	}()
 	return ctx, s
 }
 
-func newSignals(stop context.CancelFunc) *signals {
-	return &signals{stop: stop, hangups: make(chan struct{}, 1), last: make(map[*func()]bool)}
+func newSignals(stop context.CancelFunc) *Signals {
+	return &Signals{stop: stop, hangups: make(chan struct{}, 1), last: make(map[*func()]bool)}
 }
 
 // follow returns when the process is to end at once.
-func (s *signals) follow(received <-chan os.Signal) {
+func (s *Signals) follow(received <-chan os.Signal) {
 	var first time.Time
 	for sig := range received {
 		switch {
@@ -64,23 +64,23 @@ func (s *signals) follow(received <-chan os.Signal) {
 		case first.IsZero():
 			first = time.Now()
 			s.stop()
-		case time.Since(first) > sameSignal:
+		case time.Since(first) > SameSignal:
 			return
 		}
 	}
 }
 
-// hangup has an element when the files are to be read again.
-func (s *signals) hangup() <-chan struct{} {
+// Hangup has an element when the files are to be read again.
+func (s *Signals) Hangup() <-chan struct{} {
 	if s == nil {
 		return nil
 	}
 	return s.hangups
 }
 
-// beforeExit has f called before the process ends at once, from another goroutine, until the function that it returns is
+// BeforeExit has f called before the process ends at once, from another goroutine, until the function that it returns is
 // called.
-func (s *signals) beforeExit(f func()) (forget func()) {
+func (s *Signals) BeforeExit(f func()) (forget func()) {
 	if s == nil {
 		return func() {}
 	}
@@ -94,7 +94,7 @@ func (s *signals) beforeExit(f func()) (forget func()) {
 	}
 }
 
-func (s *signals) runLast() {
+func (s *Signals) runLast() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for f := range s.last {
@@ -104,7 +104,7 @@ func (s *signals) runLast() {
 
 // surviveOutput lets the process outlive the readers of its standard output and error: a write fails then, which would
 // otherwise kill the process before it has cleaned up.
-func (s *signals) surviveOutput() (restore func()) {
+func (s *Signals) surviveOutput() (restore func()) {
 	if s == nil {
 		return func() {}
 	}

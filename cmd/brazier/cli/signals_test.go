@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -32,10 +32,10 @@ func TestSignals(t *testing.T) {
 		{name: "one", sent: []sent{{0, term}}, stopped: true},
 		{name: "two at once", sent: []sent{{0, term}, {0, term}}, stopped: true},
 		{name: "of two kinds", sent: []sent{{0, interrupt}, {time.Millisecond, term}}, stopped: true},
-		{name: "at the end of the second", sent: []sent{{0, term}, {sameSignal, term}}, stopped: true},
-		{name: "after it", sent: []sent{{0, term}, {sameSignal + 1, term}}, stopped: true, forced: sameSignal + 1},
-		{name: "the same one does not begin the second anew", sent: []sent{{0, term}, {sameSignal - 1, term}, {sameSignal + 1, term}}, stopped: true, forced: sameSignal + 1},
-		{name: "a hangup while it stops", sent: []sent{{0, term}, {2 * sameSignal, hup}}, stopped: true, hangup: true},
+		{name: "at the end of the second", sent: []sent{{0, term}, {SameSignal, term}}, stopped: true},
+		{name: "after it", sent: []sent{{0, term}, {SameSignal + 1, term}}, stopped: true, forced: SameSignal + 1},
+		{name: "the same one does not begin the second anew", sent: []sent{{0, term}, {SameSignal - 1, term}, {SameSignal + 1, term}}, stopped: true, forced: SameSignal + 1},
+		{name: "a hangup while it stops", sent: []sent{{0, term}, {2 * SameSignal, hup}}, stopped: true, hangup: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestSignals(t *testing.T) {
 				if stopped := ctx.Err() != nil; stopped != c.stopped {
 					t.Errorf("told to stop: %v, want %v", stopped, c.stopped)
 				}
-				if hangup := len(s.hangup()) > 0; hangup != c.hangup {
+				if hangup := len(s.Hangup()) > 0; hangup != c.hangup {
 					t.Errorf("a hangup is told: %v, want %v", hangup, c.hangup)
 				}
 			})
