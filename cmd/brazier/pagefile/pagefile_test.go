@@ -1,4 +1,4 @@
-package main
+package pagefile
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,6 +52,17 @@ var digests = strings.NewReplacer(
 	"KEY2", fmt.Sprintf("sha256:%X", sha256.Sum256([]byte("key 2"))),
 )
 
+// keepsSecrets fails the test if what was written holds any of the secrets.
+func keepsSecrets(t *testing.T, written string, secrets ...string) {
+	t.Helper()
+	for _, s := range secrets {
+		if i := strings.Index(written, s); i >= 0 {
+			from, to := max(0, i-200), min(len(written), i+len(s)+50)
+			t.Errorf("%q was written: …%s…", s, written[from:to])
+		}
+	}
+}
+
 func TestPageFile(t *testing.T) {
 	t.Setenv("BRAZIER_TEST_TOKEN", " "+marker+"-token-from-variable\n")
 	dir := pageDir(t)
@@ -72,30 +82,30 @@ pages:
     queue_share: 25%
   - {"id": 00005647382910, "token": "${BRAZIER_TEST_TOKEN}", "keys": ["sha256:`+strings.Repeat("0a", 32)+`"], "in_doubt_repeats": 3, "rate": 300}
 `))
-	got, err := readPages(path)
+	got, err := Read(path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []pageConfig{
+	want := []Page{
 		{
 			ID: "1029384756", Name: "acme",
-			Secrets: secrets{TokenFile: filepath.Join(dir, "acme.token"), AppSecretFile: filepath.Join(dir, "acme.secret")},
+			Secrets: Secrets{TokenFile: filepath.Join(dir, "acme.token"), AppSecretFile: filepath.Join(dir, "acme.secret")},
 			Keys:    [][sha256.Size]byte{sha256.Sum256([]byte("key 1")), sha256.Sum256([]byte("key 2"))},
 			Rate:    12.5, MediaRate: 2, MaxInFlight: 8, InDoubt: deliver.Park, Repeats: 1, Expire: 90 * time.Minute, QueueShare: 0.25,
-			line: 3,
+			Line: 3,
 		},
 		{
 			ID: "00005647382910", Name: "00005647382910", // a number keeps its digits
-			Secrets: secrets{Token: marker + "-token-from-variable", Variable: "BRAZIER_TEST_TOKEN"},
+			Secrets: Secrets{Token: marker + "-token-from-variable", Variable: "BRAZIER_TEST_TOKEN"},
 			Keys:    [][sha256.Size]byte{[sha256.Size]byte([]byte(strings.Repeat("\n", 32)))},
 			Rate:    300, MediaRate: 10, MaxInFlight: 480, InDoubt: deliver.Resend, Repeats: 3, Expire: 24 * time.Hour, QueueShare: 0.5,
-			line: 14,
+			Line: 14,
 		},
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(pageConfig{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Page{})); diff != "" {
 		t.Errorf("pages (-want +got):\n%s", diff)
 	}
-	cred, err := got[0].Secrets.read()
+	cred, err := got[0].Secrets.Read()
 	if err != nil || cred.Token != marker+"-token-of-acme" || cred.AppSecret != marker+"-secret-of-acme" {
 		t.Errorf("the credentials are not those of the files, error %v", err)
 	}
@@ -108,7 +118,7 @@ func TestPageFileFaults(t *testing.T) {
 		head  = "pages:\n  - id: \"1\"\n    keys: [KEY1]\n" // token and the rest follow, from line 4
 		token = "    token: " + marker + "-token\n"
 		page  = head + token // the rest follows from line 5
-		known = "known are app, app_secret_file, expire, id, in_doubt, in_doubt_repeats, keys, max_in_flight, media_rate, metadata, name, queue_share, rate, token, token_file"
+		known = "known are alias_users, app, app_secret_file, braze, expire, id, in_doubt, in_doubt_repeats, keys, max_in_flight, media_rate, messenger_id, messenger_reachable, messenger_window_until, metadata, name, queue_share, rate, ref_endless, ref_max_age, ref_reusable, ref_secret_files, token, token_file"
 		look  = ": check quotes, colons and indentation here and in the line before"
 		long  = marker + "-and-so-on-as-long-as-a-token"
 
@@ -116,8 +126,8 @@ func TestPageFileFaults(t *testing.T) {
 		plain    = " has a YAML anchor, alias or tag (&, *, !), which are not read here: write the value out, in quotes if it begins with one of these"
 		rate     = "rate must be between 0.1 and 300, Facebook's limit of calls a second"
 		media    = "media_rate must be between 0.1 and 10, Facebook's limit of calls a second"
-		inFlight = " is not a whole number from 1 to 10000"
-		expire   = " is no time between 1s and 168h: write it like 90m or 24h"
+		inFlight = "max_in_flight must be a whole number between 1 and 10000"
+		expire   = "expire must be between 1s and 168h, such as 90m, 24h or 3d"
 		variable = "token is no variable: write ${NAME} with capitals, digits and _, and nothing beside it"
 		empty    = " is empty: give it a value or remove the line"
 	)
@@ -137,7 +147,7 @@ func TestPageFileFaults(t *testing.T) {
 		{"text", "pages\n", []string{`1: the file does not consist of "name: value" lines: begin with "pages:"`}},
 		{"no list of pages", "pages: acme\n", []string{`1: pages is not a list: begin each page with "- id:"`}},
 		{"page without fields", "pages:\n  - acme\n", []string{`2: a page does not consist of "name: value" lines: begin with "- id:"`}},
-		{"unknown field of the file", page + "defaults: {}\n", []string{`5: unknown field "defaults" in the file: known are pages`}},
+		{"unknown field of the file", page + "defaults: {}\n", []string{`5: unknown field "defaults" in the file: known are apps, braze, pages`}},
 		{"second document", page + "---\n" + page, []string{`6: a second YAML document: put all pages into one list`}},
 		{"end of the document", page + "---\n", nil},
 		{"mark of an editor", "\ufeff" + page, nil},
@@ -166,7 +176,7 @@ func TestPageFileFaults(t *testing.T) {
 		// Fields.
 		{"unknown field", page + "    pace: 5\n", []string{`5: unknown field "pace" in a page: ` + known}},
 		{"unknown field that may be a secret", page + "    " + long + ": 5\n", []string{`5: unknown field (35 characters) in a page: ` + known}},
-		{"field twice", page + "    name: a\n    name: b\n", []string{`6: field "name" stands in line 5 already: remove one`}},
+		{"field twice", page + "    name: a\n    name: b\n", []string{`6: duplicate field "name" (first on line 5): remove one`}},
 		{"no value", page + "    name:\n    rate: \"\"\n", []string{`5: name` + empty, `6: rate` + empty}},
 		{"list for a value", page + "    name: [a]\n", []string{`5: name is not a single value: write it in the same line`}},
 		{"no id", "pages:\n  - name: acme\n    keys: [KEY1]\n" + token, []string{`2: page acme: id is missing: add the Facebook page id, in quotes`}},
@@ -186,7 +196,7 @@ func TestPageFileFaults(t *testing.T) {
 		{"both", page + "    token_file: acme.token\n", []string{`5: page 1: both token and token_file are set: keep one`}},
 		{"variable that is not set", head + "    token: ${BRAZIER_TEST_UNSET}\n", []string{`4: token: the variable BRAZIER_TEST_UNSET is not set: export it before the start`}},
 		{"variable that is blank", head + "    token: ${BRAZIER_TEST_BLANK}\n", []string{`4: token: the variable BRAZIER_TEST_BLANK is not set: export it before the start`}},
-		{"variable with two words", head + "    token: ${BRAZIER_TEST_SPACED}\n", []string{`4: token holds spaces, line breaks or other characters that no secret has: keep the secret alone`}},
+		{"variable with a space", head + "    token: ${BRAZIER_TEST_SPACED}\n", []string{`4: token holds spaces, line breaks or other characters that no secret has: keep the secret alone`}},
 		{"variable without braces", head + "    token: $BRAZIER_TEST_BLANK\n", []string{`4: ` + variable}},
 		{"variable without its end", head + "    token: ${BRAZIER_TEST_BLANK\n", []string{`4: ` + variable}},
 		{"variable and more", head + "    token: x${BRAZIER_TEST_BLANK}\n", []string{`4: ` + variable}},
@@ -213,26 +223,26 @@ func TestPageFileFaults(t *testing.T) {
 		{"rates under the least", page + "    rate: 0.099\n    media_rate: 0.001\n", []string{`5: ` + rate + ` (got "0.099")`, `6: ` + media + ` (got "0.001")`}},
 		{"rate over Facebook's", page + "    rate: 301\n", []string{`5: ` + rate + ` (got "301")`}},
 		{"rate at Facebook's", page + "    rate: 300\n    media_rate: 10\n", nil},
-		{"rate in words", page + "    rate: fast\n", []string{`5: ` + rate + ` (got "fast")`}},
+		{"rate as text", page + "    rate: fast\n", []string{`5: ` + rate + ` (got "fast")`}},
 		{"rate NaN", page + "    rate: NaN\n", []string{`5: ` + rate + ` (got "NaN")`}},
 		{"rate .nan", page + "    rate: .nan\n    media_rate: .inf\n", []string{`5: ` + rate + ` (got ".nan")`, `6: ` + media + ` (got ".inf")`}},
 		{"media rate over Facebook's", page + "    media_rate: 11\n", []string{`5: ` + media + ` (got "11")`}},
-		{"in flight", page + "    max_in_flight: 0\n", []string{`5: max_in_flight "0"` + inFlight}},
+		{"in flight", page + "    max_in_flight: 0\n", []string{`5: ` + inFlight + ` (got "0")`}},
 		{"repetitions", page + "    in_doubt_repeats: 4\n", []string{`5: in_doubt_repeats must be from 0 to 3 (got "4")`}},
 		{"repetitions, parked", page + "    in_doubt: park\n    in_doubt_repeats: 2\n", []string{`6: page 1: in_doubt_repeats does nothing with in_doubt: park: remove one of the two`}},
-		{"in flight, a fraction", page + "    max_in_flight: 1.5\n", []string{`5: max_in_flight "1.5"` + inFlight}},
-		{"in flight, too many", page + "    max_in_flight: 10001\n", []string{`5: max_in_flight "10001"` + inFlight}},
-		{"in doubt", page + "    in_doubt: wait\n", []string{`5: in_doubt "wait" is neither resend nor park`}},
-		{"expire without a unit", page + "    expire: 24\n", []string{`5: expire "24"` + expire}},
-		{"expire in days", page + "    expire: 2d\n", []string{`5: expire "2d"` + expire}},
-		{"expire at once", page + "    expire: 0s\n", []string{`5: expire "0s"` + expire}},
-		{"expire in the past", page + "    expire: -1h\n", []string{`5: expire "-1h"` + expire}},
-		{"expire after too long", page + "    expire: 169h\n", []string{`5: expire "169h"` + expire}},
+		{"in flight, a fraction", page + "    max_in_flight: 1.5\n", []string{`5: ` + inFlight + ` (got "1.5")`}},
+		{"in flight, too many", page + "    max_in_flight: 10001\n", []string{`5: ` + inFlight + ` (got "10001")`}},
+		{"in doubt", page + "    in_doubt: wait\n", []string{`5: in_doubt must be resend or park (got "wait")`}},
+		{"expire without a unit", page + "    expire: 24\n", []string{`5: ` + expire + ` (got "24")`}},
+		{"expire in days", page + "    expire: 8d\n", []string{`5: ` + expire + ` (got "8d")`}},
+		{"expire at once", page + "    expire: 0s\n", []string{`5: ` + expire + ` (got "0s")`}},
+		{"expire in the past", page + "    expire: -1h\n", []string{`5: ` + expire + ` (got "-1h")`}},
+		{"expire after too long", page + "    expire: 169h\n", []string{`5: ` + expire + ` (got "169h")`}},
 
 		// Several pages.
-		{"same id", page + strings.Replace(page[len("pages:\n"):], "KEY1", "KEY2", 1), []string{`5: page id 1 stands in line 2 already: remove one of the two`}},
-		{"same name", page + "    name: a\n  - id: \"2\"\n    name: a\n    keys: [KEY2]\n" + token, []string{`6: page name a stands in line 2 already: choose another`}},
-		{"same key", page + "  - id: \"2\"\n    keys: [KEY2, KEY1]\n" + token, []string{`5: page 2: a key is the same as one of the page in line 2: a key names one page`}},
+		{"same id", page + strings.Replace(page[len("pages:\n"):], "KEY1", "KEY2", 1), []string{`5: duplicate page id 1 (first on line 2): remove one of the two`}},
+		{"same name", page + "    name: a\n  - id: \"2\"\n    name: a\n    keys: [KEY2]\n" + token, []string{`6: duplicate page name a (first on line 2): choose another`}},
+		{"same key", page + "  - id: \"2\"\n    keys: [KEY2, KEY1]\n" + token, []string{`5: page 2: duplicate key (first on line 2): a key can only name one page`}},
 		{"all at once", "pages:\n  - name: acme\n    pace: 1\n    token: ${BRAZIER_TEST_UNSET}\n    rate: 999\n  - id: x\n    in_doubt: no\n", []string{
 			`2: page acme: id is missing: add the Facebook page id, in quotes`,
 			`2: page acme: keys is missing: nobody could send for it; add the SHA-256 of a key as "sha256:HEX"`,
@@ -242,13 +252,13 @@ func TestPageFileFaults(t *testing.T) {
 			`6: id "x" is not a Facebook page id: digits only, as in the page's About section`,
 			`6: page: token is missing: add token_file with a path, or token: ${VARIABLE}`,
 			`6: page: keys is missing: nobody could send for it; add the SHA-256 of a key as "sha256:HEX"`,
-			`7: in_doubt "no" is neither resend nor park`,
+			`7: in_doubt must be resend or park (got "no")`,
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(dir, "pages.yaml")
 			writeFile(t, path, digests.Replace(c.file))
-			pages, err := readPages(path)
+			pages, err := Read(path, Options{})
 			if len(c.want) == 0 {
 				if err != nil || len(pages) != 1 {
 					t.Errorf("%d pages, error %v", len(pages), err)
@@ -258,7 +268,7 @@ func TestPageFileFaults(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
-			var found problems
+			var found Faults
 			if !errors.As(err, &found) {
 				t.Fatalf("error is %T: %v", err, err)
 			}
@@ -276,23 +286,23 @@ func TestLiftedRates(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pages.yaml")
 	const page = "pages:\n  - {id: \"1\", token: token-of-a-test, keys: [\"KEY1\"], rate: 20000, media_rate: 20}\n"
 	for _, c := range []struct {
-		read func(string) ([]pageConfig, error)
+		as   Options
 		want string // of the error
 	}{
-		{readPages, "and 300, Facebook's limit"},
-		{readPagesFor(sendapi.DefaultGraphURL), "and 300, Facebook's limit"},
-		{readPagesFor("https://GRAPH.facebook.com./"), "and 300, Facebook's limit"},
-		{readPagesFor("https://graph-video.facebook.com:443"), "and 300, Facebook's limit"},
-		{readPagesFor(""), "and 300, Facebook's limit"},
-		{readPagesFor("://"), "and 300, Facebook's limit"},
-		{readPagesFor("ftp://127.0.0.1"), "and 300, Facebook's limit"},
-		{readPagesFor("http:///v25.0"), "and 300, Facebook's limit"},
-		{readPagesFor("http://127.0.0.1:9090"), ""},
-		{readPagesFor("https://facebook.com.example"), ""},
-		{readPagesOfDoor, ""},
+		{Options{}, "and 300, Facebook's limit"},
+		{ForWorker(sendapi.DefaultGraphURL), "and 300, Facebook's limit"},
+		{ForWorker("https://GRAPH.facebook.com./"), "and 300, Facebook's limit"},
+		{ForWorker("https://graph-video.facebook.com:443"), "and 300, Facebook's limit"},
+		{ForWorker(""), "and 300, Facebook's limit"},
+		{ForWorker("://"), "and 300, Facebook's limit"},
+		{ForWorker("ftp://127.0.0.1"), "and 300, Facebook's limit"},
+		{ForWorker("http:///v25.0"), "and 300, Facebook's limit"},
+		{ForWorker("http://127.0.0.1:9090"), ""},
+		{ForWorker("https://facebook.com.example"), ""},
+		{ForIngress(), ""},
 	} {
 		writeFile(t, path, digests.Replace(page))
-		pages, err := c.read(path)
+		pages, err := Read(path, c.as)
 		switch {
 		case c.want == "" && (err != nil || len(pages) != 1 || pages[0].Rate != 20000 || pages[0].MediaRate != 20):
 			t.Errorf("%+v, error %v", pages, err)
@@ -301,7 +311,7 @@ func TestLiftedRates(t *testing.T) {
 		}
 	}
 	writeFile(t, path, digests.Replace(strings.Replace(page, "20000", "100001", 1)))
-	if _, err := readPagesOfDoor(path); err == nil || !strings.Contains(err.Error(), `rate must be between 0.1 and 100000, the most of calls a second (got "100001")`) {
+	if _, err := Read(path, ForIngress()); err == nil || !strings.Contains(err.Error(), `rate must be between 0.1 and 100000, the most of calls a second (got "100001")`) {
 		t.Errorf("over what can be paced: %v", err)
 	}
 }
@@ -325,41 +335,8 @@ func TestPageFileThatCannotBeRead(t *testing.T) {
 		filepath.Join(dir, "none.yaml"): "does not exist: name yours with --pages",
 		dir:                             "is a directory",
 	} {
-		if _, err := readPages(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+		if _, err := Read(path, Options{}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-}
-
-// A new token in the file is used without a restart; what is wrong meanwhile is an error without the secret in it.
-func TestWatchedSecrets(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := secrets{TokenFile: filepath.Join(pageDir(t), "acme.token")}
-		read := (&watched{secrets: s}).credentials
-		expect := func(token string) {
-			t.Helper()
-			if cred, err := read(); err != nil || cred.Token != token {
-				t.Errorf("the token is not %s, error %v", token, err)
-			}
-		}
-		expect(marker + "-token-of-acme")
-		writeFile(t, s.TokenFile, marker+"-next-token")
-		<-time.After(recheck)
-		expect(marker + "-token-of-acme") // not read for each call
-		<-time.After(1)
-		expect(marker + "-next-token")
-
-		writeFile(t, s.TokenFile, marker+" "+marker)
-		<-time.After(recheck + 1)
-		for range 2 {
-			if cred, err := read(); err == nil || cred.Token != "" {
-				t.Error("a broken token is used")
-			} else {
-				keepsSecrets(t, err.Error(), marker)
-			}
-		}
-		writeFile(t, s.TokenFile, marker+"-last-token")
-		<-time.After(recheck + 1)
-		expect(marker + "-last-token")
-	})
 }
