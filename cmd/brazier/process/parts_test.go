@@ -1,7 +1,6 @@
-package main
+package process
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -39,16 +39,16 @@ func (d *diary) expect(t *testing.T, want ...string) {
 }
 
 // part notes its opening, its end and its closing. It ends when it is told to, with the given error.
-func (d *diary) part(name string, end error) part {
-	return part{
-		name: name,
-		open: func(context.Context) error { d.note("open " + name); return nil },
-		run: func(ctx context.Context) error {
+func (d *diary) part(name string, end error) Part {
+	return Part{
+		Name: name,
+		Open: func(context.Context) error { d.note("open " + name); return nil },
+		Run: func(ctx context.Context) error {
 			<-ctx.Done()
 			d.note("end " + name)
 			return end
 		},
-		close: func() error { d.note("close " + name); return nil },
+		Close: func() error { d.note("close " + name); return nil },
 	}
 }
 
@@ -58,19 +58,19 @@ var (
 )
 
 // lastly is a part that calls f when it runs, after all others have opened, and ends with what f returns.
-func lastly(f func() error) part {
-	return part{name: "last", run: func(context.Context) error { return f() }}
+func lastly(f func() error) Part {
+	return Part{Name: "last", Run: func(context.Context) error { return f() }}
 }
 
 func TestPartsStopInReverse(t *testing.T) {
 	var d diary
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	resource := part{name: "resource",
-		open:  func(context.Context) error { d.note("open resource"); return nil },
-		close: func() error { d.note("close resource"); return nil }}
-	trigger := part{name: "trigger", run: func(ctx context.Context) error { stop(); <-ctx.Done(); return nil }}
-	if err := runParts(ctx, zap.NewNop(), []part{{name: "nothing"}, d.part("a", nil), resource, d.part("b", nil), trigger}); err != nil {
+	resource := Part{Name: "resource",
+		Open:  func(context.Context) error { d.note("open resource"); return nil },
+		Close: func() error { d.note("close resource"); return nil }}
+	trigger := Part{Name: "trigger", Run: func(ctx context.Context) error { stop(); <-ctx.Done(); return nil }}
+	if err := RunParts(ctx, zap.NewNop(), []Part{{Name: "nothing"}, d.part("a", nil), resource, d.part("b", nil), trigger}); err != nil {
 		t.Errorf("error: %v", err)
 	}
 	d.expect(t, "open a", "open resource", "open b", "end b", "close b", "close resource", "end a", "close a")
@@ -82,9 +82,9 @@ func TestPartsKeepTheirContext(t *testing.T) {
 	ctx, stop := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	defer stop()
 	first := make(chan context.Context, 1)
-	err := runParts(ctx, zap.NewNop(), []part{
-		{name: "first", run: func(ctx context.Context) error { first <- ctx; <-ctx.Done(); return nil }},
-		{name: "second", run: func(ctx context.Context) error {
+	err := RunParts(ctx, zap.NewNop(), []Part{
+		{Name: "first", Run: func(ctx context.Context) error { first <- ctx; <-ctx.Done(); return nil }},
+		{Name: "second", Run: func(ctx context.Context) error {
 			stop()
 			<-ctx.Done()
 			if ctx.Value(key{}) != "value" || (<-first).Err() != nil {
@@ -102,10 +102,10 @@ func TestPartThatDoesNotOpen(t *testing.T) {
 	var d diary
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	broken := part{name: "broken",
-		open:  func(context.Context) error { d.note("open broken"); return errBroken },
-		close: func() error { d.note("close broken"); return nil }}
-	err := runParts(ctx, zap.NewNop(), []part{d.part("a", nil), d.part("b", nil), broken, d.part("c", nil)})
+	broken := Part{Name: "broken",
+		Open:  func(context.Context) error { d.note("open broken"); return errBroken },
+		Close: func() error { d.note("close broken"); return nil }}
+	err := RunParts(ctx, zap.NewNop(), []Part{d.part("a", nil), d.part("b", nil), broken, d.part("c", nil)})
 	if !errors.Is(err, errBroken) {
 		t.Errorf("error: %v", err)
 	}
@@ -113,8 +113,8 @@ func TestPartThatDoesNotOpen(t *testing.T) {
 
 	// Who is told to stop while it waits for something has not failed.
 	d.done = nil
-	waiting := part{name: "waiting", open: func(ctx context.Context) error { stop(); <-ctx.Done(); return ctx.Err() }}
-	if err := runParts(ctx, zap.NewNop(), []part{d.part("a", nil), waiting}); err != nil {
+	waiting := Part{Name: "waiting", Open: func(ctx context.Context) error { stop(); <-ctx.Done(); return ctx.Err() }}
+	if err := RunParts(ctx, zap.NewNop(), []Part{d.part("a", nil), waiting}); err != nil {
 		t.Errorf("error: %v", err)
 	}
 	d.expect(t, "open a", "close a")
@@ -131,16 +131,16 @@ func TestPartThatEnds(t *testing.T) {
 	}{
 		{"with an error", errBroken, nil, []error{errBroken}, false, 0},
 		{"with an error, before another's", errBroken, errOther, []error{errBroken}, false, 1},
-		{"without a word", nil, nil, []error{nil}, false, 0},
-		{"finished", errFinished, nil, nil, false, 0},
-		{"finished, wrapped", fmt.Errorf("campaign: %w", errFinished), nil, nil, false, 0},
-		{"finished, and another has left something", errFinished, errBroken, []error{errBroken}, true, 0},
-		{"finished, and so has another", errFinished, errFinished, nil, false, 0},
+		{"without an error", nil, nil, []error{nil}, false, 0},
+		{"finished", ErrFinished, nil, nil, false, 0},
+		{"finished, wrapped", fmt.Errorf("campaign: %w", ErrFinished), nil, nil, false, 0},
+		{"finished, and another has left something", ErrFinished, errBroken, []error{errBroken}, true, 0},
+		{"finished, and so has another", ErrFinished, ErrFinished, nil, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var d diary
 			seen, lines := observer.New(zap.ErrorLevel)
-			err := runParts(t.Context(), zap.New(seen), []part{d.part("a", c.a), lastly(func() error { return c.last })})
+			err := RunParts(t.Context(), zap.New(seen), []Part{d.part("a", c.a), lastly(func() error { return c.last })})
 			if (err == nil) != (len(c.want) == 0) {
 				t.Errorf("error: %v", err)
 			}
@@ -152,7 +152,7 @@ func TestPartThatEnds(t *testing.T) {
 			if !c.undrained && err != nil && !strings.HasPrefix(err.Error(), "last ended: ") {
 				t.Errorf("error %v does not name the part", err)
 			}
-			if errors.Is(err, errUndrained) != c.undrained {
+			if errors.Is(err, cli.ErrUndrained) != c.undrained {
 				t.Errorf("error %v: undrained is not %v", err, c.undrained)
 			}
 			// An error is returned or logged, never lost.
@@ -172,14 +172,14 @@ func TestPartsThatAreToldToStop(t *testing.T) {
 		want error
 	}{
 		{"well", nil, nil},
-		{"finished just now", errFinished, nil},
-		{"with messages left", errBroken, errUndrained},
+		{"finished just now", ErrFinished, nil},
+		{"with messages left", errBroken, cli.ErrUndrained},
 	} {
 		var d diary
 		ctx, stop := context.WithCancel(t.Context())
-		unclean := part{name: "unclean", close: func() error { return errOther }}
-		trigger := part{name: "trigger", run: func(ctx context.Context) error { stop(); <-ctx.Done(); return nil }}
-		err := runParts(ctx, zap.New(seen), []part{d.part("a", c.end), unclean, trigger})
+		unclean := Part{Name: "unclean", Close: func() error { return errOther }}
+		trigger := Part{Name: "trigger", Run: func(ctx context.Context) error { stop(); <-ctx.Done(); return nil }}
+		err := RunParts(ctx, zap.New(seen), []Part{d.part("a", c.end), unclean, trigger})
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: error %v, want %v", c.name, err, c.want)
 		}
@@ -205,34 +205,12 @@ func TestShutdownBudget(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		stop()
 		began := time.Now()
-		err := runParts(ctx, zap.NewNop(), []part{{name: "hanging", run: func(context.Context) error { <-hang; return nil }}})
-		if !errors.Is(err, errUndrained) {
+		err := RunParts(ctx, zap.NewNop(), []Part{{Name: "hanging", Run: func(context.Context) error { <-hang; return nil }}})
+		if !errors.Is(err, cli.ErrUndrained) {
 			t.Errorf("error: %v", err)
 		}
-		if took := time.Since(began); took != shutdownBudget {
-			t.Errorf("ended after %v, want %v", took, shutdownBudget)
+		if took := time.Since(began); took != ShutdownBudget {
+			t.Errorf("ended after %v, want %v", took, ShutdownBudget)
 		}
 	})
-}
-
-func TestExitCodes(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		code int
-		says string
-	}{
-		{nil, 0, ""},
-		{errBroken, 1, "brazier: broken\n"},
-		{silent{errBroken}, 1, ""},
-		{usageError{errBroken}, 2, "brazier: broken\n"},
-		{fmt.Errorf("open: %w", usageError{errBroken}), 2, "brazier: open: broken\n"},
-		{errUndrained, 3, "brazier: stopped before everything was drained: what was in flight may be sent again\n"},
-		{fmt.Errorf("%w: door: %w", errUndrained, errBroken), 3, "brazier: stopped before everything was drained: what was in flight may be sent again: door: broken\n"},
-		{fmt.Errorf("door ended: %w", context.Canceled), 1, "brazier: door ended: context canceled\n"},
-	} {
-		var said bytes.Buffer
-		if code := exitCode(c.err, &said); code != c.code || said.String() != c.says {
-			t.Errorf("%v: code %d, want %d; says %q, want %q", c.err, code, c.code, said.String(), c.says)
-		}
-	}
 }

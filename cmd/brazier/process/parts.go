@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"cmp"
@@ -7,37 +7,33 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"go.uber.org/zap"
 )
 
-// shutdownBudget is how long a role may take to stop once it was told to: 5 s for the door to answer what is under way,
+// ShutdownBudget is how long a role may take to stop once it was told to: 5 s for the ingress to answer what is under way,
 // 15 s and 3 s for the worker to finish and settle what it holds, and a rest for the connection and the server to
 // close. It stays below the 30 s that Kubernetes gives by default before it kills.
-const shutdownBudget = 27 * time.Second
+const ShutdownBudget = 27 * time.Second
 
-// errFinished is the end of a part that has done all it was there for. The role then ends well.
-var errFinished = errors.New("finished")
+// ErrFinished is the end of a part that has done all its work. The role then ends well.
+var ErrFinished = errors.New("finished")
 
-var errUndrained = errors.New("stopped before everything was drained: what was in flight may be sent again")
-
-// errSecondSignal is the end of a process that was told twice to stop.
-var errSecondSignal = fmt.Errorf("%w: a second signal ended it at once", errUndrained)
-
-// part is one box of a role. A role is a list of them: they open in order, run together, and stop in reverse order, the
+// Part is one box of a role. A role is a list of them: they open in order, run together, and stop in reverse order, the
 // last one first. All-in-one is the concatenation of the roles' lists.
-type part struct {
-	name string
+type Part struct {
+	Name string
 	// open makes the part ready and returns its errors: listening, connecting, making streams. Optional.
-	open func(ctx context.Context) error
+	Open func(ctx context.Context) error
 	// run does the work until ctx ends. A part that returns before that ends the role. Optional: without it the part
 	// just is there between open and close.
-	run func(ctx context.Context) error
+	Run func(ctx context.Context) error
 	// close gives back what open took. Optional.
-	close func() error
+	Close func() error
 }
 
-// runParts is the life of a role: it returns when ctx has ended or a part has, and every part is closed.
-func runParts(ctx context.Context, log *zap.Logger, parts []part) error {
+// RunParts runs a role: it returns when ctx has ended or a part has, and every part is closed.
+func RunParts(ctx context.Context, log *zap.Logger, parts []Part) error {
 	opened, err := openParts(ctx, parts)
 	if err != nil {
 		closeParts(opened)
@@ -47,13 +43,13 @@ func runParts(ctx context.Context, log *zap.Logger, parts []part) error {
 		return err
 	}
 	type ending struct {
-		part part
+		part Part
 		err  error
 	}
 	endings := make(chan ending, len(parts))
 	stops := make([]func(), len(parts)) // each ends a part and waits for it
 	for i, p := range parts {
-		if p.run == nil {
+		if p.Run == nil {
 			stops[i] = func() {}
 			continue
 		}
@@ -61,7 +57,7 @@ func runParts(ctx context.Context, log *zap.Logger, parts []part) error {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			endings <- ending{p, p.run(partCtx)}
+			endings <- ending{p, p.Run(partCtx)}
 		}()
 		stops[i] = func() { cancel(); <-done }
 	}
@@ -70,10 +66,10 @@ func runParts(ctx context.Context, log *zap.Logger, parts []part) error {
 	select {
 	case <-ctx.Done():
 	case e := <-endings:
-		if errors.Is(e.err, errFinished) {
+		if errors.Is(e.err, ErrFinished) {
 			break
 		}
-		failure = fmt.Errorf("%s ended: %w", e.part.name, cmp.Or(e.err, errors.New("it stopped although nobody asked it to")))
+		failure = fmt.Errorf("%s ended: %w", e.part.Name, cmp.Or(e.err, errors.New("it stopped although nobody asked it to")))
 	}
 	log.Info("stopping", zap.String("event", "draining"))
 	stopped := make(chan struct{})
@@ -82,51 +78,51 @@ func runParts(ctx context.Context, log *zap.Logger, parts []part) error {
 		for i := len(parts) - 1; i >= 0; i-- {
 			stops[i]()
 			if err := closePart(parts[i]); err != nil {
-				log.Error("part did not close cleanly", zap.String("event", "close_error"), zap.String("part", parts[i].name), zap.Error(err))
+				log.Error("part did not close cleanly", zap.String("event", "close_error"), zap.String("part", parts[i].Name), zap.Error(err))
 			}
 		}
 	}()
-	budget := time.NewTimer(shutdownBudget)
+	budget := time.NewTimer(ShutdownBudget)
 	defer budget.Stop()
 	select {
 	case <-stopped:
 	case <-budget.C: // a part hangs; the process ends without it
-		return cmp.Or(failure, fmt.Errorf("%w: a part did not stop within %v", errUndrained, shutdownBudget))
+		return cmp.Or(failure, fmt.Errorf("%w: a part did not stop within %v", cli.ErrUndrained, ShutdownBudget))
 	}
 	for range len(endings) {
 		switch e := <-endings; {
-		case e.err == nil, errors.Is(e.err, errFinished):
+		case e.err == nil, errors.Is(e.err, ErrFinished):
 		case failure == nil:
-			failure = fmt.Errorf("%w: %s: %w", errUndrained, e.part.name, e.err)
+			failure = fmt.Errorf("%w: %s: %w", cli.ErrUndrained, e.part.Name, e.err)
 		default: // the first one is told by the exit
-			log.Error("part did not end cleanly", zap.String("event", "close_error"), zap.String("part", e.part.name), zap.Error(e.err))
+			log.Error("part did not end cleanly", zap.String("event", "close_error"), zap.String("part", e.part.Name), zap.Error(e.err))
 		}
 	}
 	return failure
 }
 
 // openParts opens parts in order and returns those that are open, also when one fails.
-func openParts(ctx context.Context, parts []part) ([]part, error) {
+func openParts(ctx context.Context, parts []Part) ([]Part, error) {
 	for i, p := range parts {
-		if p.open == nil {
+		if p.Open == nil {
 			continue
 		}
-		if err := p.open(ctx); err != nil {
+		if err := p.Open(ctx); err != nil {
 			return parts[:i], err
 		}
 	}
 	return parts, nil
 }
 
-func closeParts(parts []part) {
+func closeParts(parts []Part) {
 	for i := len(parts) - 1; i >= 0; i-- {
 		_ = closePart(parts[i]) // the error that brought us here is the one to tell
 	}
 }
 
-func closePart(p part) error {
-	if p.close == nil {
+func closePart(p Part) error {
+	if p.Close == nil {
 		return nil
 	}
-	return p.close()
+	return p.Close()
 }
