@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/admin"
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/queue/embedded"
 	"github.com/brazier-relay/brazier/queue/queuetest"
@@ -31,9 +33,9 @@ type ended struct {
 func command(t *testing.T, answer string, args ...string) ended {
 	t.Helper()
 	var out, errs bytes.Buffer
-	std := stdio{out: &out, err: &errs}
+	std := cli.Stdio{Out: &out, Err: &errs}
 	if answer != "" {
-		std.in = strings.NewReader(answer + "\n")
+		std.In = strings.NewReader(answer + "\n")
 	}
 	code := execute(t.Context(), args, std)
 	return ended{code, out.String(), errs.String()}
@@ -46,6 +48,7 @@ func unreachable(page string) sandbox.Fault {
 
 // TestDeadLetters takes dead letters through every command, first beside a running serve, then alone with its directory.
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	pages := []testPage{newTestPage("1029384756", "acme"), newTestPage("5647382910", "nordwind")}
 	var simulated []sandbox.Page
 	for _, p := range pages {
@@ -61,7 +64,7 @@ func TestDeadLetters(t *testing.T) {
 	dir, file := t.TempDir(), writePages(t, pages...)
 	serve := []string{"serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--data=" + dir, "--pages=" + file, "--graph-url=" + fb.URL(), "--log-format=json", "--log-level=debug"}
 	r := startRole(t, serve...)
-	door := r.log.await(t, "started")["address"].(string)
+	ingress := r.log.await(t, "started")["address"].(string)
 
 	var written strings.Builder
 	const psid, text = "2003004005006007", "Hi Ada, your secret order has shipped"
@@ -69,7 +72,7 @@ func TestDeadLetters(t *testing.T) {
 		t.Helper()
 		client := &http.Client{}
 		defer client.CloseIdleConnections()
-		status, answer, err := post(client, door, page, message(psid, text), map[string]string{"X-Brazier-Campaign": campaign, "X-Brazier-User": "braze-1"})
+		status, answer, err := post(client, ingress, page, message(psid, text), map[string]string{"X-Brazier-Campaign": campaign, "X-Brazier-User": "braze-1"})
 		var a struct{ ID string }
 		if err != nil || status != http.StatusAccepted || json.Unmarshal([]byte(answer), &a) != nil {
 			t.Fatalf("answer %d %s, error %v", status, answer, err)
@@ -82,14 +85,14 @@ func TestDeadLetters(t *testing.T) {
 		written.WriteString(got.out + got.err)
 		return got
 	}
-	list := func(args ...string) (found []letterView) {
+	list := func(args ...string) (found []admin.DeadLetter) {
 		t.Helper()
 		got := run("", append([]string{"list", "--json"}, args...)...)
-		if got.code != exitOK {
+		if got.code != cli.ExitOK {
 			t.Fatalf("list %v: %+v", args, got)
 		}
 		for line := range strings.Lines(got.out) {
-			var v letterView
+			var v admin.DeadLetter
 			if err := json.Unmarshal([]byte(line), &v); err != nil {
 				t.Fatalf("%s: %v", line, err)
 			}
@@ -102,8 +105,8 @@ func TestDeadLetters(t *testing.T) {
 		eventually(t, fmt.Sprintf("%d messages are dead", n), func() bool { return len(r.log.events("dead")) == n })
 	}
 
-	if got := run("", "list"); got.code != exitOK || got.out != "0 dead letters.\n" {
-		t.Errorf("with no letter: %+v", got)
+	if got := run("", "list"); got.code != cli.ExitOK || got.out != "0 dead letters.\n" {
+		t.Errorf("with no dead letter: %+v", got)
 	}
 	spring := posted(pages[0], "spring")
 	deaths(1)
@@ -134,83 +137,99 @@ func TestDeadLetters(t *testing.T) {
 		}
 	}
 	got := run("", "list", "--page=acme", "--limit=1")
-	if !strings.HasPrefix(got.out, "DIED ") || !strings.Contains(got.out, "551/1545041") || !strings.Contains(got.out, "The oldest 1. There are more") {
+	if !strings.HasPrefix(got.out, "DIED ") || !strings.Contains(got.out, "551/1545041") || !strings.Contains(got.out, "These are the oldest 1.") {
 		t.Errorf("table:\n%s", got.out)
 	}
 	first := list("--campaign=spring", "--page=acme")[0]
 	if first.ID != spring || first.PageName != "acme" || first.Page != pages[0].id || first.Subcode != 1545041 || first.Attempts != 1 || first.User != "braze-1" ||
-		first.Lane != queue.Bulk || first.Recipient != "…6007" || first.Bytes == 0 || first.TraceID == "" || first.Body != nil {
-		t.Errorf("letter %+v", first)
+		first.Lane != queue.Bulk || first.Recipient != "…6007" || first.Bytes == 0 || first.FBTraceID == "" || first.Body != nil {
+		t.Errorf("dead letter %+v", first)
 	}
 	got = run("", "show", spring)
 	for _, want := range []string{spring, "acme (1029384756)", "551/1545041", "spring", "…6007", "--body prints it", "isn't available"} {
-		if got.code != exitOK || !strings.Contains(got.out, want) {
+		if got.code != cli.ExitOK || !strings.Contains(got.out, want) {
 			t.Errorf("show lacks %q: %+v", want, got)
 		}
 	}
+	traced := command(t, "", "trace", spring, "--data="+dir, "--pages="+file)
+	if written.WriteString(traced.out + traced.err); !regexp.MustCompile(`dead since \S+ recipient 551/1545041, after 1 attempt\n(?s:.*)\n  20\S+ +recipient  551/1545041 +\d+m?s `).MatchString(traced.out) {
+		t.Errorf("trace: %+v", traced)
+	}
 	for _, args := range [][]string{{"--body"}, {"--body", "--json"}} {
 		got := command(t, "", append([]string{"deadletters", "show", spring, "--data=" + dir}, args...)...)
-		if got.code != exitOK || !strings.Contains(got.out, psid) || !strings.Contains(got.out, text) {
+		if got.code != cli.ExitOK || !strings.Contains(got.out, psid) || !strings.Contains(got.out, text) {
 			t.Errorf("show %v: %+v", args, got)
 		}
 	}
-	if got := run("", "show", "NONE"); got.code != exitFailed || !strings.Contains(got.err, "no dead letter of NONE") {
+	if got := run("", "show", "NONE"); got.code != cli.ExitFailed || !strings.Contains(got.err, "no dead letter has the id NONE") {
 		t.Errorf("show of none: %+v", got)
 	}
 
 	// replay: shown, refused, confirmed, and dead again with its history
-	for answer, want := range map[string]string{"": "Add --yes", "n": "Nothing was replayed"} {
-		got := run(answer, "replay", "--page=acme")
-		if got.code != exitOK || !strings.Contains(got.out, want) || !regexp.MustCompile(`acme +recipient +2 `).MatchString(got.out) {
-			t.Errorf("replay, answered %q: %+v", answer, got)
+	for _, command := range []string{"replay", "discard"} {
+		for _, c := range []struct {
+			answer string // empty: nobody is there
+			args   []string
+			code   int
+			want   string
+		}{
+			{"", nil, cli.ExitUsage, "no person is at a terminal to confirm it: add --yes"},
+			{"n", nil, cli.ExitOK, "Nothing was " + command},
+			{"", []string{"--dry-run"}, cli.ExitOK, "Nothing was " + command},
+			{"y", []string{"--dry-run", "--yes"}, cli.ExitOK, "Nothing was " + command},
+		} {
+			got := run(c.answer, append([]string{command, "--page=acme"}, c.args...)...)
+			if got.code != c.code || !strings.Contains(got.out+got.err, c.want) || !regexp.MustCompile(`acme +recipient +2 `).MatchString(got.out) {
+				t.Errorf("%s %v, answered %q: %+v", command, c.args, c.answer, got)
+			}
 		}
 	}
 	if n := len(list()); n != 3 {
-		t.Fatalf("%d letters after replays that were not confirmed", n)
+		t.Fatalf("%d dead letters after replays that were not confirmed", n)
 	}
-	if got := run("y", "replay", "--page=acme"); got.code != exitOK || !strings.Contains(got.out, "Replay 2 dead letters? [y/N] Replayed 2, failed 0") {
+	if got := run("y", "replay", "--page=acme"); got.code != cli.ExitOK || !strings.Contains(got.out, "Replay 2 dead letters? [y/N] Replayed 2, failed 0") {
 		t.Errorf("replay: %+v", got)
 	}
 	deaths(5)
 	again := list("--campaign=spring", "--page=acme")[0]
 	if again.FirstID != spring || again.ID != fmt.Sprintf("%s-%d", spring, first.Seq) || len(again.Deaths) != 1 || again.Deaths[0].Class != "recipient" {
-		t.Errorf("letter after a replay: %+v", again)
+		t.Errorf("dead letter after a replay: %+v", again)
 	}
 	if got := run("", "show", spring); !strings.Contains(got.out, "replayed ") || !strings.Contains(got.out, "as "+spring+" it died") {
 		t.Errorf("show after a replay:\n%s", got.out)
 	}
 	fb.Clear(down)
-	if got := run("", "replay", "--yes", spring); got.code != exitOK || !strings.Contains(got.out, "Replayed 1, failed 0") {
+	if got := run("", "replay", "--yes", spring); got.code != cli.ExitOK || !strings.Contains(got.out, "Replayed 1, failed 0") {
 		t.Errorf("replay of an id: %+v", got)
 	}
 	eventually(t, "the replayed message is delivered", func() bool { return len(r.log.events("delivered")) == 1 })
 	if d := r.log.events("delivered")[0]; d["id"] != fmt.Sprintf("%s-%d", spring, again.Seq) || d["campaign"] != "spring" {
 		t.Errorf("delivered line: %v", d)
 	}
-	if got := run("", "replay", "--yes", spring); got.code != exitOK || got.out != "No dead letter fits.\n" {
+	if got := run("", "replay", "--yes", spring); got.code != cli.ExitOK || got.out != "No dead letter matches.\n" {
 		t.Errorf("replay again: %+v", got)
 	}
 
 	// discard: refused without a terminal, asked for on one
-	if got := run("", "discard", late); got.code != exitUsage || !strings.Contains(got.err, "add --yes") {
+	if got := run("", "discard", late); got.code != cli.ExitUsage || !strings.Contains(got.err, "add --yes") {
 		t.Errorf("discard: %+v", got)
 	}
-	if got := run("no", "discard", late); got.code != exitOK || !strings.Contains(got.out, "Nothing was discarded") {
+	if got := run("no", "discard", late); got.code != cli.ExitOK || !strings.Contains(got.out, "Nothing was discarded") {
 		t.Errorf("discard, answered no: %+v", got)
 	}
-	if got := run("yes", "discard", late); got.code != exitOK || !strings.Contains(got.out, "Discarded 1, failed 0") {
+	if got := run("yes", "discard", late); got.code != cli.ExitOK || !strings.Contains(got.out, "Discarded 1, failed 0") {
 		t.Errorf("discard: %+v", got)
 	}
 
 	// The same with nobody serving, and after that serve delivers what was replayed.
-	if code := r.end(); code != exitOK {
+	if code := r.end(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 	written.WriteString(r.log.String())
 	if got := list(); len(got) != 1 || got[0].FirstID != autumn {
 		t.Fatalf("left are %+v", got)
 	}
-	if got := run("", "replay", "--all", "--yes"); got.code != exitOK || !strings.Contains(got.out, "Replayed 1, failed 0") {
+	if got := run("", "replay", "--all", "--yes"); got.code != cli.ExitOK || !strings.Contains(got.out, "Replayed 1, failed 0") {
 		t.Errorf("replay in a directory: %+v", got)
 	}
 	r = startRole(t, serve...)
@@ -218,7 +237,7 @@ func TestDeadLetters(t *testing.T) {
 	if n := len(fb.Duplicates()); fb.Summary().Accepted != 2 || n > 1 { // both campaigns sent the same text to the same person
 		t.Errorf("Facebook accepted %d", fb.Summary().Accepted)
 	}
-	if got := run("", "discard", "--all", "--yes"); got.code != exitOK || got.out != "No dead letter fits.\n" {
+	if got := run("", "discard", "--all", "--yes"); got.code != cli.ExitOK || got.out != "No dead letter matches.\n" {
 		t.Errorf("discard of none: %+v", got)
 	}
 	r.end()
@@ -228,6 +247,7 @@ func TestDeadLetters(t *testing.T) {
 
 // TestDeadLettersByURL reaches a queue by --nats-url, with a password in it.
 func TestDeadLettersByURL(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	srv, err := embedded.Start(queuetest.Unflushed(dir))
 	if err != nil {
@@ -239,7 +259,7 @@ func TestDeadLettersByURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	password := regexp.MustCompile(`:([^:@]+)@`).FindStringSubmatch(url)[1]
-	if got := command(t, "", "deadletters", "list", "--nats-url="+url); got.code != exitUsage || !strings.Contains(got.err, "nothing of Brazier's ever ran there") {
+	if got := command(t, "", "deadletters", "list", "--nats-url="+url); got.code != cli.ExitUsage || !strings.Contains(got.err, "nothing of Brazier's ever ran there") {
 		t.Errorf("no queue: %+v", got)
 	}
 	q, err := queue.Open(t.Context(), queue.Config{InProcess: srv})
@@ -249,13 +269,13 @@ func TestDeadLettersByURL(t *testing.T) {
 	defer q.Close()
 	for _, args := range [][]string{{"list", "--nats-url=" + url}, {"list", "--nats-url=" + url, "--data="}, {"list", "--data=" + dir}} {
 		got := command(t, "", append([]string{"deadletters"}, args...)...)
-		if got.code != exitOK || got.out != "0 dead letters.\n" {
+		if got.code != cli.ExitOK || got.out != "0 dead letters.\n" {
 			t.Errorf("%v: %+v", args[1:], got)
 		}
 		keepsSecrets(t, got.out+got.err, password)
 	}
 	got := command(t, "", "deadletters", "list", "--nats-url="+strings.Replace(url, password, "wrong-password", 1))
-	if got.code != exitFailed || got.out != "" {
+	if got.code != cli.ExitFailed || got.out != "" {
 		t.Errorf("wrong password: %+v", got)
 	}
 	keepsSecrets(t, got.out+got.err, "wrong-password")
@@ -270,19 +290,19 @@ func TestDeadLettersMisused(t *testing.T) {
 		"list --data=x --nats-url=nats://127.0.0.1":  "both --data and --nats-url",
 		"list --data=x --page=acme":                  "no page file has its name",
 		"list --data=x --page=other --pages=" + file: `"other" is neither an id nor a name`,
-		"list --data=x --class=dead":                 `"dead" is none of transient,`,
-		"list --data=x --since=yesterday":            `"yesterday" is neither a time`,
-		"list --data=x --since=-2h":                  "neither a time",
-		"list --data=x --since=1h --until=2h":        "--since is not before --until",
-		"list --data=x --limit=-1":                   "--limit is under 0",
+		"list --data=x --class=dead":                 `--class: must be one of transient,`,
+		"list --data=x --since=yesterday":            `must be a time such as 2026-11-22T08:00:00Z, or an age such as 90m, 2h or 3d (got "yesterday")`,
+		"list --data=x --since=-2h":                  "must be a time such as",
+		"list --data=x --since=1h --until=2h":        "--since: must be before --until",
+		"list --data=x --limit=-1":                   "--limit: must not be negative (got -1)",
 		"show --data=x":                              `expected "<id>"`,
-		"replay --data=x --yes":                      "which dead letters?",
-		"discard --data=x --yes":                     "which dead letters?",
-		"discard --data=x --all --page=1 --yes":      "--all means every dead letter",
-		"replay --data=x --all A":                    "--all means every dead letter",
+		"replay --data=x --yes":                      "name the dead letters by ids or filters, or give --all",
+		"discard --data=x --yes":                     "name the dead letters by ids or filters, or give --all",
+		"discard --data=x --all --page=1 --yes":      "--all: must not be combined with ids or filters",
+		"replay --data=x --all A":                    "--all: must not be combined with ids or filters",
 	} {
 		got := command(t, "", append([]string{"deadletters"}, strings.Fields(args)...)...)
-		if got.code != exitUsage || !strings.Contains(got.err, want) {
+		if got.code != cli.ExitUsage || !strings.Contains(got.err, want) {
 			t.Errorf("%s: %+v, want %q", args, got, want)
 		}
 	}
@@ -291,11 +311,12 @@ func TestDeadLettersMisused(t *testing.T) {
 	}
 }
 
-var replayed = flag.Int("replay.letters", 1000, "dead letters that TestReplayMany replays")
+var replayed = flag.Int("replay.deadletters", 1000, "dead letters that TestReplayMany replays")
 
 // TestReplayMany lets a whole campaign die, replays it by a process that is killed in the middle and by another one, and
 // counts what Facebook gets.
 func TestReplayMany(t *testing.T) {
+	t.Parallel()
 	pageCount := min(4+*replayed/5000, 20)
 	var pages []testPage
 	var simulated []sandbox.Page
@@ -349,7 +370,7 @@ func TestReplayMany(t *testing.T) {
 	_, left := backlog()
 	got := command(t, "", "deadletters", "replay", "--all", "--yes", "--data="+dir)
 	took := time.Since(began)
-	if got.code != exitOK {
+	if got.code != cli.ExitOK {
 		t.Errorf("replay: %+v", got)
 	}
 	growsTo(t, "delivered messages", *replayed, func() int { return fb.Counts().Accepted })
@@ -360,10 +381,10 @@ func TestReplayMany(t *testing.T) {
 	if sent := fb.Counts(); sent.Accepted != *replayed || sent.Duplicates != 0 {
 		t.Errorf("%d messages delivered, %d of them twice; want each of %d once", sent.Accepted, sent.Duplicates, *replayed)
 	}
-	if got := command(t, "", "deadletters", "replay", "--all", "--yes", "--data="+dir); got.out != "No dead letter fits.\n" {
+	if got := command(t, "", "deadletters", "replay", "--all", "--yes", "--data="+dir); got.out != "No dead letter matches.\n" {
 		t.Errorf("a replay after all: %+v", got)
 	}
-	if code := r.end(); code != exitOK {
+	if code := r.end(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 	if lines := r.log.String(); lines != "" {
@@ -371,7 +392,7 @@ func TestReplayMany(t *testing.T) {
 	}
 }
 
-// publish puts messages, each to another person, into the queue as the door does.
+// publish puts messages, each to another person, into the queue as the ingress does.
 func publish(t *testing.T, q *queue.Queue, pages []testPage, n int) {
 	t.Helper()
 	numbers := make(chan int)

@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/queue/queuetest"
 	"github.com/brazier-relay/brazier/sendapi"
@@ -15,7 +16,7 @@ import (
 func TestPagesOfHeldApp(t *testing.T) {
 	t.Parallel()
 	q := queuetest.New(t)
-	names := pageNames{"1029384756": {"acme", "shop"}, "5647382910": {"nordwind", "shop"}, "1112223334": {"solo", ""}}
+	names := pageNames{"1029384756": {name: "acme", app: "shop"}, "5647382910": {name: "nordwind", app: "shop"}, "1112223334": {name: "solo", app: ""}}
 	var s queue.PageState
 	s.Hold(queue.PageState{Class: string(sendapi.ClassThrottleApp), Code: 4, Since: time.Now(), Until: time.Now().Add(time.Hour)})
 	if _, err := q.SetPageState(t.Context(), queue.AppKey("shop"), s); err != nil {
@@ -35,9 +36,9 @@ func TestPagesOfHeldApp(t *testing.T) {
 	if got, want := states(), "acme held throttle_app\nnordwind held throttle_app\nsolo open \n"; got != want {
 		t.Errorf("pages are\n%s, want\n%s", got, want)
 	}
-	var said bytes.Buffer
-	if err := resumeApp(t.Context(), q, stdio{out: &said}, names["5647382910"]); err != nil || !strings.Contains(said.String(), "all pages of its app") {
-		t.Errorf("resume says %q, error %v", said.String(), err)
+	var out bytes.Buffer
+	if err := resumeApp(t.Context(), q, cli.Stdio{Out: &out}, names["5647382910"]); err != nil || !strings.Contains(out.String(), "all pages of its app") {
+		t.Errorf("resume says %q, error %v", out.String(), err)
 	}
 	if got, want := states(), "acme open \nnordwind open \nsolo open \n"; got != want {
 		t.Errorf("pages are\n%s, want\n%s", got, want)

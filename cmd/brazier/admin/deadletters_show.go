@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"bytes"
@@ -7,21 +7,21 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/queue"
 )
 
-type showLetter struct {
-	ID    string `arg:"" name:"id" help:"Id of the message, as logs and the door's answer have it. The first id of a replayed message finds its later ones."`
-	Body  bool   `name:"body" env:"-" help:"Print the message itself too. It holds personal data: the recipient's id and the text."`
-	JSON  bool   `name:"json" env:"-" help:"One JSON object per line."`
-	Pages string `name:"pages" default:"pages.yaml" type:"path" group:"pages" help:"YAML file with the names of the pages. Not needed: ids do too."`
+type showDeadLetter struct {
+	ID    string `arg:"" name:"id" help:"Id of the message, from the log or the ingress's answer. The first id of a replayed message also finds its replays."`
+	Body  bool   `name:"body" env:"-" help:"Also print the message. It contains personal data: the recipient's id and the text."`
+	JSON  bool   `name:"json" env:"-" help:"Print one JSON object per line."`
+	Pages string `name:"pages" default:"pages.yaml" type:"path" group:"pages" help:"Page file, to name pages. Without it pages are named by id."`
 	accessFlags
 }
 
-func (c showLetter) Run(ctx context.Context, std stdio) error {
-	filter, names, err := letterFlags{Pages: c.Pages}.filter([]string{c.ID})
+func (c showDeadLetter) Run(ctx context.Context, std cli.Stdio) error {
+	filter, names, err := deadLetterFlags{Pages: c.Pages}.filter([]string{c.ID})
 	if err != nil {
 		return err
 	}
@@ -31,49 +31,40 @@ func (c showLetter) Run(ctx context.Context, std stdio) error {
 	}
 	defer done()
 	n := 0
-	for l, err := range q.Letters(ctx, filter, false) {
+	for l, err := range q.DeadLetters(ctx, filter, false) {
 		if err == nil && c.Body {
-			l, err = q.Letter(ctx, l.Seq)
+			l, err = q.DeadLetter(ctx, l.Seq)
 		}
 		if err != nil {
 			return err
 		}
 		if n++; n > 1 && !c.JSON {
-			fmt.Fprintln(std.out)
+			fmt.Fprintln(std.Out)
 		}
-		if err := c.print(std.out, &l, names); err != nil {
+		if err := c.print(std.Out, &l, names); err != nil {
 			return err
 		}
 	}
 	if n == 0 {
-		return fmt.Errorf("no dead letter of %s: it was delivered, is in the queue, was discarded, or became too old", printable(c.ID))
+		return fmt.Errorf("no dead letter has the id %s: the message was delivered, is queued, was discarded, or is too old", printable(c.ID))
 	}
 	return nil
 }
 
-func (c showLetter) print(w io.Writer, l *queue.Letter, names pageNames) error {
-	v := newLetterView(l, names)
+func (c showDeadLetter) print(w io.Writer, l *queue.DeadLetter, names pageNames) error {
+	v := newDeadLetter(l, names)
 	if c.JSON {
 		v.Body = body(l.Body)
 		return json.NewEncoder(w).Encode(v)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(t, "%s\t%s\n", name, printable(value))
-		}
-	}
-	page := v.Page
-	if v.PageName != v.Page {
-		page = v.PageName + " (" + v.Page + ")"
-	}
+	t, row := newRows(w)
 	row("id", v.ID)
-	row("page", page)
+	row("page", pageTitle(v.PageName, v.Page))
 	row("lane", string(v.Lane))
 	row("died", seconds3339(v.Died))
 	row("class", v.Class)
 	row("code", v.code())
-	row("trace id", v.TraceID)
+	row("fbtrace id", v.FBTraceID)
 	row("attempts", fmt.Sprint(v.Attempts))
 	row("reason", v.Reason)
 	row("recipient", v.Recipient)
@@ -88,17 +79,21 @@ func (c showLetter) print(w io.Writer, l *queue.Letter, names pageNames) error {
 	if v.Expire != nil {
 		row("expires", seconds3339(*v.Expire))
 	}
-	row("letter", fmt.Sprint(v.Seq))
+	row("sequence", fmt.Sprint(v.Seq))
 	for _, d := range v.Deaths {
 		row("replayed", fmt.Sprintf("%s; as %s it died %s: %s %s, %d attempts", seconds3339(d.Replayed), d.ID, seconds3339(d.Died), d.Class, codes(d.Code, d.Subcode), d.Attempts))
 	}
 	if !c.Body {
-		row("body", fmt.Sprintf("%d bytes, with personal data: --body prints it", v.Bytes))
-		return t.Flush()
+		row("body", fmt.Sprintf("%d bytes with personal data; --body prints it", v.Bytes))
+	} else {
+		row("body", fmt.Sprintf("%d bytes", v.Bytes))
 	}
-	row("body", fmt.Sprintf("%d bytes", v.Bytes))
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	printTries(w, v.Tries, v.LeftOut)
+	if !c.Body {
+		return nil
 	}
 	_, err := fmt.Fprintln(w, pretty(l.Body))
 	return err

@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"bufio"
@@ -9,37 +9,50 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"os/user"
 	"slices"
 	"text/tabwriter"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
+	"github.com/brazier-relay/brazier/cmd/brazier/process"
 	"github.com/brazier-relay/brazier/queue"
 )
 
-type pagesCommand struct {
-	List   listPages  `cmd:"" help:"List the pages: what holds them, and what waits for them."`
-	Hold   holdPage   `cmd:"" help:"Stop sending for a page. Its messages are still taken, and wait."`
-	Resume resumePage `cmd:"" help:"End a page's hold, whatever it came from."`
+// PagesCommand lists, holds and resumes pages.
+type PagesCommand struct {
+	List   listPages  `cmd:"" help:"List pages with their backlog, and why they are held."`
+	Hold   holdPage   `cmd:"" help:"Pause sending for a page. Its messages are still accepted and stay queued."`
+	Resume resumePage `cmd:"" help:"End a page's hold, whatever its cause."`
 }
 
-func (pagesCommand) Help() string {
-	return "Workers hold a page by themselves when Facebook throttles or restricts it, or refuses its token, and go on by themselves. " +
-		"What holds a page is known to all workers, and kept over restarts."
+func (PagesCommand) Help() string {
+	return "Workers hold a page when Facebook throttles or restricts it or refuses its token, and resume it by themselves. All workers share the " +
+		"state of a page, and restarts keep it."
 }
 
 // pageAccess is what all of these commands need.
 type pageAccess struct {
-	pagesFlags
+	process.PagesFlags
 	accessFlags
 }
 
 type listPages struct {
-	JSON bool `name:"json" env:"-" help:"One JSON object per line."`
+	JSON bool `name:"json" env:"-" help:"Print one JSON object per line."`
 	pageAccess
 }
 
-// pageView is a page as the commands print it.
-type pageView struct {
+// States of pages, as the commands print them.
+const (
+	stateOpen    = "open"
+	stateHeld    = "held"
+	stateProbing = "probing"
+	stateMissing = "not in the page file"
+)
+
+// Page is a page as the commands print it.
+type Page struct {
 	Page     string     `json:"page"`
 	ID       string     `json:"id"`
 	State    string     `json:"state"` // open, held, probing; or "not in the page file"
@@ -47,6 +60,7 @@ type pageView struct {
 	Code     int        `json:"code,omitempty"`
 	Subcode  int        `json:"subcode,omitempty"`
 	Reason   string     `json:"reason,omitempty"`
+	By       string     `json:"by,omitempty"` // who held it by hand
 	Since    *time.Time `json:"since,omitempty"`
 	Until    *time.Time `json:"until,omitempty"`
 	Pending  uint64     `json:"pending"`
@@ -55,7 +69,7 @@ type pageView struct {
 	HoldsRow int        `json:"holds_in_a_row,omitempty"`
 }
 
-func (c listPages) Run(ctx context.Context, std stdio) error {
+func (c listPages) Run(ctx context.Context, std cli.Stdio) error {
 	names, unread := readNames(c.Pages)
 	q, done, err := c.open(ctx, std)
 	if err != nil {
@@ -67,9 +81,9 @@ func (c listPages) Run(ctx context.Context, std stdio) error {
 		return err
 	}
 	if len(names) == 0 && unread != nil {
-		fmt.Fprintf(std.err, "brazier: pages are listed by id: %v\n", unread)
+		fmt.Fprintf(std.Err, "brazier: pages are listed by id: %v\n", unread)
 	}
-	out := bufio.NewWriter(std.out)
+	out := bufio.NewWriter(std.Out)
 	if c.JSON {
 		enc := json.NewEncoder(out)
 		for _, v := range views {
@@ -82,7 +96,7 @@ func (c listPages) Run(ctx context.Context, std stdio) error {
 }
 
 // pageViews returns the pages that are in the file, that messages wait for, or that are held.
-func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]pageView, error) {
+func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]Page, error) {
 	states, err := q.PageStates(ctx)
 	if err != nil {
 		return nil, err
@@ -95,11 +109,20 @@ func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]pageView
 	if err != nil {
 		return nil, err
 	}
+	views := viewPages(names, states, totals.Jobs.ByPage, now)
+	for i, v := range views {
+		views[i].Pending, views[i].Dead = totals.Jobs.ByPage[v.ID], totals.Dead.ByPage[v.ID]
+	}
+	return views, nil
+}
+
+// viewPages returns the pages that are in the file, that are in pending, or that are held, without their numbers.
+func viewPages[N any](names pageNames, states map[string]queue.PageState, pending map[string]N, now time.Time) []Page {
 	ids := map[string]bool{}
 	for id := range names {
 		ids[id] = true
 	}
-	for id := range totals.Jobs.ByPage {
+	for id := range pending {
 		ids[id] = true
 	}
 	for id, s := range states {
@@ -107,7 +130,7 @@ func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]pageView
 			ids[id] = true
 		}
 	}
-	views := make([]pageView, 0, len(ids))
+	views := make([]Page, 0, len(ids))
 	for id := range maps.Keys(ids) {
 		state := states[id]
 		if page, ok := names[id]; ok && !state.Held {
@@ -115,29 +138,30 @@ func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]pageView
 				state = app
 			}
 		}
-		v := newPageView(id, names, state, now)
-		v.Pending, v.Dead = totals.Jobs.ByPage[id], totals.Dead.ByPage[id]
-		views = append(views, v)
+		views = append(views, newPage(id, names, state, now))
 	}
-	slices.SortFunc(views, func(a, b pageView) int { return cmp.Compare(a.Page, b.Page) })
-	return views, nil
+	slices.SortFunc(views, func(a, b Page) int { return cmp.Compare(a.Page, b.Page) })
+	return views
 }
 
-func newPageView(id string, names pageNames, s queue.PageState, now time.Time) pageView {
+func newPage(id string, names pageNames, s queue.PageState, now time.Time) Page {
 	_, inFile := names[id]
-	v := pageView{Page: names.of(id), ID: id, State: "open", InFile: inFile}
+	v := Page{Page: names.of(id), ID: id, State: stateOpen, InFile: inFile}
 	switch {
 	case s.Held && s.Prober != "" && s.ProbeUntil.After(now):
-		v.State = "probing"
+		v.State = stateProbing
 	case s.Held:
-		v.State = "held"
+		v.State = stateHeld
 	case !inFile && len(names) > 0:
-		v.State = "not in the page file"
+		v.State = stateMissing
 	}
 	if !s.Held {
 		return v
 	}
 	v.Class, v.Code, v.Subcode, v.Reason, v.HoldsRow = s.Class, s.Code, s.Subcode, s.Reason, s.Holds
+	if s.Manual {
+		v.By = s.By
+	}
 	since := s.Since.UTC()
 	v.Since = &since
 	if !s.Until.IsZero() {
@@ -147,7 +171,7 @@ func newPageView(id string, names pageNames, s queue.PageState, now time.Time) p
 	return v
 }
 
-func printPages(w io.Writer, views []pageView) {
+func printPages(w io.Writer, views []Page) {
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "PAGE\tID\tSTATE\tPENDING\tDEAD\tCLASS\tCODE\tSINCE\tUNTIL\tREASON")
 	for _, v := range views {
@@ -166,23 +190,23 @@ func printPages(w io.Writer, views []pageView) {
 
 type holdPage struct {
 	Page   string        `arg:"" name:"page" help:"The page: its id, or its name in the page file."`
-	For    time.Duration `name:"for" env:"-" placeholder:"2h" help:"How long. Default: until it is resumed."`
-	Reason string        `name:"reason" env:"-" help:"Why, for those who look."`
+	For    time.Duration `name:"for" env:"-" placeholder:"2h" help:"How long to hold it. Default: until it is resumed."`
+	Reason string        `name:"reason" env:"-" help:"Reason to show to others."`
 	pageAccess
 }
 
 // classManual is the class of holds that a person made.
 const classManual = "manual"
 
-func (c holdPage) Run(ctx context.Context, std stdio) error {
+func (c holdPage) Run(ctx context.Context, std cli.Stdio) error {
 	if c.For < 0 {
-		return usageError{fmt.Errorf("--for: %v is under 0", c.For)}
+		return cli.Usagef("--for: must not be negative (got %v)", c.For)
 	}
 	if len(c.Reason) > 500 {
-		return usageError{errors.New("--reason: at most 500 bytes")}
+		return cli.Usagef("--reason: must be at most 500 bytes (got %d)", len(c.Reason))
 	}
-	return c.change(ctx, std, c.Page, func(now time.Time, s *queue.PageState) string {
-		s.Hold(queue.PageState{Class: classManual, Manual: true, Reason: cmp.Or(c.Reason, "held by hand"), Since: now})
+	return c.changeState(ctx, std, c.Page, func(now time.Time, s *queue.PageState) string {
+		s.Hold(queue.PageState{Class: classManual, Manual: true, Reason: cmp.Or(c.Reason, "held by hand"), By: operator(), Since: now})
 		if c.For == 0 {
 			return "is held until you resume it"
 		}
@@ -191,24 +215,37 @@ func (c holdPage) Run(ctx context.Context, std stdio) error {
 	})
 }
 
+// operator names who runs the command, for those who find the page held: USER@HOST, as far as the system tells.
+func operator() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return name + "@" + host
+}
+
 type resumePage struct {
 	Page string `arg:"" name:"page" help:"The page: its id, or its name in the page file."`
 	pageAccess
 }
 
-func (c resumePage) Run(ctx context.Context, std stdio) error {
-	return c.change(ctx, std, c.Page, func(now time.Time, s *queue.PageState) string {
+func (c resumePage) Run(ctx context.Context, std cli.Stdio) error {
+	return c.changeState(ctx, std, c.Page, func(now time.Time, s *queue.PageState) string {
 		if !s.Held && s.DeadToken == "" {
 			return "was not held"
 		}
 		s.Resume(now)
-		s.Manual = true
-		return "is sent for again, slowly at first"
+		s.Manual, s.By = true, operator()
+		return "is delivered to again, slowly at first"
 	}, resumeApp)
 }
 
 // resumeApp ends the hold that a page shares with the others of its app.
-func resumeApp(ctx context.Context, q *queue.Queue, std stdio, page pageName) error {
+func resumeApp(ctx context.Context, q *queue.Queue, std cli.Stdio, page pageName) error {
 	key := queue.AppKey(page.app)
 	for {
 		s, err := q.PageState(ctx, key)
@@ -220,26 +257,26 @@ func resumeApp(ctx context.Context, q *queue.Queue, std stdio, page pageName) er
 			return err
 		}
 		s.Resume(now)
-		s.Manual = true
+		s.Manual, s.By = true, operator()
 		switch _, err = q.SetPageState(ctx, key, s); {
 		case errors.Is(err, queue.ErrChanged): // a worker was faster
 		case err != nil:
 			return err
 		default:
-			fmt.Fprintf(std.out, "The hold of all pages of its app is over too.\n")
+			fmt.Fprintf(std.Out, "The hold of all pages of its app has ended too.\n")
 			return nil
 		}
 	}
 }
 
-// change writes another state of a page, and says what became of it. Times are the server's: workers compare them with
+// changeState writes another state of a page, and says what became of it. Times are the server's: workers compare them with
 // theirs, which are too, and this machine's clock may be wrong.
-func (c pageAccess) change(ctx context.Context, std stdio, page string, f func(now time.Time, s *queue.PageState) string,
-	then ...func(context.Context, *queue.Queue, stdio, pageName) error) error {
+func (c pageAccess) changeState(ctx context.Context, std cli.Stdio, page string, f func(now time.Time, s *queue.PageState) string,
+	then ...func(context.Context, *queue.Queue, cli.Stdio, pageName) error) error {
 	names, unread := readNames(c.Pages)
 	id, err := names.id(page, c.Pages, unread)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	q, done, err := c.open(ctx, std)
 	if err != nil {
@@ -247,7 +284,7 @@ func (c pageAccess) change(ctx context.Context, std stdio, page string, f func(n
 	}
 	defer done()
 	if _, known := names[id]; !known && len(names) > 0 {
-		fmt.Fprintf(std.err, "brazier: page %s is not in %s\n", id, c.Pages)
+		fmt.Fprintf(std.Err, "brazier: page %s is not in %s\n", id, c.Pages)
 	}
 	for {
 		s, err := q.PageState(ctx, id)
@@ -269,7 +306,7 @@ func (c pageAccess) change(ctx context.Context, std stdio, page string, f func(n
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(std.out, "Page %s %s.\n", names.of(id), did)
+		fmt.Fprintf(std.Out, "Page %s %s.\n", names.of(id), did)
 		for _, f := range then {
 			if known, ok := names[id]; ok {
 				return f(ctx, q, std, known)
