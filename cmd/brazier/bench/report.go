@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"encoding/json"
@@ -9,13 +9,15 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 )
 
-// benchFigures is the outcome of a run, as --json prints it. Scripts rely on the names.
-type benchFigures struct {
+// Figures is the outcome of a run, as --json prints it. Scripts rely on the names.
+type Figures struct {
 	Version     string  `json:"version"`
 	CPUs        int     `json:"cpus"`
-	Sync        string  `json:"sync,omitempty"` // empty: of a door that others run
+	Sync        string  `json:"sync,omitempty"` // empty: of an ingress that others run
 	Messages    int     `json:"messages"`       // posted
 	Bytes       int     `json:"bytes"`          // of a body
 	Pages       int     `json:"pages"`
@@ -30,13 +32,14 @@ type benchFigures struct {
 	Unanswered        int64   `json:"unanswered"`
 	Broken            string  `json:"unanswered_reason,omitempty"` // of the first
 	// Latency is of all answers, from when each request should have been sent.
-	Latency latencyFigures `json:"latency_ms"`
+	Latency LatencyFigures `json:"latency_ms"`
 	// Arrived is what the sandbox says. Nil: it was not asked.
-	Arrived   *arrivedFigures  `json:"arrived"`
-	Processes []processFigures `json:"processes"`
+	Arrived   *ArrivedFigures  `json:"arrived"`
+	Processes []ProcessFigures `json:"processes"`
 }
 
-type latencyFigures struct {
+// LatencyFigures are quantiles of the time from when a request was due to its answer, in milliseconds.
+type LatencyFigures struct {
 	P50  float64 `json:"p50"`
 	P90  float64 `json:"p90"`
 	P99  float64 `json:"p99"`
@@ -44,25 +47,26 @@ type latencyFigures struct {
 	Max  float64 `json:"max"`
 }
 
-type arrivedFigures struct {
+// ArrivedFigures are what the sandbox has, compared with what was accepted.
+type ArrivedFigures struct {
 	Delivered int     `json:"delivered"`       // distinct messages
 	PerSecond float64 `json:"delivered_per_s"` // from the first post to the last arrival
 	Twice     int     `json:"twice"`           // arrived more than once
 	Missing   int     `json:"missing"`         // accepted, and did not arrive
 }
 
-// processFigures are of one process while messages were posted and delivered. Nil where the system does not say.
-type processFigures struct {
+// ProcessFigures are of one process while messages were posted and delivered. Nil where the system does not say.
+type ProcessFigures struct {
 	Name          string   `json:"name"`
 	CPU           *float64 `json:"cpu_s"`
 	CPUPerMillion *float64 `json:"cpu_s_per_million"` // accepted messages
 	Peak          *int64   `json:"peak_memory_bytes"` // since the process began
 }
 
-func (b *bench) figures(before, after []processUsage) *benchFigures {
+func (b *benchmark) figures(before, after []processUsage) *Figures {
 	l := b.load
-	f := &benchFigures{
-		Version: version(), CPUs: runtime.NumCPU(), Bytes: l.requests[0].bytes, Pages: len(l.requests), Connections: l.Connections, Rate: l.Rate,
+	f := &Figures{
+		Version: cli.Version(), CPUs: runtime.NumCPU(), Bytes: l.requests[0].bytes, Pages: len(l.requests), Connections: l.Connections, Rate: l.Rate,
 		Accepted: l.accepted.Load(), Duplicate: l.duplicate.Load(), Refused: l.refused.Load(), Unanswered: l.unanswered.Load(),
 	}
 	if why := l.broken.Load(); why != nil {
@@ -85,7 +89,7 @@ func (b *bench) figures(before, after []processUsage) *benchFigures {
 	f.AcceptedPerSecond = float64(f.Accepted) / f.Seconds
 	f.Latency = quantiles(answered)
 	for i, u := range after {
-		p := processFigures{Name: u.name}
+		p := ProcessFigures{Name: u.name}
 		if u.known && before[i].known {
 			cpu := (u.cpu - before[i].cpu).Seconds()
 			p.CPU, p.Peak = &cpu, &u.peak
@@ -99,18 +103,18 @@ func (b *bench) figures(before, after []processUsage) *benchFigures {
 	return f
 }
 
-func quantiles(all []time.Duration) latencyFigures {
+func quantiles(all []time.Duration) LatencyFigures {
 	if len(all) == 0 {
-		return latencyFigures{}
+		return LatencyFigures{}
 	}
 	slices.Sort(all)
 	at := func(q float64) float64 {
 		return float64(all[min(int(q*float64(len(all))), len(all)-1)].Microseconds()) / 1000
 	}
-	return latencyFigures{P50: at(.5), P90: at(.9), P99: at(.99), P999: at(.999), Max: at(1)}
+	return LatencyFigures{P50: at(.5), P90: at(.9), P99: at(.99), P999: at(.999), Max: at(1)}
 }
 
-func (f *benchFigures) print(w io.Writer, asJSON bool) error {
+func (f *Figures) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		out := json.NewEncoder(w)
 		out.SetIndent("", "  ")

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bufio"
@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// benchLoad posts numbered messages over connections that stay open. It speaks HTTP by itself: it shares the machine with what
+// load posts numbered messages over connections that stay open. It speaks HTTP by itself: it shares the machine with what
 // it measures, and net/http's client would take several times as much of it.
-type benchLoad struct {
-	benchCommand
-	door     *url.URL
-	requests []*benchRequest // by page
-	conns    []*benchConn
+type load struct {
+	Command
+	target   *url.URL
+	requests []*request // by page
+	conns    []*connection
 	start    time.Time
 	ended    time.Time // of posting
 
@@ -32,7 +32,7 @@ type benchLoad struct {
 	latencies                                []time.Duration       // the same, of those that were answered
 }
 
-// outcome is what the door said of a message.
+// outcome is what the ingress answered to a message.
 type outcome uint8
 
 const (
@@ -43,26 +43,26 @@ const (
 	wasUnanswered // the connection broke, or no answer came in time
 )
 
-// benchTimeout is how long an answer is waited for: as long as Braze waits.
-const benchTimeout = 90 * time.Second
+// answerTimeout is how long an answer is waited for: as long as Braze waits.
+const answerTimeout = 90 * time.Second
 
-func newBenchLoad(c benchCommand) (*benchLoad, error) {
-	l := &benchLoad{benchCommand: c, outcomes: make([]outcome, c.Messages), latencies: make([]time.Duration, c.Messages)}
+func newLoad(c Command) (*load, error) {
+	l := &load{Command: c, outcomes: make([]outcome, c.Messages), latencies: make([]time.Duration, c.Messages)}
 	var err error
-	if l.door, err = url.Parse(c.URL); err != nil {
+	if l.target, err = url.Parse(c.URL); err != nil {
 		return nil, errors.New("--url: it is not an address")
 	}
-	run := newBenchRun()
+	run := newRunID()
 	for _, key := range c.Keys {
-		l.requests = append(l.requests, newBenchRequest(l.door, key, run))
+		l.requests = append(l.requests, newRequest(l.target, key, run))
 	}
 	return l, nil
 }
 
 // open connects. After it the clock runs.
-func (l *benchLoad) open(ctx context.Context) error {
+func (l *load) open(ctx context.Context) error {
 	for range l.Connections {
-		c := &benchConn{load: l}
+		c := &connection{load: l}
 		if err := c.dial(ctx); err != nil {
 			l.close()
 			return err
@@ -73,14 +73,14 @@ func (l *benchLoad) open(ctx context.Context) error {
 	return nil
 }
 
-func (l *benchLoad) close() {
+func (l *load) close() {
 	for _, c := range l.conns {
 		c.conn.Close()
 	}
 }
 
-// run posts until all is posted, the time is up, the door is gone, or ctx ends.
-func (l *benchLoad) run(ctx context.Context) error {
+// run posts until all is posted, the time is up, the ingress is gone, or ctx ends.
+func (l *load) run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var posting sync.WaitGroup
@@ -98,30 +98,30 @@ func (l *benchLoad) run(ctx context.Context) error {
 }
 
 // due returns when message n is to be posted.
-func (l *benchLoad) due(n int64) time.Time {
+func (l *load) due(n int64) time.Time {
 	if l.Rate == 0 {
 		return time.Now()
 	}
 	return l.start.Add(time.Duration(float64(n) / l.Rate * float64(time.Second)))
 }
 
-// benchConn is one connection. It belongs to one goroutine.
-type benchConn struct {
-	load   *benchLoad
+// connection is one connection. It belongs to one goroutine.
+type connection struct {
+	load   *load
 	conn   net.Conn
 	answer *bufio.Reader
 	buffer []byte
 }
 
 // dial connects. After an error the connection is what it was.
-func (c *benchConn) dial(ctx context.Context) error {
-	door := c.load.door
+func (c *connection) dial(ctx context.Context) error {
+	target := c.load.target
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	dial, port := dialer.DialContext, "80"
-	if door.Scheme == "https" {
+	if target.Scheme == "https" {
 		dial, port = (&tls.Dialer{NetDialer: dialer}).DialContext, "443"
 	}
-	conn, err := dial(ctx, "tcp", net.JoinHostPort(door.Hostname(), cmp.Or(door.Port(), port)))
+	conn, err := dial(ctx, "tcp", net.JoinHostPort(target.Hostname(), cmp.Or(target.Port(), port)))
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (c *benchConn) dial(ctx context.Context) error {
 }
 
 // run posts one message after the other. An error ends the whole load.
-func (c *benchConn) run(ctx context.Context) error {
+func (c *connection) run(ctx context.Context) error {
 	l := c.load
 	for ctx.Err() == nil {
 		n := l.next.Add(1) - 1
@@ -154,7 +154,7 @@ func (c *benchConn) run(ctx context.Context) error {
 		}
 		c.conn.Close()
 		if err := c.dial(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("the door is gone: %w", err)
+			return fmt.Errorf("the ingress is gone: %w", err)
 		}
 	}
 	return nil
@@ -178,23 +178,23 @@ func sleepUntil(ctx context.Context, due time.Time) bool {
 	}
 }
 
-func (c *benchConn) post(ctx context.Context, n int64) (benchAnswer, error) {
+func (c *connection) post(ctx context.Context, n int64) (answer, error) {
 	l := c.load
 	c.buffer = l.requests[n%int64(len(l.requests))].append(c.buffer[:0], n)
 	conn := c.conn
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if err := conn.SetDeadline(time.Now().Add(benchTimeout)); err != nil {
-		return benchAnswer{}, err
+	if err := conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return answer{}, err
 	}
 	if _, err := conn.Write(c.buffer); err != nil {
-		return benchAnswer{}, err
+		return answer{}, err
 	}
-	return readBenchAnswer(c.answer)
+	return readAnswer(c.answer)
 }
 
 // note counts an answer, or that none came. A refusal that would come again for every message is an error.
-func (l *benchLoad) note(n int64, got benchAnswer, missing error) error {
+func (l *load) note(n int64, got answer, missing error) error {
 	switch {
 	case missing != nil:
 		l.outcomes[n] = wasUnanswered
@@ -210,7 +210,7 @@ func (l *benchLoad) note(n int64, got benchAnswer, missing error) error {
 		l.outcomes[n] = wasRefused
 		l.refused.Add(1)
 	default:
-		return fmt.Errorf("the door answers %d: %.200s", got.status, bytes.TrimSpace(got.body))
+		return fmt.Errorf("the ingress answers %d: %.200s", got.status, bytes.TrimSpace(got.body))
 	}
 	return nil
 }

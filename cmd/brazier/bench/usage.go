@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ type processUsage struct {
 }
 
 // usage asks the system about the children and this process.
-func (b *bench) usage() []processUsage {
+func (b *benchmark) usage() []processUsage {
 	var all []processUsage
 	for i := len(b.children) - 1; i >= 0; i-- {
 		all = append(all, usageOf(b.children[i].name, b.children[i].cmd.Process.Pid))

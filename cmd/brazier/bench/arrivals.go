@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bufio"
@@ -62,7 +62,7 @@ func (a *arrivals) get(ctx context.Context, path string, read func(io.Reader) er
 }
 
 // compare counts message by message what the load posted and what the sandbox has.
-func (a *arrivals) compare(ctx context.Context, l *benchLoad) (*arrivedFigures, error) {
+func (a *arrivals) compare(ctx context.Context, l *load) (*ArrivedFigures, error) {
 	times := make([]uint8, len(l.outcomes)) // how often each arrived, up to 255
 	run := l.requests[0].run.recipient()
 	err := a.get(ctx, "/recipients", func(body io.Reader) error {
@@ -78,7 +78,7 @@ func (a *arrivals) compare(ctx context.Context, l *benchLoad) (*arrivedFigures, 
 	if err != nil {
 		return nil, err
 	}
-	f := &arrivedFigures{}
+	f := &ArrivedFigures{}
 	for n, outcome := range l.outcomes {
 		switch {
 		case times[n] > 1:

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bufio"
@@ -11,66 +11,69 @@ import (
 	"strings"
 )
 
-// benchMessages is the most messages of one run: the sandbox remembers as many calls.
-const benchMessages = 1_000_000
+// maxMessages is the most messages of one run: the sandbox remembers as many calls.
+const maxMessages = 1_000_000
 
-// benchDigits is the width of a message's number in ids.
-const benchDigits = 7
+// digits is the width of a message's number in ids.
+const digits = 7
 
-// benchRun tells the messages of one run from those of others.
-type benchRun string
+// runID tells the messages of one run from those of others.
+type runID string
 
-func newBenchRun() benchRun {
+func newRunID() runID {
 	var b [8]byte
 	rand.Read(b[:]) // never fails, see its documentation
 	for i := range b {
 		b[i] = '0' + b[i]%10
 	}
-	return benchRun(b[:])
+	return runID(b[:])
 }
 
 // recipient is how the PSIDs of the run begin. The number of the message follows.
-func (r benchRun) recipient() string { return "5" + string(r) }
+func (r runID) recipient() string { return "5" + string(r) }
 
-// benchRequest is the request of one page, as Braze's Messenger template and the headers of the README make it. All that
+// request is the request of one page, as Braze's Messenger template and the headers of the README make it. All that
 // changes from message to message is the number, and its width does not.
-type benchRequest struct {
+type request struct {
 	parts [][]byte // the number of the message goes between them
-	run   benchRun
+	run   runID
 	bytes int // of the body
 }
 
-func newBenchRequest(door *url.URL, key string, run benchRun) *benchRequest {
+// brazeID is how the users of all runs begin. With the run and the number they have the form of a braze_id, 24 hexadecimal digits.
+const brazeID = "5f3c1f540"
+
+func newRequest(target *url.URL, key string, run runID) *request {
 	const number = "\x00"
 	body := `{
   "recipient": {"id": "` + run.recipient() + number + `"},
   "messaging_type": "UPDATE",
   "message": {"text": "Hi Alexandra, your order ` + number + ` has shipped and should be with you on Tuesday between 9 and 12. Track it at https://example.com/orders/` + number + `. Reply STOP if you would rather not get these messages."}
 }`
-	size := len(body) + strings.Count(body, number)*(benchDigits-len(number))
+	size := len(body) + strings.Count(body, number)*(digits-len(number))
 	head := []string{
-		"POST " + strings.TrimRight(door.EscapedPath(), "/") + "/v25.0/me/messages HTTP/1.1",
-		"Host: " + door.Host,
+		"POST " + strings.TrimRight(target.EscapedPath(), "/") + "/v25.0/me/messages HTTP/1.1",
+		"Host: " + target.Host,
 		"User-Agent: brazier-bench",
 		"Content-Type: application/json",
 		"Authorization: Bearer " + key,
 		"X-Brazier-Campaign: 5f3c1f54-7d0c-4a37-9d53-0b6f5a2d1c11",
 		"X-Brazier-Dispatch: bench" + string(run),
 		"X-Brazier-Message: 0d6f2a5e-93a1-4f0e-8c55-6a8a1be03c77",
-		"X-Brazier-User: " + string(run) + number,
+		"X-Brazier-User: " + brazeID + string(run) + number,
 		"Content-Length: " + strconv.Itoa(size),
 	}
 	text := strings.Join(head, "\r\n") + "\r\n\r\n" + body
-	return &benchRequest{parts: bytes.Split([]byte(text), []byte(number)), run: run, bytes: size}
+	return &request{parts: bytes.Split([]byte(text), []byte(number)), run: run, bytes: size}
 }
 
 // append appends the request of message n.
-func (r *benchRequest) append(b []byte, n int64) []byte {
+func (r *request) append(b []byte, n int64) []byte {
 	for i, part := range r.parts {
 		if i > 0 {
 			at := len(b)
 			b = append(b, "0000000"...)
-			for v, j := n, at+benchDigits-1; v > 0; v, j = v/10, j-1 {
+			for v, j := n, at+digits-1; v > 0; v, j = v/10, j-1 {
 				b[j] = byte('0' + v%10)
 			}
 		}
@@ -79,15 +82,15 @@ func (r *benchRequest) append(b []byte, n int64) []byte {
 	return b
 }
 
-// benchAnswer is a response. Its body is good until the next one is read.
-type benchAnswer struct {
+// answer is a response. Its body is good until the next one is read.
+type answer struct {
 	status int
 	body   []byte
 	closes bool // the server closes the connection
 }
 
-// readBenchAnswer reads what a door answers with: HTTP/1.1 with a Content-Length, and short.
-func readBenchAnswer(r *bufio.Reader) (a benchAnswer, err error) {
+// readAnswer reads what an ingress answers with: HTTP/1.1 with a Content-Length, and short.
+func readAnswer(r *bufio.Reader) (a answer, err error) {
 	line, err := r.ReadSlice('\n')
 	if err != nil {
 		return a, err

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
@@ -24,12 +25,12 @@ type child struct {
 }
 
 // startAll starts a sandbox and a serve that sends to it. What they write goes into dir.
-func (b *bench) startAll(ctx context.Context, dir string) error {
+func (b *benchmark) startAll(ctx context.Context, dir string) error {
 	pages, err := b.writePages(dir)
 	if err != nil {
 		return err
 	}
-	facebook, err := b.start(dir, "sandbox", "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0", "--pages="+pages,
+	facebook, err := b.start(dir, "sandbox", "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0", "--braze-listen=off", "--pages="+pages,
 		"--latency=0s", "--jitter=0s", "--page-rate=-1", "--high-volume=-1")
 	if err != nil {
 		return err
@@ -42,20 +43,20 @@ func (b *bench) startAll(ctx context.Context, dir string) error {
 		return err
 	}
 	serve, err := b.start(dir, "serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--pages="+pages, "--graph-url="+graph,
-		"--data="+filepath.Join(dir, "data"), "--sync="+b.Sync, "--log-format=json")
+		"--data="+filepath.Join(dir, "data"), "--sync="+b.Sync, "--log-format=json", "--log-keys=default")
 	if err != nil {
 		return err
 	}
-	door, err := serve.await(ctx, `"event":"started".*"address":"([^"]+)"`)
-	b.URL = "http://" + door
+	target, err := serve.await(ctx, `"event":"started".*"address":"([^"]+)"`)
+	b.URL = "http://" + target
 	return err
 }
 
 // writePages writes a page file and keeps the keys of its pages.
-func (b *bench) writePages(dir string) (path string, err error) {
+func (b *benchmark) writePages(dir string) (path string, err error) {
 	var text strings.Builder
 	text.WriteString("pages:\n")
-	for i := range b.Pages {
+	for i := range b.PageCount {
 		id, key := fmt.Sprint(700_000_000_000+i), rand.Text()
 		b.Keys = append(b.Keys, key)
 		fmt.Fprintf(&text, "  - {id: %q, token: %s, keys: [\"sha256:%x\"], rate: %d}\n", id, sandbox.DefaultToken(id), sha256.Sum256([]byte(key)), b.PageRate)
@@ -65,7 +66,7 @@ func (b *bench) writePages(dir string) (path string, err error) {
 }
 
 // start starts a command of this binary. The settings of the environment are not for it.
-func (b *bench) start(dir, name string, args ...string) (*child, error) {
+func (b *benchmark) start(dir, name string, args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -85,7 +86,7 @@ func (b *bench) start(dir, name string, args ...string) (*child, error) {
 	b.starting.Lock()
 	defer b.starting.Unlock()
 	if b.killed {
-		return nil, errSecondSignal
+		return nil, cli.ErrSecondSignal
 	}
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start brazier %s: %w", name, err)
@@ -113,7 +114,7 @@ func (c *child) await(ctx context.Context, pattern string) (string, error) {
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case <-c.done:
-			if written, err = os.ReadFile(c.log); err != nil { // its last words came after the look
+			if written, err = os.ReadFile(c.log); err != nil { // its last lines came after the read
 				return "", err
 			}
 			return "", fmt.Errorf("brazier %s ended: %s", c.name, written[max(0, len(written)-1000):])
@@ -121,25 +122,25 @@ func (c *child) await(ctx context.Context, pattern string) (string, error) {
 	}
 }
 
-// childPatience is how long a child may take to end in order. A serve with messages in flight takes up to its shutdown
+// childTimeout is how long a child may take to end in order. A serve with messages in flight takes up to its shutdown
 // budget, and nobody needs what it would save.
-const childPatience = 5 * time.Second
+const childTimeout = 5 * time.Second
 
 // stop ends the children, the last one first. Their data is of no more use.
-func (b *bench) stop() {
+func (b *benchmark) stop() {
 	for i := len(b.children) - 1; i >= 0; i-- {
 		c := b.children[i]
 		if c.cmd.Process.Signal(syscall.SIGTERM) != nil {
 			_ = c.cmd.Process.Kill() // not every system has the signal; or it has ended by itself
 		}
-		patience := time.AfterFunc(childPatience, func() { _ = c.cmd.Process.Kill() })
+		timeout := time.AfterFunc(childTimeout, func() { _ = c.cmd.Process.Kill() })
 		<-c.done
-		patience.Stop()
+		timeout.Stop()
 	}
 }
 
 // kill ends the children at once, from any goroutine, and lets none be started any more.
-func (b *bench) kill() {
+func (b *benchmark) kill() {
 	b.starting.Lock()
 	defer b.starting.Unlock()
 	b.killed = true

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -16,12 +16,12 @@ const (
 
 // warmUp sends a message through every page and waits until the children are at rest. A role makes its pages' consumers
 // as it starts, at some 20 ms of processor time each, which belongs to no message.
-func (b *bench) warmUp(ctx context.Context) error {
+func (b *benchmark) warmUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, warmUpTime)
 	defer cancel()
-	c := b.benchCommand
+	c := b.Command
 	c.Messages, c.Connections, c.Rate, c.Duration = len(b.Keys), 1, 0, 0
-	first, err := newBenchLoad(c)
+	first, err := newLoad(c)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (b *bench) warmUp(ctx context.Context) error {
 }
 
 // childrenCPU is their processor time so far; zero where the system does not say.
-func (b *bench) childrenCPU() (sum time.Duration) {
+func (b *benchmark) childrenCPU() (sum time.Duration) {
 	for _, u := range b.usage()[:len(b.children)] {
 		sum += u.cpu
 	}
