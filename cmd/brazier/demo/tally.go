@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"fmt"
@@ -12,38 +12,40 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/sendapi"
 )
 
-// tally counts what became of the messages. It sees the relay as its operators do, through its log lines; only the
-// door's answers come from the campaign.
+// tally counts what became of the messages. It sees Brazier as its operators do, through its log lines; only the
+// ingress's answers come from the campaign.
 type tally struct {
 	mu        sync.Mutex
 	start     time.Time
 	counts    counts
 	ages      []time.Duration // from accepted to delivered
 	reasons   map[string]int  // of what did not go straight through
-	screen    *screen
-	following bool // after the campaign: each line is shown
+	screen    *cli.Screen
+	following bool   // after the campaign: each line is shown
+	blocked   string // id of the message to the person who cannot be reached
 }
 
 // counts is what became of the messages so far.
 type counts struct {
-	accepted, duplicate, rejected, unanswered    int // by the door's answer
+	accepted, duplicate, rejected, unanswered    int // by the ingress's answer
 	delivered, dead, retried, inDoubt, throttled int // by the log
 	elapsed                                      time.Duration
 }
 
 func newTally() *tally { return &tally{start: time.Now(), reasons: map[string]int{}} }
 
-func (t *tally) begin(s *screen) {
+func (t *tally) begin(s *cli.Screen) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.screen = s
 }
 
 // follow shows each event from now on.
-func (t *tally) follow(*screen) {
+func (t *tally) follow(*cli.Screen) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.following = true
@@ -57,7 +59,7 @@ func (t *tally) now() counts {
 	return c
 }
 
-// answered counts an answer of the door.
+// answered counts an answer of the ingress.
 func (t *tally) answered(status int, text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -83,6 +85,13 @@ func (t *tally) quantile(q float64) time.Duration {
 	}
 	slices.Sort(t.ages)
 	return t.ages[min(int(q*float64(len(t.ages))), len(t.ages)-1)]
+}
+
+// unreachable returns the id of the message to the person who cannot be reached.
+func (t *tally) unreachable() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.blocked
 }
 
 // why returns the reasons of one kind, the most frequent first.
@@ -130,12 +139,15 @@ func (t *tally) happened(e event) {
 	switch e.text("event") {
 	case "delivered":
 		if c.delivered++; c.delivered == 1 {
-			t.screen.say("  first message delivered %.1f s after the start", time.Since(t.start).Seconds())
+			t.screen.Say("  first message delivered %.1f s after the start", time.Since(t.start).Seconds())
 		}
 		t.ages = append(t.ages, time.Duration(e.number("age_ms"))*time.Millisecond)
 		t.tell("delivered to %s for %s, %d ms after it was accepted", e.text("recipient"), e.text("page"), e.number("age_ms"))
 	case "dead":
 		c.dead++
+		if t.blocked == "" && e.text("class") == string(sendapi.ClassRecipient) {
+			t.blocked = e.text("id")
+		}
 		t.reasons["dead\x00"+e.error()]++
 		t.tell("dead letter on %s: %s", e.text("page"), e.error())
 	case "retry":
@@ -148,11 +160,13 @@ func (t *tally) happened(e event) {
 	case "held":
 		c.throttled++
 		t.reasons["held\x00"+e.text("page")+": "+e.error()]++
-		t.screen.say("  Facebook throttles %s (error %d): it is held, and the other page goes on", e.text("page"), e.number("code"))
+		t.screen.Say("  Facebook throttles %s (error %d): it is held, and the other page goes on", e.text("page"), e.number("code"))
 	case "resumed":
-		t.screen.say("  %s is tried again with one message", e.text("page"))
+		t.screen.Say("  %s is tried again with one message", e.text("page"))
 	case "rejected":
 		t.tell("rejected with %d: %s", e.number("status"), e.text("reason"))
+	case "linked":
+		t.tell("%s on %s is a user of Braze now: %s", e.text("recipient"), e.text("page"), e.text("user"))
 	case "duplicate":
 		t.tell("accepted before, not sent again: %s", e.text("id"))
 	}
@@ -161,7 +175,7 @@ func (t *tally) happened(e event) {
 // tell shows a line after the campaign.
 func (t *tally) tell(format string, args ...any) {
 	if t.following {
-		t.screen.say("  "+format, args...)
+		t.screen.Say("  "+format, args...)
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/pagefile"
 )
 
 // posters is how many requests the campaign has under way at one time.
@@ -32,7 +34,7 @@ var troubles = []trouble{
 	{13, "9000000502000005", "meets an HTML error page, once"},
 }
 
-// post sends the campaign to the door as Braze would: templates rendered, several at a time, the dispatch in headers.
+// post sends the campaign to the ingress as Braze would: templates rendered, several at a time, the dispatch in headers.
 func (d *demo) post(ctx context.Context) {
 	numbers := make(chan int)
 	var posting sync.WaitGroup
@@ -60,36 +62,55 @@ func (d *demo) post(ctx context.Context) {
 	posting.Wait()
 }
 
-func (d *demo) postOne(ctx context.Context, n int) (status int, answer string) {
-	page := d.pages[n%2]
-	psid := strconv.Itoa(2_000_000_000_000_000 + n)
+// campaign is the campaign's id.
+const campaign = "order-shipped"
+
+// psidOf is the recipient of message n of the campaign, empty where Braze knows none.
+func psidOf(n int) string {
 	for _, t := range troubles {
 		if t.at == n {
-			psid = t.psid
+			return t.psid
 		}
 	}
+	return strconv.Itoa(2_000_000_000_000_000 + n)
+}
+
+// postOne posts message n of the campaign.
+func (d *demo) postOne(ctx context.Context, n int) (status int, answer string) {
+	return d.send(ctx, message{page: d.pages[n%2], psid: psidOf(n), campaign: campaign, user: userOf(n),
+		text: fmt.Sprintf("Hi %s, your order #%d has shipped.", names[n%len(names)], 48_000+n)})
+}
+
+// message is what a campaign has for one user.
+type message struct {
+	page                       pagefile.Page
+	psid, campaign, user, text string
+}
+
+// send posts m to the ingress. The status is 0 if there was no answer.
+func (d *demo) send(ctx context.Context, m message) (status int, answer string) {
 	body, _ := json.Marshal(map[string]any{
-		"recipient":      map[string]string{"id": psid},
+		"recipient":      map[string]string{"id": m.psid},
 		"messaging_type": "UPDATE",
-		"message":        map[string]string{"text": fmt.Sprintf("Hi %s, your order #%d has shipped.", names[n%len(names)], 48_000+n)},
+		"message":        map[string]string{"text": m.text},
 	})
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.door+"/v25.0/me/messages", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.ingressURL+"/v25.0/me/messages", bytes.NewReader(body))
 	if err != nil {
 		return 0, err.Error()
 	}
 	for name, value := range map[string]string{
 		"Content-Type":       "application/json",
-		"Authorization":      "Bearer " + d.keys[page.Name],
-		"X-Brazier-Campaign": "order-shipped",
-		"X-Brazier-Dispatch": "demo-dispatch",
+		"Authorization":      "Bearer " + d.keys[m.page.Name],
+		"X-Brazier-Campaign": m.campaign,
+		"X-Brazier-Dispatch": "dispatch-of-" + m.campaign,
 		"X-Brazier-Message":  "demo-message",
-		"X-Brazier-User":     fmt.Sprintf("braze-user-%d", n),
+		"X-Brazier-User":     m.user,
 	} {
 		req.Header.Set(name, value)
 	}
 	resp, err := d.client.Do(req)
 	if err != nil {
-		return 0, "no answer from the door"
+		return 0, "no answer from the ingress"
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // a short answer is reported as it is
