@@ -2,61 +2,65 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
-	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 
-	"go.uber.org/zap"
-
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
+	"github.com/brazier-relay/brazier/cmd/brazier/pagefile"
+	"github.com/brazier-relay/brazier/cmd/brazier/process"
 	"github.com/brazier-relay/brazier/sendapi"
 	"github.com/brazier-relay/brazier/worker/deliver"
 )
 
 type checkCommand struct {
-	doorFlags
-	pagesFlags
-	graphFlags
-	natsFlags
-	embeddedFlags
-	streamFlags
-	opsFlags `set:"ops_listen=127.0.0.1:8081"`
-	logFlags
+	process.IngressFlags
+	process.PagesFlags
+	process.GraphFlags
+	process.NATSFlags
+	process.EmbeddedFlags
+	process.StreamFlags
+	process.OpsFlags `set:"ops_listen=127.0.0.1:8081"`
+	cli.LogFlags
 }
 
 func (checkCommand) Help() string {
-	return "Nothing is started, and neither NATS nor Facebook is called. Exit code 0: nothing is wrong, though there may be warnings, 1: something is."
+	return "Prints the settings with secrets masked, what is wrong with them, and what may be. Starts nothing and sends nothing to Facebook. " +
+		"Streams are compared with the settings if NATS runs.\n\n" +
+		"Exit codes: 0 nothing is wrong, though there may be warnings; 1 something is."
 }
 
-func (c checkCommand) Run(std stdio) error {
-	pages, wrong := c.inspect(std.known)
-	c.print(std.out, pages)
-	if warnings := c.warnings(pages); len(warnings) > 0 {
-		fmt.Fprintf(std.out, "\nWarnings (%d):\n", len(warnings))
-		for _, w := range warnings {
-			fmt.Fprintln(std.out, "  "+w)
-		}
-	}
+func (c checkCommand) Run(ctx context.Context, std cli.Stdio) error {
+	pages, wrong := c.inspect()
+	c.print(std.Out, pages)
+	warnings := append(c.warnings(pages, std.Variables), c.drift(ctx)...)
+	printList(std.Out, "Warnings", warnings)
 	if len(wrong) == 0 {
-		fmt.Fprintln(std.out, "\nNothing is wrong.")
+		fmt.Fprintln(std.Out, "\nNothing is wrong.")
 		return nil
 	}
-	fmt.Fprintf(std.out, "\nWrong (%d):\n", len(wrong))
-	for _, w := range wrong {
-		fmt.Fprintln(std.out, "  "+w)
-	}
-	return silent{errors.New("the settings have faults")}
+	printList(std.Out, "Wrong", wrong)
+	return cli.Silent(errors.New("the settings have faults"))
 }
 
-// inspect returns the pages and every fault of the settings.
-func (c checkCommand) inspect(known variables) (pages []pageConfig, wrong []string) {
-	pages, err := readPagesFor(c.GraphURL)(c.Pages)
-	var found problems
+func printList(w io.Writer, title string, lines []string) {
+	if len(lines) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s (%d):\n", title, len(lines))
+	for _, line := range lines {
+		fmt.Fprintln(w, "  "+line)
+	}
+}
+
+// inspect returns the pages and every fault of the settings: what the roles refuse.
+func (c checkCommand) inspect() (pages []pagefile.Page, wrong []string) {
+	pages, err := pagefile.Read(c.Pages, pagefile.Options{LiftedRates: !sendapi.IsFacebook(c.GraphURL)})
+	var found pagefile.Faults
 	if errors.As(err, &found) {
 		for _, p := range found {
 			wrong = append(wrong, p.String())
@@ -64,90 +68,18 @@ func (c checkCommand) inspect(known variables) (pages []pageConfig, wrong []stri
 	} else if err != nil {
 		wrong = append(wrong, "--pages: "+err.Error())
 	}
-	if client, err := sendapi.NewClient(sendapi.Config{GraphURL: c.GraphURL, Version: c.GraphVersion, Timeout: c.SendTimeout, AllowPlainHTTP: c.GraphInsecure}); err != nil {
-		wrong = append(wrong, inFlags(err).Error())
-	} else {
-		client.Close()
-	}
-	if warning := sendapi.VersionWarning(c.GraphVersion, time.Now()); warning != "" {
-		wrong = append(wrong, "--graph-version: "+warning)
-	}
-	wrong = append(wrong, c.wrongAddresses()...)
-	if c.StoreWait <= 0 || c.StoreWait > 80*time.Second {
-		wrong = append(wrong, fmt.Sprintf("--store-wait: %v is not between 0 and 80s: Braze gives a request 90s", c.StoreWait))
-	}
-	if c.SlowStart < 0 || c.ProbeEvery <= 0 {
-		wrong = append(wrong, fmt.Sprintf("--slow-start, --probe-every: %v and %v are no times to wait", c.SlowStart, c.ProbeEvery))
-	}
-	if c.MaxBody <= 0 {
-		wrong = append(wrong, fmt.Sprintf("--max-body: %d is no size: give it in bytes, above 0", c.MaxBody))
-	}
-	if c.MaxWaiting <= 0 {
-		wrong = append(wrong, fmt.Sprintf("--max-waiting: %d is no number of requests: give one above 0", c.MaxWaiting))
-	}
-	if c.MaxWaitingBytes < c.MaxBody {
-		wrong = append(wrong, fmt.Sprintf("--max-waiting-bytes: %d is under --max-body, %d: the largest body would never be taken", c.MaxWaitingBytes, c.MaxBody))
-	}
-	if c.MaxConnections <= 0 {
-		wrong = append(wrong, fmt.Sprintf("--max-connections: must be above 0 (got %d)", c.MaxConnections))
-	}
-	if _, err := c.certificate(zap.NewNop()); err != nil {
-		wrong = append(wrong, err.Error())
-	}
-	for _, name := range known.unknown(pages) {
-		wrong = append(wrong, name+": no flag has this variable: check its spelling, or unset it")
+	for _, fault := range process.Faults(errors.Join(c.GraphFlags.Faults(), c.IngressFlags.Faults(), c.OpsFlags.Faults(c.Listen), c.NATSFlags.Faults(),
+		c.EmbeddedFlags.Faults(), c.StreamFlags.Faults())) {
+		wrong = append(wrong, fault.Error())
 	}
 	return pages, wrong
 }
 
-// warnings returns what works, and most likely not as it was meant.
-func (c checkCommand) warnings(pages []pageConfig) (warnings []string) {
-	for _, p := range pages {
-		for _, r := range p.caps() {
-			warnings = append(warnings, problem{c.Pages, p.line, fmt.Sprintf("page %s: max_in_flight %d caps %s %v at %v calls/s for each worker, since a call takes Facebook about %v: "+
-				"leave max_in_flight out, or make it %d or more", p.Name, p.MaxInFlight, r.setting, r.rate, r.at, callTime, r.needed)}.String())
-		}
-	}
-	return warnings
-}
-
-func (c checkCommand) wrongAddresses() (wrong []string) {
-	for _, f := range []struct{ flag, address string }{{"--listen", c.Listen}, {"--ops-listen", c.OpsListen}} {
-		if f.flag == "--ops-listen" && f.address == "off" {
-			continue
-		}
-		_, port, err := net.SplitHostPort(f.address)
-		if err == nil {
-			_, err = net.LookupPort("tcp", port)
-		}
-		if err != nil {
-			wrong = append(wrong, fmt.Sprintf("%s: %q is no address: write HOST:PORT", f.flag, f.address))
-		}
-	}
-	if c.Listen == c.OpsListen && !strings.HasSuffix(c.Listen, ":0") { // port 0 is a free one each time
-		wrong = append(wrong, fmt.Sprintf("--ops-listen: %q is the address of --listen: choose another, or off", c.OpsListen))
-	}
-	for server := range strings.SplitSeq(c.NatsURL, ",") {
-		if _, ok := parseServer(server); !ok {
-			wrong = append(wrong, "--nats-url: an address is not of the form nats://HOST:PORT")
-		}
-	}
-	for _, f := range []struct{ flag, path string }{{"--nats-creds", c.NatsCreds}, {"--nats-ca", c.NatsCA}} {
-		if f.path == "" {
-			continue
-		}
-		if _, err := os.ReadFile(f.path); err != nil {
-			wrong = append(wrong, fmt.Sprintf("%s: %v: check the path and its permissions", f.flag, err))
-		}
-	}
-	return wrong
-}
-
-func (c checkCommand) print(w io.Writer, pages []pageConfig) {
+func (c checkCommand) print(w io.Writer, pages []pagefile.Page) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer t.Flush()
 	row := func(name string, value any) { fmt.Fprintf(t, "%s\t%v\n", name, value) }
-	row("version", version())
+	row("version", cli.Version())
 	row("listen", c.Listen)
 	row("tls-cert", cmp.Or(c.TLSCert, "none"))
 	row("tls-key", cmp.Or(c.TLSKey, "none"))
@@ -164,19 +96,29 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 	row("graph-version", c.GraphVersion)
 	row("graph-insecure", c.GraphInsecure)
 	row("send-timeout", c.SendTimeout)
+	row("graph-slow", c.GraphSlow)
 	row("slow-start", c.SlowStart)
 	row("probe-every", c.ProbeEvery)
 	row("nats-url", maskedList(c.NatsURL)+"  (ingress and worker)")
 	row("nats-creds", cmp.Or(c.NatsCreds, "none"))
+	row("nats-user", cmp.Or(c.NatsUser, "none"))
+	row("nats-password-file", cmp.Or(c.NatsPasswordFile, "none"))
+	row("nats-nkey", cmp.Or(c.NatsNkey, "none"))
+	row("nats-cert", cmp.Or(c.NatsCert, "none"))
+	row("nats-key", cmp.Or(c.NatsKey, "none"))
 	row("nats-ca", cmp.Or(c.NatsCA, "none"))
 	row("replicas", c.Replicas)
 	row("data", c.Data+"  (serve)")
+	row("data-key-file", cmp.Or(c.DataKeyFile, "none")+"  (serve)")
 	row("sync", c.Sync+"  (serve)")
 	row("max-queue", c.MaxQueue)
 	row("dead-age", c.DeadAge)
+	row("max-updates", c.MaxUpdates)
+	row("receipts-for", c.ReceiptsFor)
 	row("key-window", c.KeyWindow)
 	row("log-level", c.Level)
 	row("log-format", c.Format)
+	row("log-keys", c.Keys)
 	row("pages", c.Pages)
 	for _, p := range pages {
 		fmt.Fprintf(t, "\npage %s\n", cmp.Or(p.Name, "without a name"))
@@ -184,7 +126,7 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 		if p.App != "" {
 			row("  app", p.App)
 		}
-		row("  token", p.Secrets.describe())
+		row("  token", tokenSource(p.Secrets))
 		if p.Secrets.AppSecretFile != "" {
 			row("  app secret", "from "+p.Secrets.AppSecretFile)
 		}
@@ -192,22 +134,42 @@ func (c checkCommand) print(w io.Writer, pages []pageConfig) {
 		row("  rate", fmt.Sprintf("%v calls/s, all workers together", p.Rate))
 		row("  media rate", fmt.Sprintf("%v calls/s, all workers together", p.MediaRate))
 		row("  max in flight", p.MaxInFlight)
-		row("  in doubt", p.inDoubt())
+		row("  in doubt", inDoubt(p))
 		row("  metadata", p.Metadata)
 		row("  expire", p.Expire)
 		row("  queue share", fmt.Sprintf("%.0f%% of what other pages leave", 100*p.QueueShare))
+		if p.Braze == nil {
+			continue
+		}
+		row("  webhooks", fmt.Sprintf("of the app, signed with the secret in %s", strings.Join(p.Webhooks.SecretFiles, " or ")))
+		row("  braze", fmt.Sprintf("workspace %s at %s, key from %s", p.Braze.Name, p.Braze.URL, p.Braze.KeyFile))
+		row("  references", references(p.References))
+		row("  attributes", strings.Join([]string{p.Attributes.MessengerID, p.Attributes.Window, p.Attributes.Reachable}, " "))
+		row("  alias users", p.Aliases)
 	}
 }
 
-func (p pageConfig) inDoubt() string {
+// references says which references a page accepts.
+func references(r pagefile.References) string {
+	s := fmt.Sprintf("signed with the secret in %s, for %v", strings.Join(r.SecretFiles, " or "), r.MaxAge)
+	if r.Endless {
+		s += ", and those that never expire"
+	}
+	if r.Reusable {
+		s += ", also from a second person"
+	}
+	return s
+}
+
+func inDoubt(p pagefile.Page) string {
 	if p.InDoubt == deliver.Resend {
 		return fmt.Sprintf("%s, %d times at most, then park", p.InDoubt, p.Repeats)
 	}
 	return string(p.InDoubt)
 }
 
-// describe says where the token comes from, never what it is.
-func (s secrets) describe() string {
+// tokenSource says where the token comes from, never what it is.
+func tokenSource(s pagefile.Secrets) string {
 	switch {
 	case s.TokenFile != "":
 		return "from " + s.TokenFile

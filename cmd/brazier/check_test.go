@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -17,7 +18,7 @@ import (
 func runCommand(t *testing.T, args ...string) (code int, out, complaints string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code = execute(t.Context(), args, stdio{out: &stdout, err: &stderr})
+	code = execute(t.Context(), args, cli.Stdio{Out: &stdout, Err: &stderr})
 	return code, stdout.String(), stderr.String()
 }
 
@@ -67,25 +68,26 @@ func TestCheckPrintsSettings(t *testing.T) {
 	t.Setenv("BRAZIER_STORE_WAIT", "20s")
 	t.Setenv("BRAZIER_LOG_LEVEL", "debug")
 	t.Setenv("BRAZIER_LISTEN", "0.0.0.0:80")
-	t.Setenv("BRAZIER_NATS_URL", "nats://relay:"+marker+"@nats-1:4222,"+marker+"@nats-2:4222, nats-3")
+	t.Setenv("BRAZIER_NATS_URL", "nats://brazier:"+marker+"@nats-1:4222,"+marker+"@nats-2:4222, nats-3")
 	t.Setenv("BRAZIER_NATS_CREDS", filepath.Join(filepath.Dir(pages), "acme.secret"))
 	t.Setenv("BRAZIER_GRAPH_INSECURE", "true")
 	t.Setenv("BRAZIER_ALLOW_FROM", "203.0.113.0/24, 2001:db8::1")
 	// A flag counts where both are set. The version is one that will be long in coming.
 	code, out, complaints := runCommand(t, "check", "--pages="+pages, "--listen=0.0.0.0:8443", "--graph-version=v99.0", "--data=/var/lib/brazier", "--sync=interval")
-	if code != exitOK || complaints != "" {
+	if code != cli.ExitOK || complaints != "" {
 		t.Errorf("code %d, complaints %q\n%s", code, complaints, out)
 	}
 	keepsSecrets(t, out, marker, fmt.Sprintf("%x", sha256.Sum256([]byte("key 1"))), strings.Repeat("0a", 32))
 	dir := filepath.Dir(pages)
 	want := map[string]string{
-		"version": version(), "listen": "0.0.0.0:8443", "tls-cert": "none", "tls-key": "none", "allow-from": "203.0.113.0/24,2001:db8::1/128", "trusted-proxy": "none",
-		"max-body": "262144", "max-waiting": "8192", "max-waiting-bytes": "67108864", "max-connections": "16384", "pprof": "false", "store-wait": "20s", "ops-listen": "127.0.0.1:8081",
-		"graph-url": "https://graph.facebook.com", "graph-version": "v99.0", "graph-insecure": "true", "send-timeout": "1m30s", "slow-start": "1m0s", "probe-every": "30m0s",
+		"version": cli.Version(), "listen": "0.0.0.0:8443", "tls-cert": "none", "tls-key": "none", "allow-from": "203.0.113.0/24,2001:db8::1/128", "trusted-proxy": "none",
+		"max-body": "256KiB", "max-waiting": "8192", "max-waiting-bytes": "64MiB", "max-connections": "16384", "pprof": "false", "store-wait": "20s", "ops-listen": "127.0.0.1:8081",
+		"graph-url": "https://graph.facebook.com", "graph-version": "v99.0", "graph-insecure": "true", "send-timeout": "1m30s", "slow-start": "1m0s", "graph-slow": "5s", "probe-every": "30m0s",
 		"nats-url":   "nats://xxxxx@nats-1:4222,nats://xxxxx@nats-2:4222,nats://nats-3  (ingress and worker)",
 		"nats-creds": dir + "/acme.secret", "nats-ca": "none", "replicas": "0",
-		"data": "/var/lib/brazier  (serve)", "sync": "interval  (serve)", "max-queue": "10737418240", "dead-age": "720h0m0s", "key-window": "2h0m0s",
-		"log-level": "debug", "log-format": "auto", "pages": pages,
+		"nats-user": "none", "nats-password-file": "none", "nats-nkey": "none", "nats-cert": "none", "nats-key": "none",
+		"data": "/var/lib/brazier  (serve)", "data-key-file": "none  (serve)", "sync": "interval  (serve)", "max-queue": "10GiB", "dead-age": "720h0m0s", "max-updates": "4GiB", "receipts-for": "168h0m0s", "key-window": "2h0m0s",
+		"log-level": "debug", "log-format": "auto", "log-keys": "default", "pages": pages,
 		"acme id": "1029384756", "acme token": "from " + dir + "/acme.token", "acme app secret": "from " + dir + "/acme.secret",
 		"acme keys": "2", "acme rate": "12.5 calls/s, all workers together", "acme media rate": "10 calls/s, all workers together", "acme metadata": "false",
 		"acme queue share": "50% of what other pages leave", "5647382910 queue share": "50% of what other pages leave",
@@ -110,7 +112,7 @@ func TestCheckFindsAllFaults(t *testing.T) {
 		"--graph-version=v2.7", "--nats-url=nats://,nats://u:" + marker + ",x@y:4222", "--nats-ca=/none", "--store-wait=2m", "--max-body=2"}
 	t.Setenv("BRAZIER_LISTENS", marker)
 	code, out, complaints := runCommand(t, args...)
-	if code != exitFailed || complaints != "" {
+	if code != cli.ExitFailed || complaints != "" {
 		t.Errorf("code %d, complaints %q", code, complaints)
 	}
 	_, wrong, _ := strings.Cut(out, "\nWrong (")
@@ -119,24 +121,27 @@ func TestCheckFindsAllFaults(t *testing.T) {
 		pages + `:4: rate must be between 0.1 and 300, Facebook's limit of calls a second (got "999")`,
 		pages + `:5: a key is not "sha256:" and 64 hexadecimal digits: take it from brazier keys new, or from printf %s KEY | sha256sum`,
 		`--graph-url: `,
-		`--graph-version: Graph API v2.7 is long ended: choose a newer version`,
-		`--listen: "8080" is no address: write HOST:PORT`,
-		`--ops-listen: "localhost:http-ops" is no address: write HOST:PORT`,
-		`--nats-url: an address is not of the form nats://HOST:PORT`,
+		`--listen: must be HOST:PORT (got "8080")`,
+		`--ops-listen: must be HOST:PORT or off (got "localhost:http-ops")`,
+		`--nats-url: must be addresses of the form nats://HOST:PORT, separated by commas`,
 		`--nats-ca: open /none: no such file or directory: check the path and its permissions`,
-		`--store-wait: 2m0s is not between 0 and 80s: Braze gives a request 90s`,
-		`--max-waiting: 0 is no number of requests: give one above 0`,
-		`--max-waiting-bytes: 1 is under --max-body, 2: the largest body would never be taken`,
+		`--store-wait: must be at most 1m20s, since Braze abandons a request after 90s (got 2m0s)`,
+		`--max-waiting: must be above 0 (got 0)`,
+		`--max-waiting-bytes: must be at least the size of the largest body, 2, or that body is never accepted (got 1)`,
 		`--max-connections: must be above 0 (got 0)`,
-		`--tls-key is missing: --tls-cert goes with it`,
-		`BRAZIER_LISTENS: no flag has this variable: check its spelling, or unset it`,
+		`--tls-key: is required with --tls-cert`,
 	} {
 		if !strings.Contains(wrong, "\n  "+want) {
 			t.Errorf("not found: %s", want)
 		}
 	}
-	if !strings.HasPrefix(wrong, "16):\n") || strings.Count(wrong, "\n  ") != 16 { // two of the NATS addresses are wrong
-		t.Errorf("the number is not 16: %s", wrong)
+	if !strings.HasPrefix(wrong, "13):\n") || strings.Count(wrong, "\n  ") != 13 {
+		t.Errorf("the number is not 13: %s", wrong)
+	}
+	for _, want := range []string{"--graph-version: Graph API v2.7 ended long ago: choose a newer version", "BRAZIER_LISTENS: no flag has this variable: check its spelling, or unset it"} {
+		if before, _, _ := strings.Cut(out, "\nWrong ("); !strings.Contains(before, "\n  "+want) {
+			t.Errorf("no warning: %s", want)
+		}
 	}
 	keepsSecrets(t, out, marker)
 	if _, again, _ := runCommand(t, args...); again != out {
@@ -156,8 +161,8 @@ func TestCappedRates(t *testing.T) {
 		path + ":2: page capped: max_in_flight 64 caps rate 300 at 80 calls/s for each worker, since a call takes Facebook about 800ms: leave max_in_flight out, or make it 240 or more",
 		path + ":5: page media: max_in_flight 7 caps media_rate 10 at 8.75 calls/s for each worker, since a call takes Facebook about 800ms: leave max_in_flight out, or make it 8 or more",
 	}
-	code, out, _ := runCommand(t, "check", "--pages="+path, "--graph-version=v99.0")
-	if code != exitOK || !strings.Contains(out, "\nWarnings (2):\n  "+want[0]+"\n  "+want[1]+"\n\nNothing is wrong.\n") {
+	code, out, _ := runCommand(t, "check", "--pages="+path, "--graph-version=v99.0", "--graph-url=http://127.0.0.1:1")
+	if code != cli.ExitOK || !strings.Contains(out, "\nWarnings (2):\n  "+want[0]+"\n  "+want[1]+"\n\nNothing is wrong.\n") {
 		t.Errorf("code %d\n%s", code, out)
 	}
 	r := startRole(t, "serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--data="+t.TempDir(), "--pages="+path, "--graph-url=http://127.0.0.1:1", "--log-format=json")
@@ -177,13 +182,13 @@ func TestCheckAddresses(t *testing.T) {
 		{"127.0.0.1:0", "127.0.0.1:0", ""},
 		{":8080", "off", ""},
 		{"[::1]:8080", "localhost:http", ""},
-		{":8080", ":8080", `--ops-listen: ":8080" is the address of --listen`},
-		{"off", "off", `--listen: "off" is no address`},
-		{"127.0.0.1:70000", "off", `--listen: "127.0.0.1:70000" is no address`},
-		{"127.0.0.1", "off", `--listen: "127.0.0.1" is no address`},
+		{":8080", ":8080", `--ops-listen: must not be the address of --listen (got ":8080")`},
+		{"off", "off", `--listen: must be HOST:PORT (got "off")`},
+		{"127.0.0.1:70000", "off", `--listen: must have a port between 0 and 65535 (got "127.0.0.1:70000")`},
+		{"127.0.0.1", "off", `--listen: must be HOST:PORT (got "127.0.0.1")`},
 	} {
 		code, out, _ := runCommand(t, "check", "--pages="+pages, "--graph-version=v99.0", "--listen="+c.listen, "--ops-listen="+c.ops)
-		if (code == exitOK) != (c.want == "") || !strings.Contains(out, c.want) {
+		if (code == cli.ExitOK) != (c.want == "") || !strings.Contains(out, c.want) {
 			t.Errorf("--listen %s --ops-listen %s: code %d\n%s", c.listen, c.ops, code, out)
 		}
 	}
@@ -192,7 +197,7 @@ func TestCheckAddresses(t *testing.T) {
 func TestCheckWithoutPageFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pages.yaml")
 	code, out, _ := runCommand(t, "check", "--pages="+path)
-	if code != exitFailed || !strings.Contains(out, "--pages: page file "+path+" does not exist: name yours with --pages; the README shows one to copy") {
+	if code != cli.ExitFailed || !strings.Contains(out, "--pages: page file "+path+" does not exist: name yours with --pages; the README shows one to copy") {
 		t.Errorf("code %d\n%s", code, out)
 	}
 }
@@ -221,14 +226,14 @@ func TestRolesRefuseWrongSettings(t *testing.T) {
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--graph-url=http://graph.example"}, []string{"--graph-url", "https://"}},
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=" + address}, []string{"--ops-listen: ", address, "give this process another address, or off"}},
 		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--listen=" + address}, []string{"--listen: ", address}},
-		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-waiting=-1"}, []string{"--max-waiting: -1 is under 0"}},
-		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-waiting-bytes=1"}, []string{"--max-waiting-bytes: 1 is under --max-body, 262144"}},
-		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-connections=-1"}, []string{"--max-connections: must be 0 or more (got -1)"}},
-		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--tls-key=" + good}, []string{"--tls-cert is missing"}},
-		{[]string{"demo", "--messages=1"}, []string{"--messages: 1 is not between 20 and 100000"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-waiting=-1"}, []string{"--max-waiting: must not be negative (got -1)"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-waiting-bytes=1"}, []string{"--max-waiting-bytes: must be at least the size of the largest body, 262144"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--max-connections=-1"}, []string{"--max-connections: must not be negative (got -1)"}},
+		{[]string{"serve", "--pages=" + good, "--data=" + data, "--ops-listen=off", "--tls-key=" + good}, []string{"--tls-cert: is required with --tls-key"}},
+		{[]string{"demo", "--messages=1"}, []string{"--messages: must be between 20 and 100000 (got 1)"}},
 	} {
 		code, out, complaints := runCommand(t, c.args...)
-		if code != exitUsage || out != "" {
+		if code != cli.ExitUsage || out != "" {
 			t.Errorf("%v: code %d, out %q", c.args, code, out)
 		}
 		for _, want := range c.want {

@@ -6,24 +6,26 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 )
 
 var commandNames = []string{"demo", "serve", "ingress", "worker", "sandbox", "bench", "check"}
 
 // overviewNames are all that stand alone in the overview.
-var overviewNames = append(slices.Clone(commandNames), "status", "setup")
+var overviewNames = append(slices.Clone(commandNames), "trace", "campaign", "health", "status", "setup", "version")
 
 // help returns what brazier COMMAND --help prints.
 func help(t *testing.T, command ...string) string {
 	t.Helper()
 	code, out, complaints := runCommand(t, append(command, "--help")...)
-	if code != exitOK || complaints != "" {
+	if code != cli.ExitOK || complaints != "" {
 		t.Fatalf("%v --help: code %d, complaints %q", command, code, complaints)
 	}
 	return out
 }
 
-// flagsOf returns the flags of a help text, each with all that is said of it, in one line.
+// flagsOf returns the flags of a help text, each with its entry there, in one line.
 func flagsOf(text string) map[string]string {
 	flags := make(map[string]string)
 	_, text, _ = strings.Cut(text, "\nFlags:\n")
@@ -63,29 +65,29 @@ func TestHelp(t *testing.T) {
 				t.Errorf("%s --help has a line of %d characters: %s", command, len(line), line)
 			}
 		}
-		for flag, said := range flagsOf(text) {
+		for flag, entry := range flagsOf(text) {
 			if flag == "--help" || flag == "--version" {
 				continue
 			}
 			variable := "($BRAZIER_" + strings.ToUpper(strings.ReplaceAll(flag[2:], "-", "_")) + ")"
-			if command == "sandbox" && (flag == "--listen" || flag == "--pages") { // the door's are others
+			if command == "sandbox" && (flag == "--listen" || flag == "--pages") { // the ingress's are others
 				variable = strings.Replace(variable, "BRAZIER_", "BRAZIER_SANDBOX_", 1)
 			}
 			if command == "bench" { // what it starts has settings of its own
 				variable = strings.Replace(variable, "BRAZIER_", "BRAZIER_BENCH_", 1)
 			}
-			if !strings.Contains(said, variable) {
-				t.Errorf("%s %s: the variable %s is not shown: %s", command, flag, variable, said)
+			if !strings.Contains(entry, variable) {
+				t.Errorf("%s %s: the variable %s is not shown: %s", command, flag, variable, entry)
 			}
-			// What stands behind the = is the default, but for a word in capitals; a switch has none.
-			shown, description, _ := strings.Cut(said, " ")
+			// A default follows the =, or a placeholder in capitals; a switch has none.
+			shown, description, _ := strings.Cut(entry, " ")
 			_, value, takesValue := strings.Cut(shown, "=")
 			if takesValue && strings.ToUpper(value) == value && !regexp.MustCompile(`[0-9:]`).MatchString(value) &&
 				!strings.Contains(description, "Default: none") && !strings.Contains(description, "Without one") {
-				t.Errorf("%s %s: the default is not shown: %s", command, flag, said)
+				t.Errorf("%s %s: the default is not shown: %s", command, flag, entry)
 			}
 			if words := strings.Fields(description); len(words) < 4 {
-				t.Errorf("%s %s: no description: %s", command, flag, said)
+				t.Errorf("%s %s: no description: %s", command, flag, entry)
 			}
 		}
 	}
@@ -108,8 +110,8 @@ func TestPromisedFlags(t *testing.T) {
 		}
 	}
 	for _, command := range []string{"serve", "ingress", "check"} {
-		if said := flagsOf(help(t, command))["--listen"]; !strings.HasPrefix(said, `--listen="127.0.0.1:8080" `) {
-			t.Errorf("%s: the door's default address is not 127.0.0.1:8080: %s", command, said)
+		if entry := flagsOf(help(t, command))["--listen"]; !strings.HasPrefix(entry, `--listen="127.0.0.1:8080" `) {
+			t.Errorf("%s: the ingress's default address is not 127.0.0.1:8080: %s", command, entry)
 		}
 	}
 	// check knows every setting of the roles.
@@ -145,8 +147,13 @@ func TestREADMEFlags(t *testing.T) {
 			exists[flag] = true
 		}
 	}
-	// Dead letters' stream is called like a variable.
-	exists["BRAZIER_DEAD"], exists["BRAZIER_JOBS"] = true, true
+	for _, command := range []string{"ref new", "ref check", "people show", "people forget", "webhook status", "webhook subscribe", "campaign", "trace"} {
+		for flag := range flagsOf(help(t, strings.Fields(command)...)) {
+			exists[flag] = true
+		}
+	}
+	// Streams are called like variables.
+	exists["BRAZIER_DEAD"], exists["BRAZIER_JOBS"], exists["BRAZIER_CAMPAIGNS"] = true, true, true
 	mentioned := make(map[string]bool)
 	for _, name := range regexp.MustCompile(`(?:^|[\s`+"`"+`(])(--[a-z][a-z-]+|BRAZIER_[A-Z_]+)`).FindAllStringSubmatch(read(t, "../../README.md"), -1) {
 		mentioned[name[1]] = true
@@ -171,9 +178,9 @@ func TestFirstSteps(t *testing.T) {
 		{nil, overview},
 		{[]string{"help"}, overview},
 		{[]string{"help", "serve"}, "Usage: brazier serve"},
-		{[]string{"--version"}, version()},
+		{[]string{"--version"}, cli.Version()},
 	} {
-		if code, out, complaints := runCommand(t, c.args...); code != exitOK || !strings.HasPrefix(out, c.want) || complaints != "" {
+		if code, out, complaints := runCommand(t, c.args...); code != cli.ExitOK || !strings.HasPrefix(out, c.want) || complaints != "" {
 			t.Errorf("%v: code %d, out %.60q, complaints %q", c.args, code, out, complaints)
 		}
 	}
@@ -186,7 +193,7 @@ func TestNegativeNumbers(t *testing.T) {
 			t.Errorf("%v: page-rate is %s, high-volume %s", args, flags["page-rate"], flags["high-volume"])
 		}
 	}
-	if code, _, complaints := runCommand(t, "check", "--listen", "--pages=x"); code != exitUsage || !strings.Contains(complaints, "--listen") {
+	if code, _, complaints := runCommand(t, "check", "--listen", "--pages=x"); code != cli.ExitUsage || !strings.Contains(complaints, "--listen") {
 		t.Errorf("a flag without its value: code %d, %s", code, complaints)
 	}
 }
@@ -202,15 +209,15 @@ func TestWrongCommandLines(t *testing.T) {
 		{[]string{"serve", "--sync=sometimes"}, `--sync must be one of "always","interval"`},
 		{[]string{"serve", "--log-format=xml"}, `--log-format must be one of "json","console","auto"`},
 		{[]string{"serve", "--log-level=loud"}, `--log-level must be one of "debug","info","warn","error"`},
-		{[]string{"serve", "--store-wait=soon"}, "--store-wait: expected duration"},
-		{[]string{"serve", "--allow-from=203.0.113.0/24,braze.com"}, `--allow-from: "braze.com" is no address and no network`},
-		{[]string{"ingress", "--trusted-proxy=10.0.0.0/33"}, `--trusted-proxy: "10.0.0.0/33" is no address and no network`},
+		{[]string{"serve", "--store-wait=soon"}, "--store-wait: must be a time such as 90s, 2h, 3d or 1w (got \"soon\")"},
+		{[]string{"serve", "--allow-from=203.0.113.0/24,braze.com"}, `separated by commas (got "braze.com")`},
+		{[]string{"ingress", "--trusted-proxy=10.0.0.0/33"}, `separated by commas (got "10.0.0.0/33")`},
 		{[]string{"ingress", "--data=here"}, "unknown flag --data"},
 		{[]string{"worker", "--replicas=many"}, "--replicas: expected a valid"},
 	} {
 		code, out, complaints := runCommand(t, c.args...)
 		complaints, _, _ = strings.Cut(complaints, "{") // and then the same for the log
-		if code != exitUsage || out != "" {
+		if code != cli.ExitUsage || out != "" {
 			t.Errorf("%v: code %d, out %q", c.args, code, out)
 		}
 		see := "brazier" // or the command, where that much was right
@@ -222,7 +229,7 @@ func TestWrongCommandLines(t *testing.T) {
 		}
 	}
 	t.Setenv("BRAZIER_SYNC", "sometimes")
-	if code, _, complaints := runCommand(t, "check"); code != exitUsage || !strings.Contains(complaints, "--sync must be one of") {
+	if code, _, complaints := runCommand(t, "check"); code != cli.ExitUsage || !strings.Contains(complaints, "--sync must be one of") {
 		t.Errorf("a wrong variable: code %d, %s", code, complaints)
 	}
 }

@@ -4,27 +4,29 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 )
 
 type keysCommand struct {
-	New newKeyCommand `cmd:"" help:"Make a key for a caller of the door, and the digest of it for the page file."`
+	New newKeyCommand `cmd:"" help:"Create a key for a caller of the ingress, and its digest for the page file."`
 }
 
 type newKeyCommand struct{}
 
 func (newKeyCommand) Help() string {
-	return "Prints two lines: the key, which is shown this once and kept nowhere, and \"sha256:HEX\", its digest. Give the key to " +
-		"the caller, for the header Authorization: Bearer. Put the digest into the list \"keys\" of the page. A page may have " +
-		"several: add the new one, change the caller, then remove the old one."
+	return "Prints two lines: the key, which is stored nowhere, and its digest \"sha256:HEX\". The caller sends the key in the header " +
+		"\"Authorization: Bearer KEY\". The digest belongs in the list \"keys\" of the page. To replace a key, add the new digest, " +
+		"change the caller, and then remove the old digest."
 }
 
 // Run writes nothing else to standard output, so that scripts can take the lines apart.
-func (newKeyCommand) Run(std stdio) error {
+func (newKeyCommand) Run(std cli.Stdio) error {
 	key := "brazier_" + rand.Text() // 128 bits or more
-	_, err := fmt.Fprintf(std.out, "%s\nsha256:%x\n", key, sha256.Sum256([]byte(key)))
+	_, err := fmt.Fprintf(std.Out, "%s\nsha256:%x\n", key, sha256.Sum256([]byte(key)))
 	if err != nil {
 		return fmt.Errorf("print the key: %w", err)
 	}
-	fmt.Fprintln(std.err, "First the key, for the caller's header Authorization: Bearer KEY. It is kept nowhere. Then its digest, for \"keys\" in the page file.")
+	fmt.Fprintln(std.Err, "The first line is the key, for the caller's header Authorization: Bearer KEY; it is stored nowhere. The second is its digest, for \"keys\" in the page file.")
 	return nil
 }

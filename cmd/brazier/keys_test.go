@@ -6,13 +6,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 )
 
 func TestNewKey(t *testing.T) {
 	seen := map[string]bool{}
 	for range 3 {
-		code, out, said := runCommand(t, "keys", "new")
-		if code != exitOK || !regexp.MustCompile(`^brazier_[A-Z2-7]{26,}\nsha256:[0-9a-f]{64}\n$`).MatchString(out) {
+		code, out, complaints := runCommand(t, "keys", "new")
+		if code != cli.ExitOK || !regexp.MustCompile(`^brazier_[A-Z2-7]{26,}\nsha256:[0-9a-f]{64}\n$`).MatchString(out) {
 			t.Fatalf("code %d, out %q", code, out)
 		}
 		key, digest, _ := strings.Cut(strings.TrimSpace(out), "\n")
@@ -23,6 +25,6 @@ func TestNewKey(t *testing.T) {
 			t.Errorf("%s was made twice", key)
 		}
 		seen[key] = true
-		keepsSecrets(t, said, key)
+		keepsSecrets(t, complaints, key)
 	}
 }

@@ -1,7 +1,9 @@
-// Command brazier relays what Braze webhook campaigns post to Facebook Messenger, through a durable queue.
+// Command brazier delivers what Braze webhook campaigns post to Facebook Messenger, through a durable queue.
 //
-// This package holds flags, environment, the page file, signals, exit codes and wiring. A role (serve, ingress, worker)
-// is a list of parts; see parts.go. What the parts do stands in the packages they come from.
+// This package is the table of commands, and those that need all flags or no queue: check, keys, ref and sandbox. The others are
+// in the packages below, imported one way:
+//
+//	main → admin, bench, demo → process → pagefile → cli
 package main
 
 import (
@@ -15,16 +17,9 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"go.uber.org/zap"
 	"golang.org/x/term"
-)
-
-// Exit codes. Scripts and orchestrators rely on them.
-const (
-	exitOK        = 0 // stopped as asked, nothing left in flight; or the command did what it says
-	exitFailed    = 1 // something went wrong while it ran, or check found a fault
-	exitUsage     = 2 // the command line, the environment or the page file is wrong; nothing was started
-	exitUndrained = 3 // ended at once by a later signal, or out of the shutdown budget: what was in flight may be sent again
 )
 
 func main() {
@@ -33,35 +28,28 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// stdio is where a command writes: answers to out, logs and complaints to err.
-type stdio struct {
-	out, err io.Writer
-	in       io.Reader // nil: nobody is there to answer questions
-	signals  *signals  // nil: there are none
-	known    variables
-}
-
 func run(args []string, stdout, stderr *os.File) int {
-	ctx, signals := followSignals(stderr)
-	std := stdio{out: stdout, err: stderr, signals: signals}
-	if isTerminal(stdout) && term.IsTerminal(int(os.Stdin.Fd())) {
-		std.in = os.Stdin
+	ctx, signals := cli.FollowSignals(stderr)
+	std := cli.Stdio{Out: stdout, Err: stderr, Signals: signals}
+	if cli.IsTerminal(stdout) && term.IsTerminal(int(os.Stdin.Fd())) {
+		std.In = os.Stdin
 	}
 	return execute(ctx, args, std)
 }
 
 // execute is run without the process around it, for tests.
-func execute(ctx context.Context, args []string, std stdio) int {
-	var cli commands
+func execute(ctx context.Context, args []string, std cli.Stdio) int {
+	var all commands
 	exited := -1
-	parser, err := kong.New(&cli,
+	parser, err := kong.New(&all,
 		kong.Name("brazier"),
 		kong.Description(description),
 		kong.DefaultEnvars("BRAZIER"),
-		kong.Writers(std.out, std.err),
+		kong.Writers(std.Out, std.Err),
 		kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 110}),
 		kong.ExplicitGroups(groups),
+		cli.Units(),
 		kong.Vars(vars),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
@@ -79,50 +67,54 @@ func execute(ctx context.Context, args []string, std stdio) int {
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(std.err, "brazier: %v\nSee %s --help.\n", err, selected(err))
+		fmt.Fprintf(std.Err, "brazier: %v\nSee %s --help.\n", err, selected(err))
 		var wrong *kong.ParseError
 		if errors.As(err, &wrong) {
-			cli.failed(wrong.Context, std, usageError{err})
+			all.failed(wrong.Context, std, cli.Usage(err))
 		}
-		return exitUsage
+		return cli.ExitUsage
 	}
-	std.known = variablesOf(parser.Model.Node)
-	forget := std.signals.beforeExit(func() { cli.failed(parsed, std, errSecondSignal) })
+	std.Variables = cli.VariablesOf(parser.Model.Node)
+	forget := std.Signals.BeforeExit(func() { all.failed(parsed, std, cli.ErrSecondSignal) })
 	err = parsed.Run(std)
 	forget()
-	code := exitCode(err, std.err)
-	cli.failed(parsed, std, err)
-	return code
+	cli.Report(err, std.Err)
+	all.failed(parsed, std, err)
+	return cli.ExitCode(err)
 }
 
 // failed logs why a role ends, for those who see nothing but its log. The text on standard error says the same.
-func (c *commands) failed(parsed *kong.Context, std stdio, err error) {
+func (c *commands) failed(parsed *kong.Context, std cli.Stdio, err error) {
 	if err == nil || parsed == nil || parsed.Selected() == nil {
 		return
 	}
 	role := parsed.Selected().Name
-	var flags logFlags
+	var flags cli.LogFlags
 	switch role {
 	case "serve":
-		flags = c.Serve.logFlags
+		flags = c.Serve.LogFlags
 	case "ingress":
-		flags = c.Ingress.logFlags
+		flags = c.Ingress.LogFlags
 	case "worker":
-		flags = c.Worker.logFlags
+		flags = c.Worker.LogFlags
 	default:
 		return
 	}
 	if flags.Format == "" { // the command line was wrong before its values were set
-		flags.Format = os.Getenv("BRAZIER_LOG_FORMAT")
+		flags.Format, flags.Keys = os.Getenv("BRAZIER_LOG_FORMAT"), os.Getenv("BRAZIER_LOG_KEYS")
 		for _, step := range parsed.Path {
-			if step.Flag != nil && step.Flag.Name == "log-format" {
+			switch {
+			case step.Flag == nil:
+			case step.Flag.Name == "log-format":
 				flags.Format, _ = parsed.FlagValue(step.Flag).(string)
+			case step.Flag.Name == "log-keys":
+				flags.Keys, _ = parsed.FlagValue(step.Flag).(string)
 			}
 		}
 	}
-	if flags.json(std.err) {
-		flags.logger(std.err).Error("failed", zap.String("event", "failed"), zap.String("role", role), zap.String("version", version()),
-			zap.String("error", err.Error()), zap.Int("exit_code", codeOf(err)))
+	if flags.JSON(std.Err) {
+		flags.Logger(std.Err).Error("failed", zap.String("event", "failed"), zap.String("role", role), zap.String("version", cli.Version()),
+			zap.String("error", err.Error()), zap.Int("exit_code", cli.ExitCode(err)))
 	}
 }
 
@@ -149,34 +141,4 @@ func selected(err error) string {
 		return wrong.Context.Selected().FullPath()
 	}
 	return "brazier"
-}
-
-// usageError is a wrong setting: nothing was started.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-// silent is an error that has been told to the user already.
-type silent struct{ error }
-
-func exitCode(err error, stderr io.Writer) int {
-	if err == nil {
-		return exitOK
-	}
-	if !errors.As(err, new(silent)) {
-		fmt.Fprintf(stderr, "brazier: %v\n", err)
-	}
-	return codeOf(err)
-}
-
-func codeOf(err error) int {
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, new(usageError)):
-		return exitUsage
-	case errors.Is(err, errUndrained):
-		return exitUndrained
-	}
-	return exitFailed
 }
