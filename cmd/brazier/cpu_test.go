@@ -9,7 +9,7 @@ import (
 )
 
 // cpuOf returns the CPU time that processes have used, where the system tells (Linux); else 0.
-func cpuOf(processes []*process) (used time.Duration) {
+func cpuOf(processes []*proc) (used time.Duration) {
 	const perSecond = 100 // USER_HZ, which is the same everywhere that matters
 	for _, p := range processes {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
@@ -29,7 +29,7 @@ func cpuOf(processes []*process) (used time.Duration) {
 }
 
 // rssOf returns the memory that a process has in use, in bytes, where the system tells (Linux).
-func rssOf(p *process) int64 {
+func rssOf(p *proc) int64 {
 	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
 	if err != nil {
 		return 0

@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
-// TestServe takes a message through everything in one process: door, queue, worker, simulated Facebook.
+// TestServe takes a message through everything in one process: ingress, queue, worker, simulated Facebook.
 func TestServe(t *testing.T) {
+	t.Parallel()
 	page := newTestPage("1029384756", "acme")
 	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page.id, Token: page.token, AppSecret: page.secret}}})
 	if err != nil {
@@ -19,7 +21,7 @@ func TestServe(t *testing.T) {
 	t.Cleanup(func() { _ = fb.Close() })
 	r := startRole(t, "serve", "--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", "--data="+t.TempDir(), "--pages="+writePages(t, page),
 		"--graph-url="+fb.URL(), "--log-level=debug", "--log-format=json")
-	door := r.log.await(t, "started")["address"].(string)
+	ingress := r.log.await(t, "started")["address"].(string)
 	ops := r.log.await(t, "ops")["address"].(string)
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/nothing": 404} {
 		resp, err := http.Get("http://" + ops + path)
@@ -36,7 +38,7 @@ func TestServe(t *testing.T) {
 	defer client.CloseIdleConnections()
 	const psid, text = "2003004005006007", "Hi Ada, your secret order has shipped"
 	body := message(psid, text)
-	status, answer, err := post(client, door, page, body, map[string]string{
+	status, answer, err := post(client, ingress, page, body, map[string]string{
 		"X-Brazier-Campaign": "campaign-1", "X-Brazier-Dispatch": "dispatch-1", "X-Brazier-Message": "message-1", "X-Brazier-User": "braze-1"})
 	if err != nil || status != http.StatusAccepted {
 		t.Fatalf("answer %d %s, error %v", status, answer, err)
@@ -63,26 +65,26 @@ func TestServe(t *testing.T) {
 	}
 
 	// The same again is a duplicate; without a PSID it is refused.
-	_, again, _ := post(client, door, page, body, map[string]string{"X-Brazier-Dispatch": "dispatch-1", "X-Brazier-Message": "message-1", "X-Brazier-User": "braze-1"})
+	_, again, _ := post(client, ingress, page, body, map[string]string{"X-Brazier-Dispatch": "dispatch-1", "X-Brazier-Message": "message-1", "X-Brazier-User": "braze-1"})
 	if want := `{"id":"` + accepted.ID + `","status":"duplicate"}`; again != want {
 		t.Errorf("the second answer is %s, want %s", again, want)
 	}
-	status, refused, _ := post(client, door, page, message("", text), nil)
+	status, refused, _ := post(client, ingress, page, message("", text), nil)
 	if status != http.StatusBadRequest || !strings.Contains(refused, "recipient.id") {
 		t.Errorf("an empty PSID was answered %d %s", status, refused)
 	}
 	// A person who cannot be reached is a dead letter, with Facebook's reason.
 	const unreachable = "9000000551000123"
-	if status, _, _ := post(client, door, page, message(unreachable, text), nil); status != http.StatusAccepted {
+	if status, _, _ := post(client, ingress, page, message(unreachable, text), nil); status != http.StatusAccepted {
 		t.Fatalf("answer %d", status)
 	}
 	dead := r.log.await(t, "dead")
-	if dead["class"] != "recipient" || dead["code"] != 551.0 || dead["subcode"] != 1545041.0 || dead["trace_id"] == "" {
+	if dead["class"] != "recipient" || dead["code"] != 551.0 || dead["subcode"] != 1545041.0 || dead["fbtrace_id"] == "" {
 		t.Errorf("dead line: %v", dead)
 	}
 
 	client.CloseIdleConnections()
-	if code := r.end(); code != exitOK {
+	if code := r.end(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 	if fb.Summary().Accepted != 1 {
@@ -109,12 +111,12 @@ func TestServeKeepsWhatItAccepted(t *testing.T) {
 		"--graph-url=" + fb.URL(), "--log-format=json"}
 
 	r := startRole(t, args...)
-	door := r.log.await(t, "started")["address"].(string)
+	ingress := r.log.await(t, "started")["address"].(string)
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
 	const messages = 50
 	for i := range messages {
-		if status, answer, err := post(client, door, page, message("200300400500600"+string(rune('0'+i%10)), "hello"), nil); status != http.StatusAccepted {
+		if status, answer, err := post(client, ingress, page, message("200300400500600"+string(rune('0'+i%10)), "hello"), nil); status != http.StatusAccepted {
 			t.Fatalf("answer %d %s, error %v", status, answer, err)
 		}
 	}
@@ -123,7 +125,7 @@ func TestServeKeepsWhatItAccepted(t *testing.T) {
 		t.Errorf("held line: %v", held)
 	}
 	client.CloseIdleConnections()
-	if code := r.end(); code != exitOK {
+	if code := r.end(); code != cli.ExitOK {
 		t.Fatalf("exit code %d", code)
 	}
 	if n := fb.Summary().Accepted; n != 0 {
@@ -133,7 +135,7 @@ func TestServeKeepsWhatItAccepted(t *testing.T) {
 	fb.Clear(outage)
 	r = startRole(t, args...)
 	eventually(t, "every message is delivered", func() bool { return fb.Summary().Accepted == messages })
-	if code := r.end(); code != exitOK {
+	if code := r.end(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 	if again := r.log.events("in_doubt"); len(again) > 0 {

@@ -16,15 +16,15 @@ type blockRecord struct {
 func records(data string) (found []blockRecord) {
 	const hasHeader, isRemoval = 1 << 31, 1 << 62
 	for b := []byte(data); len(b) >= 30; {
-		word := binary.LittleEndian.Uint32(b)
-		size := int(word &^ hasHeader)
+		sizeBits := binary.LittleEndian.Uint32(b)
+		size := int(sizeBits &^ hasHeader)
 		if size < 30 || size > len(b) {
 			return found
 		}
 		rec := blockRecord{removal: binary.LittleEndian.Uint64(b[4:])&isRemoval != 0}
 		after := 22 + int(binary.LittleEndian.Uint16(b[20:]))
 		rec.subject = string(b[22:after])
-		if word&hasHeader != 0 {
+		if sizeBits&hasHeader != 0 {
 			after += 4
 			end := after + int(binary.LittleEndian.Uint32(b[after-4:]))
 			rec.header, after = string(b[after:end]), end

@@ -22,7 +22,7 @@ func testRecordedTraces(t *testing.T) {
 		return lines
 	}
 	const jobsDirectory = "/data/jetstream/$G/streams/BRAZIER_JOBS/msgs"
-	// In place of the flush in line 2, the block is written anew.
+	// Instead of the flush in line 2, the block is written anew.
 	anew := func(flags, flushed string) []string {
 		return slices.Replace(slices.Clone(recorded), 1, 2,
 			`16496 openat(AT_FDCWD</>, "`+jobsDirectory+`/1.new", O_WRONLY|O_CREAT|O_TRUNC|`+flags+`O_CLOEXEC, 0600) = 19<`+jobsDirectory+`/1.new>`,

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
@@ -90,7 +91,7 @@ func traceServe(t *testing.T, sync string) (flushFigures, []string) {
 		p.client.CloseIdleConnections()
 	}
 	eventually(t, "every accepted message is delivered", func() bool { return fb.Summary().Accepted >= accepted })
-	if code := p.terminate(); code != exitOK {
+	if code := p.terminate(); code != cli.ExitOK {
 		t.Errorf("exit code %d:\n%s", code, p.log.tail())
 	}
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,20 +12,10 @@ import (
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
-// fillDisk is off by default: it takes leave to mount a file system, as root has, or anybody under "unshare -rm".
-var fillDisk = flag.Bool("disk", false, "fill the disk under a running brazier serve too, on a file system that is mounted for it")
-
-// TestFull fills a queue to its limit, and with -disk also the disk under one.
-func TestFull(t *testing.T) {
-	t.Run("stream", testStreamFull)
-	if *fillDisk {
-		t.Run("disk", testDiskFull)
-	}
-}
-
-// testStreamFull fills a queue to its limit: the door says so and when to come again, loses nothing, and takes messages
-// again as soon as there is room.
-func testStreamFull(t *testing.T) {
+// TestFullStream fills a queue to its limit: the ingress says so and when to come again, loses nothing, and takes messages
+// again as soon as some have been delivered.
+func TestFullStream(t *testing.T) {
+	t.Parallel()
 	page := newTestPage("1029384756", "acme")
 	page.extra = "    rate: 300\n"
 	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page.id, Token: page.token, AppSecret: page.secret, HighVolume: sandbox.Off}}})
@@ -40,7 +29,7 @@ func testStreamFull(t *testing.T) {
 	p := newPoster(t, r.log.await(t, "started")["address"].(string), page)
 	p.text = strings.Repeat("x", 1900)
 
-	full := p.until(16, func(a doorAnswer) bool { return a.status == http.StatusServiceUnavailable })
+	full := p.until(16, func(a ingressAnswer) bool { return a.status == http.StatusServiceUnavailable })
 	if after, err := strconv.Atoi(full.after); err != nil || after < 1 {
 		t.Errorf("Retry-After is %q", full.after)
 	}
@@ -55,7 +44,7 @@ func testStreamFull(t *testing.T) {
 		t.Fatalf("%d messages were sent in spite of the throttle", n)
 	}
 	fb.Clear(outage)
-	eventually(t, "the door takes messages again", func() bool { return p.post().status == http.StatusAccepted })
+	eventually(t, "the ingress takes messages again", func() bool { return p.post().status == http.StatusAccepted })
 	eventually(t, "every accepted message is delivered", func() bool { return fb.Summary().Accepted >= len(p.accepted()) })
 	reached := received(fb)
 	for psid := range p.accepted() {
@@ -66,7 +55,7 @@ func testStreamFull(t *testing.T) {
 	t.Logf("accepted %d, delivered %d", len(p.accepted()), fb.Summary().Accepted)
 }
 
-// poster posts messages, each to a person of its own and under a key of its own, and keeps what the door answered.
+// poster posts messages, each to a person of its own and under a key of its own, and keeps what the ingress answered.
 type poster struct {
 	t       *testing.T
 	client  *http.Client
@@ -80,8 +69,8 @@ type poster struct {
 	kept map[string]string // id by PSID, of what was answered 202
 }
 
-// doorAnswer is what the door said to one message.
-type doorAnswer struct {
+// ingressAnswer is what the ingress answered to one message.
+type ingressAnswer struct {
 	status int
 	body   string
 	after  string // Retry-After
@@ -96,7 +85,7 @@ func newPoster(t *testing.T, address string, page testPage) *poster {
 }
 
 // post sends the next message.
-func (p *poster) post() doorAnswer {
+func (p *poster) post() ingressAnswer {
 	p.mu.Lock()
 	n := p.next
 	p.next++
@@ -105,11 +94,11 @@ func (p *poster) post() doorAnswer {
 }
 
 // postNumber sends the message of a number. Sent twice, it is a duplicate if the load is keyed.
-func (p *poster) postNumber(n int) doorAnswer {
+func (p *poster) postNumber(n int) ingressAnswer {
 	psid := fmt.Sprintf("30040050%08d", n)
 	req, err := http.NewRequest(http.MethodPost, "http://"+p.address+"/v25.0/me/messages", strings.NewReader(message(psid, p.text)))
 	if err != nil {
-		return doorAnswer{err: err}
+		return ingressAnswer{err: err}
 	}
 	req.Header.Set("Authorization", "Bearer "+p.page.key)
 	if p.keyed {
@@ -117,11 +106,11 @@ func (p *poster) postNumber(n int) doorAnswer {
 	}
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return doorAnswer{err: err}
+		return ingressAnswer{err: err}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	a := doorAnswer{status: resp.StatusCode, body: string(body), after: resp.Header.Get("Retry-After"), err: err}
+	a := ingressAnswer{status: resp.StatusCode, body: string(body), after: resp.Header.Get("Retry-After"), err: err}
 	if a.status == http.StatusAccepted {
 		p.mu.Lock()
 		p.kept[psid] = idOf(a.body)
@@ -131,10 +120,10 @@ func (p *poster) postNumber(n int) doorAnswer {
 }
 
 // until posts over several connections until one of the answers is the one that is waited for, and returns that.
-func (p *poster) until(connections int, is func(doorAnswer) bool) (last doorAnswer) {
+func (p *poster) until(connections int, is func(ingressAnswer) bool) (last ingressAnswer) {
 	p.t.Helper()
 	var posting sync.WaitGroup
-	found := make(chan doorAnswer, connections)
+	found := make(chan ingressAnswer, connections)
 	stop := make(chan struct{})
 	var once sync.Once
 	for range connections {

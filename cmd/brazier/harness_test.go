@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,6 +23,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/queue/queuetest"
 )
 
@@ -35,7 +38,11 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = dir
-		if err := flag.Set("test.parallel", "6"); err != nil { // they mostly wait
+		parallel := "16" // they mostly wait
+		if underRace() {
+			parallel = "6" // and there they do not: what one waits for would take the others' time
+		}
+		if err := flag.Set("test.parallel", parallel); err != nil {
 			panic(err)
 		}
 		code := m.Run()
@@ -47,6 +54,12 @@ func TestMain(m *testing.M) {
 		}
 		return code
 	}())
+}
+
+// underRace reports whether the race detector is on.
+func underRace() bool {
+	info, _ := debug.ReadBuildInfo()
+	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 var build = sync.OnceValue(func() error {
@@ -90,7 +103,7 @@ func (t *transcript) events(name string) (found []map[string]any) {
 // eventually polls until ok, and fails the test with what after a time that no healthy run comes near.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(120 * time.Second)
 	for poll := time.NewTicker(20 * time.Millisecond); !ok(); <-poll.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
@@ -115,7 +128,7 @@ func startRole(t *testing.T, args ...string) *role {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	r := &role{stop: stop, code: make(chan int, 1)}
-	go func() { r.code <- execute(ctx, args, stdio{out: &r.log, err: &r.log}) }()
+	go func() { r.code <- execute(ctx, args, cli.Stdio{Out: &r.log, Err: &r.log}) }()
 	t.Cleanup(func() { r.stop(); <-r.code })
 	return r
 }
@@ -128,24 +141,32 @@ func (r *role) end() int {
 	return code
 }
 
-// process is a command running for itself.
-type process struct {
+// proc is a command running for itself.
+type proc struct {
 	log  transcript
 	cmd  *exec.Cmd
 	done chan struct{}
 }
 
-func startProcess(t *testing.T, name string, args ...string) *process {
+func startProcess(t *testing.T, name string, args ...string) *proc {
+	t.Helper()
+	return startProcessWith(t, nil, name, args...)
+}
+
+// startProcessWith is startProcess with another environment than this process's. The test may then run beside others.
+func startProcessWith(t *testing.T, environment []string, name string, args ...string) *proc {
 	t.Helper()
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
-	return startCommand(t, exec.Command(filepath.Join(bin, name), args...))
+	cmd := exec.Command(filepath.Join(bin, name), args...)
+	cmd.Env = environment
+	return startCommand(t, cmd)
 }
 
-func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+func startCommand(t *testing.T, cmd *exec.Cmd) *proc {
 	t.Helper()
-	p := &process{cmd: cmd, done: make(chan struct{})}
+	p := &proc{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -155,11 +176,16 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) } // it may have ended by itself
+func (p *proc) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) } // it may have ended by itself
 
 // terminate asks the process to end and returns its exit code.
-func (p *process) terminate() int {
+func (p *proc) terminate() int {
 	p.signal(syscall.SIGTERM)
+	return p.exit()
+}
+
+// exit waits for the end of the process and returns its exit code.
+func (p *proc) exit() int {
 	<-p.done
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -194,7 +220,7 @@ func writePages(t *testing.T, pages ...testPage) string {
 	return write("pages.yaml", b.String())
 }
 
-// post sends a message to a door, as Braze would.
+// post sends a message to an ingress, as Braze would.
 func post(client *http.Client, address string, page testPage, body string, header map[string]string) (status int, answer string, err error) {
 	req, err := http.NewRequest(http.MethodPost, "http://"+address+"/v25.0/me/messages", strings.NewReader(body))
 	if err != nil {
@@ -234,3 +260,36 @@ func freeAddress(t *testing.T) string {
 	t.Helper()
 	return fmt.Sprintf("127.0.0.1:%d", queuetest.FreePort(t))
 }
+
+// marker stands in every secret of these tests, and in no message.
+const marker = "MARKER"
+
+// pageDir is a directory with secrets, beside which a page file is put.
+func pageDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"acme.token":  marker + "-token-of-acme\n",
+		"acme.secret": marker + "-secret-of-acme\n",
+		"empty.token": " \n",
+		"two.token":   marker + "-token\n" + marker + "-and-another\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// digests replaces KEY1 and KEY2 by digests of keys.
+var digests = strings.NewReplacer(
+	"KEY1", fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("key 1"))),
+	"KEY2", fmt.Sprintf("sha256:%X", sha256.Sum256([]byte("key 2"))),
+)

@@ -4,11 +4,15 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
+	"github.com/brazier-relay/brazier/cmd/brazier/pagefile"
 )
 
 // get asks an ops endpoint.
@@ -28,19 +32,20 @@ func get(t *testing.T, url string) (status int, body string) {
 }
 
 func TestOps(t *testing.T) {
+	t.Parallel()
 	page := newTestPage("1029384756", "acme")
 	args := []string{"serve", "--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", "--pages=" + writePages(t, page), "--graph-url=http://127.0.0.1:1", "--log-format=json"}
 	r := startRole(t, append(args, "--data="+t.TempDir(), "--pprof")...)
-	door := r.log.await(t, "started")["address"].(string)
+	ingress := r.log.await(t, "started")["address"].(string)
 	ops := "http://" + r.log.await(t, "ops")["address"].(string)
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
-	if status, answer, err := post(client, door, page, message("2003004005006007", "Hello"), nil); err != nil || status != http.StatusAccepted {
+	if status, answer, err := post(client, ingress, page, message("2003004005006007", "Hello"), nil); err != nil || status != http.StatusAccepted {
 		t.Fatalf("answer %d %s, error %v", status, answer, err)
 	}
 	_, metrics := get(t, ops+"/metrics")
-	for _, want := range []string{`brazier_door_requests_total{page="acme",result="accepted",status="202"} 1`, "brazier_door_waiting_requests_limit 8192", "brazier_door_connections_limit 16384",
-		"brazier_build_info{", "go_goroutines ", "process_open_fds ", "brazier_door_request_duration_seconds_bucket{"} {
+	for _, want := range []string{`brazier_ingress_requests_total{page="acme",result="accepted",status="202"} 1`, "brazier_ingress_waiting_requests_limit 8192", "brazier_ingress_connections_limit 16384",
+		"brazier_build_info{", "go_goroutines ", "process_open_fds ", "brazier_ingress_request_duration_seconds_bucket{"} {
 		if !strings.Contains(metrics, "\n"+want) {
 			t.Errorf("/metrics has no %s", want)
 		}
@@ -52,7 +57,7 @@ func TestOps(t *testing.T) {
 			t.Errorf("%s: %d, want %d: %s", path, status, want, body)
 		}
 	}
-	if code := r.end(); code != exitOK {
+	if code := r.end(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 
@@ -63,14 +68,15 @@ func TestOps(t *testing.T) {
 	}
 }
 
-// While NATS is gone a door lets as many wait as may, refuses the others, and says that it is not ready. When NATS is back,
+// While NATS is gone an ingress lets as many wait as may, refuses the others, and says that it is not ready. When NATS is back,
 // those who waited are answered, and all is well.
-func TestDoorWhileNATSIsGone(t *testing.T) {
-	const places, callers = 4, 12
+func TestIngressWhileNATSIsGone(t *testing.T) {
+	t.Parallel()
+	const maxWaiting, callers = 4, 12 // maxWaiting as in --max-waiting
 	page := newTestPage("1029384756", "acme")
 	address, store := freeAddress(t), t.TempDir()
 	host, port, _ := strings.Cut(address, ":")
-	startNATS := func() *process {
+	startNATS := func() *proc {
 		nats := startProcess(t, "nats-server", "-js", "-sd", store, "-a", host, "-p", port)
 		eventually(t, "NATS", func() bool { return strings.Contains(nats.log.String(), "Server is ready") })
 		return nats
@@ -78,7 +84,7 @@ func TestDoorWhileNATSIsGone(t *testing.T) {
 	nats := startNATS()
 	r := startRole(t, "ingress", "--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", "--pages="+writePages(t, page), "--nats-url=nats://"+address,
 		"--max-waiting=4", "--store-wait=60s", "--log-format=json")
-	door := r.log.await(t, "started")["address"].(string)
+	ingress := r.log.await(t, "started")["address"].(string)
 	ready := "http://" + r.log.await(t, "ops")["address"].(string) + "/readyz"
 	if status, body := get(t, ready); status != http.StatusOK {
 		t.Fatalf("/readyz: %d %s", status, body)
@@ -95,14 +101,14 @@ func TestDoorWhileNATSIsGone(t *testing.T) {
 	statuses := make(chan int, callers)
 	for range callers {
 		go func() {
-			status, answer, err := post(client, door, page, message("2003004005006007", "Hello"), nil)
+			status, answer, err := post(client, ingress, page, message("2003004005006007", "Hello"), nil)
 			if err != nil {
 				t.Errorf("%d %s: %v", status, answer, err)
 			}
 			statuses <- status
 		}()
 	}
-	for range callers - places { // the rest waits, far longer than this takes
+	for range callers - maxWaiting { // the rest waits, far longer than this takes
 		if status := <-statuses; status != http.StatusServiceUnavailable {
 			t.Errorf("answered %d while NATS is gone", status)
 		}
@@ -110,11 +116,11 @@ func TestDoorWhileNATSIsGone(t *testing.T) {
 	startNATS()
 	back := time.Now()
 	eventually(t, "a message is accepted", func() bool {
-		status, _, err := post(client, door, page, message("2003004005006007", "Hello"), nil)
+		status, _, err := post(client, ingress, page, message("2003004005006007", "Hello"), nil)
 		return err == nil && status == http.StatusAccepted
 	})
 	t.Logf("accepted %v after NATS was back", time.Since(back).Round(time.Millisecond))
-	for range places {
+	for range maxWaiting {
 		if status := <-statuses; status != http.StatusAccepted {
 			t.Errorf("answered %d although NATS came back in time", status)
 		}
@@ -125,8 +131,8 @@ func TestDoorWhileNATSIsGone(t *testing.T) {
 	}
 }
 
-// A door never uses a page token: it starts where none can be read.
-func TestDoorWithoutTokens(t *testing.T) {
+// An ingress never uses a page token: it starts where none can be read.
+func TestIngressWithoutTokens(t *testing.T) {
 	dir := pageDir(t)
 	file := dir + "/pages.yaml"
 	writeFile(t, file, digests.Replace(`pages:
@@ -134,29 +140,29 @@ func TestDoorWithoutTokens(t *testing.T) {
   - {id: "2", name: b, token: "${BRAZIER_TEST_UNSET}", keys: ["KEY2"]}
   - {id: "3", name: c, keys: ["sha256:`+strings.Repeat("0a", 32)+`"]}
 `))
-	if pages, err := readPagesOfDoor(file); err != nil || len(pages) != 3 {
+	if pages, err := pagefile.Read(file, pagefile.ForIngress()); err != nil || len(pages) != 3 {
 		t.Errorf("%d pages, error %v", len(pages), err)
 	}
-	if _, err := readPages(file); err == nil || strings.Count(err.Error(), "\n") != 3 {
+	if _, err := pagefile.Read(file, pagefile.Options{}); err == nil || strings.Count(err.Error(), "\n") != 3 {
 		t.Errorf("with secrets: %v", err)
 	}
 	writeFile(t, file, digests.Replace("pages:\n  - {id: \"1\", token: a, token_file: b, keys: [\"KEY1\"], rate: 0}\n"))
-	if _, err := readPagesOfDoor(file); err == nil || !strings.Contains(err.Error(), "both token and token_file") || !strings.Contains(err.Error(), "rate") {
-		t.Errorf("faults that a door shares with others: %v", err)
+	if _, err := pagefile.Read(file, pagefile.ForIngress()); err == nil || !strings.Contains(err.Error(), "both token and token_file") || !strings.Contains(err.Error(), "rate") {
+		t.Errorf("faults that an ingress shares with others: %v", err)
 	}
 }
 
 func TestUnknownVariables(t *testing.T) {
+	t.Parallel()
 	page := newTestPage("1029384756", "acme")
-	t.Setenv("BRAZIER_STORE_WIAT", marker)
-	t.Setenv("BRAZIER_SANDBOX_LISTEN", "127.0.0.1:1") // another command's
-	r := startRole(t, "ingress", "--listen=127.0.0.1:0", "--ops-listen=off", "--pages="+writePages(t, page), "--nats-url=nats://"+freeAddress(t), "--log-format=json")
+	environment := append(os.Environ(), "BRAZIER_STORE_WIAT="+marker, "BRAZIER_SANDBOX_LISTEN=127.0.0.1:1") // the latter is another command's
+	r := startProcessWith(t, environment, "brazier", "ingress", "--listen=127.0.0.1:0", "--ops-listen=off", "--pages="+writePages(t, page), "--nats-url=nats://"+freeAddress(t), "--log-format=json")
 	r.log.await(t, "waiting")
 	if found := r.log.events("unknown_variable"); len(found) != 1 || found[0]["name"] != "BRAZIER_STORE_WIAT" {
 		t.Errorf("found %v", found)
 	}
 	keepsSecrets(t, r.log.String(), marker)
-	known := variablesOf(newParser(t).Model.Node)
+	known := cli.VariablesOf(newParser(t).Model.Node)
 	for _, name := range []string{"BRAZIER_LISTEN", "BRAZIER_SANDBOX_PAGES", "BRAZIER_DATA", "BRAZIER_TLS_CERT"} {
 		if !known[name] {
 			t.Errorf("%s is not known: %v", name, slices.Sorted(maps.Keys(known)))

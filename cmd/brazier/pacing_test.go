@@ -23,7 +23,8 @@ import (
 var pacingFor = flag.Duration("pacing", 0, "measure each row of the pacing run for this long, such as 1m, and hold it to the figures")
 
 // TestPacing counts, in the sandbox's record, the calls that worker processes make together: at most the page's rate in
-// any second, wherever it begins, and nearly as many as it allows.
+// any second, wherever it begins, and nearly as many as it allows. Without -pacing all parts run at one time, and no other
+// test does: they measure.
 //
 //	go test ./cmd/brazier -run TestPacing -v -pacing 1m -timeout 40m
 //	go test ./cmd/brazier -run 'TestPacing$/rate_300,_8' -v -pacing 1m
@@ -41,10 +42,19 @@ func TestPacing(t *testing.T) {
 			rows = append(rows, pacingRow{rate: rate, workers: 4, disturb: "kill"}, pacingRow{rate: rate, workers: 4, disturb: "join and leave"})
 		}
 	}
+	if *pacingFor == 0 {
+		for name, part := range map[string]func(*testing.T){"clocks": testClocksApart, "urgent": testUrgentFirst, "throttle": testThrottleStopsAllWorkers} {
+			t.Run(name, func(t *testing.T) { t.Parallel(); part(t) })
+		}
+		for _, row := range rows {
+			t.Run(row.String(), func(t *testing.T) { t.Parallel(); row.measure(t); row.judge(t) })
+		}
+		return
+	}
 	table := tabwriter.NewWriter(t.Output(), 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "rate\tworkers\t\tmost in a second\tof the rate\tlongest gap\tCPU s/min\t")
 	for _, row := range rows {
-		t.Run(fmt.Sprintf("rate %d, %d workers %s", row.rate, row.workers, row.disturb), func(t *testing.T) { row.measure(t); row.judge(t) })
+		t.Run(row.String(), func(t *testing.T) { row.measure(t); row.judge(t) })
 		if row.use == 0 { // left out by -run
 			continue
 		}
@@ -61,6 +71,10 @@ type pacingRow struct {
 	use  float64       // part of the rate that was used
 	gap  time.Duration // the longest between two calls
 	cpu  float64       // seconds of CPU that all workers took in a minute
+}
+
+func (r *pacingRow) String() string {
+	return fmt.Sprintf("rate %d, %d workers %s", r.rate, r.workers, r.disturb)
 }
 
 func (r *pacingRow) judge(t *testing.T) {
@@ -88,7 +102,7 @@ func (r *pacingRow) measure(t *testing.T) {
 	s := newPacing(t, page)
 	defer s.end()
 	s.publish(page, queue.Bulk, int(float64(r.rate)*(lasts.Seconds()+5)))
-	var crew []*process
+	var crew []*proc
 	for range r.workers {
 		crew = append(crew, s.worker())
 	}
@@ -105,7 +119,7 @@ func (r *pacingRow) measure(t *testing.T) {
 }
 
 // during passes the time until end, and disturbs.
-func (r *pacingRow) during(s *pacing, crew []*process, end time.Time) {
+func (r *pacingRow) during(s *pacing, crew []*proc, end time.Time) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for n := 0; time.Now().Before(end); n++ {
@@ -127,10 +141,10 @@ type pacing struct {
 	t       *testing.T
 	fb      *sandbox.Sandbox
 	q       *queue.Queue
-	nats    *process
+	nats    *proc
 	address string
 	pages   string
-	crew    []*process
+	crew    []*proc
 }
 
 func newPacing(t *testing.T, pages ...testPage) *pacing {
@@ -156,7 +170,7 @@ func newPacing(t *testing.T, pages ...testPage) *pacing {
 	return s
 }
 
-func (s *pacing) worker() *process {
+func (s *pacing) worker() *proc {
 	p := startProcess(s.t, "brazier", "worker", "--nats-url=nats://"+s.address, "--pages="+s.pages, "--graph-url="+s.fb.URL(),
 		"--ops-listen=off", "--log-format=json", "--log-level=warn", "--slow-start=5s")
 	s.crew = append(s.crew, p)

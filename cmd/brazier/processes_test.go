@@ -11,9 +11,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 )
 
-// TestRoles runs every role as a process of its own against a separate nats-server, two doors and two workers, and
+// TestRoles runs every role as a process of its own against a separate nats-server, two ingresses and two workers, and
 // restarts nats-server under load.
 func TestRoles(t *testing.T) {
 	t.Parallel()
@@ -24,19 +26,19 @@ func TestRoles(t *testing.T) {
 	file := writePages(t, pages...)
 	natsAddress, store := freeAddress(t), t.TempDir()
 	host, port, _ := strings.Cut(natsAddress, ":")
-	startNATS := func() *process { return startProcess(t, "nats-server", "-js", "-sd", store, "-a", host, "-p", port) }
+	startNATS := func() *proc { return startProcess(t, "nats-server", "-js", "-sd", store, "-a", host, "-p", port) }
 
 	// The roles come up before NATS, wait for it and say so.
-	facebook := startProcess(t, "brazier", "sandbox", "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0", "--pages="+file,
+	facebook := startProcess(t, "brazier", "sandbox", "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0", "--braze-listen=off", "--pages="+file,
 		"--latency=20ms", "--jitter=10ms", "--page-rate=-1", "--high-volume=-1")
 	graph, control := facebook.address(t, `Graph API +(http://\S+)`), facebook.address(t, `Control +(http://\S+)`)
 	common := []string{"--nats-url=nats://" + natsAddress, "--pages=" + file, "--ops-listen=127.0.0.1:0", "--log-level=debug"}
-	var doors, workers []*process
+	var ingresses, workers []*proc
 	for range 2 {
-		doors = append(doors, startProcess(t, "brazier", append([]string{"ingress", "--listen=127.0.0.1:0"}, common...)...))
+		ingresses = append(ingresses, startProcess(t, "brazier", append([]string{"ingress", "--listen=127.0.0.1:0"}, common...)...))
 		workers = append(workers, startProcess(t, "brazier", append([]string{"worker", "--graph-url=" + graph}, common...)...))
 	}
-	roles := append(append([]*process{}, doors...), workers...)
+	roles := append(append([]*proc{}, ingresses...), workers...)
 	for _, p := range roles {
 		p.log.await(t, "waiting")
 	}
@@ -45,7 +47,7 @@ func TestRoles(t *testing.T) {
 		p.log.await(t, "started")
 	}
 
-	c := campaign{doors: doors, pages: pages, total: 2000}
+	c := campaign{ingresses: ingresses, pages: pages, total: 2000}
 	posted := make(chan struct{})
 	go func() { defer close(posted); c.post() }()
 	eventually(t, "a third is accepted", func() bool { return c.accepted.Load() > int64(c.total)/3 })
@@ -54,8 +56,8 @@ func TestRoles(t *testing.T) {
 	}
 	nats = startNATS()
 	<-posted
-	if c.accepted.Load() == 0 || c.given.Load() > 0 {
-		t.Fatalf("%d messages accepted, %d given up by the sender", c.accepted.Load(), c.given.Load())
+	if c.accepted.Load() == 0 || c.abandoned.Load() > 0 {
+		t.Fatalf("%d messages accepted, %d abandoned by the sender", c.accepted.Load(), c.abandoned.Load())
 	}
 
 	var seen struct {
@@ -99,7 +101,7 @@ func TestRoles(t *testing.T) {
 
 	var written strings.Builder
 	for _, p := range roles {
-		if code := p.terminate(); code != exitOK {
+		if code := p.terminate(); code != cli.ExitOK {
 			t.Errorf("exit code %d:\n%s", code, p.log.tail())
 		}
 		written.WriteString(p.log.String())
@@ -116,14 +118,14 @@ func TestRoles(t *testing.T) {
 	nats.signal(syscall.SIGTERM)
 }
 
-// campaign posts numbered messages through several doors, and asks again as Braze does when it gets no 202.
+// campaign posts numbered messages through several ingresses, and asks again as Braze does when it gets no 202.
 type campaign struct {
-	doors []*process
-	pages []testPage
-	total int
+	ingresses []*proc
+	pages     []testPage
+	total     int
 
-	accepted, given atomic.Int64
-	answers         transcript
+	accepted, abandoned atomic.Int64
+	answers             transcript
 }
 
 func (c *campaign) psid(n int) string { return fmt.Sprintf("20030040050%05d", n) }
@@ -148,7 +150,7 @@ func (c *campaign) post() {
 }
 
 func (c *campaign) postOne(client *http.Client, n int) {
-	address := c.doors[n%len(c.doors)].log.events("started")[0]["address"].(string)
+	address := c.ingresses[n%len(c.ingresses)].log.events("started")[0]["address"].(string)
 	header := map[string]string{"Idempotency-Key": fmt.Sprintf("campaign/%d", n)}
 	for range 10 {
 		status, answer, err := post(client, address, c.pages[n%len(c.pages)], message(c.psid(n), fmt.Sprintf("Hi Ada, your order #%d has shipped", n)), header)
@@ -158,11 +160,11 @@ func (c *campaign) postOne(client *http.Client, n int) {
 			return
 		}
 	}
-	c.given.Add(1)
+	c.abandoned.Add(1)
 }
 
 // address waits for the process to print what a pattern's group matches.
-func (p *process) address(t *testing.T, pattern string) string {
+func (p *proc) address(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
 	eventually(t, pattern, func() bool { return re.MatchString(p.log.String()) })

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
+	"github.com/brazier-relay/brazier/cmd/brazier/pagefile"
 )
 
 // testAllTokensDie takes their tokens away from ten pages at once, and gives them others as Kubernetes does: a symbolic link is
@@ -82,10 +85,10 @@ func testTooFewFiles(t *testing.T) {
 	fb := newFacebook(t, page)
 	p := startCommand(t, exec.Command("sh", "-c", `ulimit -n 64; exec "$0" "$@"`, filepath.Join(bin, "brazier"), "serve", "--listen=127.0.0.1:0",
 		"--ops-listen=off", "--data="+t.TempDir(), "--pages="+writePages(t, page), "--graph-url="+fb.URL(), "--log-format=json"))
-	door := p.log.await(t, "started")["address"].(string)
+	ingress := p.log.await(t, "started")["address"].(string)
 	var idle []net.Conn
 	for range 90 { // those that are not accepted wait in the kernel
-		conn, err := net.Dial("tcp", door)
+		conn, err := net.Dial("tcp", ingress)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +101,7 @@ func testTooFewFiles(t *testing.T) {
 	for i := range messages {
 		posting.Go(func() {
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-			status, answer, err := post(client, door, page, message(fmt.Sprintf("2003%012d", i), "hello"), nil)
+			status, answer, err := post(client, ingress, page, message(fmt.Sprintf("2003%012d", i), "hello"), nil)
 			answers <- fmt.Sprint(status)
 			if err != nil || status != http.StatusAccepted {
 				t.Errorf("answer %d %s, error %v", status, answer, err)
@@ -114,7 +117,7 @@ func testTooFewFiles(t *testing.T) {
 	}
 	posting.Wait()
 	eventually(t, "all are delivered", func() bool { return fb.Counts().Accepted == messages })
-	if code := p.terminate(); code != exitOK {
+	if code := p.terminate(); code != cli.ExitOK {
 		t.Errorf("exit code %d:\n%s", code, p.log.tail())
 	}
 }
@@ -136,7 +139,7 @@ func TestTokenFileForms(t *testing.T) {
 		{"a second line", "EAAtoken\nEAAother\n", ""},
 	} {
 		writeFile(t, path, c.content)
-		cred, err := secrets{TokenFile: path}.read()
+		cred, err := pagefile.Secrets{TokenFile: path}.Read()
 		if cred.Token != c.token || (err == nil) != (c.token != "") {
 			t.Errorf("%s: token %q, error %v", c.name, cred.Token, err)
 		}

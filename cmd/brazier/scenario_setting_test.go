@@ -60,7 +60,7 @@ func testWrongSetting(t *testing.T) {
 		s.run("pages", "resume", page.id)
 	}
 	all = s.await("all others are delivered", pages, func(_ int, h happened) bool {
-		return len(h.ids("delivered", "dead"))+h.putBack() == messages
+		return len(h.ids("delivered", "dead"))+h.requeued() == messages
 	})
 	for i, page := range pages {
 		t.Run(wrongSettings[i].name, func(t *testing.T) {
@@ -80,7 +80,7 @@ func testWrongSetting(t *testing.T) {
 		}
 	}
 	s.await("what was dead is delivered", pages, func(_ int, h happened) bool {
-		return len(h.ids("delivered"))+h.putBack() == messages
+		return len(h.ids("delivered"))+h.requeued() == messages
 	})
 }
 
@@ -96,7 +96,7 @@ func testWrongSettingMended(t *testing.T) {
 	s.await("the page is held, and a probe fails", pages, func(_ int, h happened) bool { return len(h["held"]) > 1 })
 	s.heal()
 	all := s.await("all others are delivered", pages, func(_ int, h happened) bool {
-		return len(h["resumed"]) > 0 && len(h.ids("delivered", "dead"))+h.putBack() == messages
+		return len(h["resumed"]) > 0 && len(h.ids("delivered", "dead"))+h.requeued() == messages
 	})
 	for i, page := range pages {
 		if dead := all[page.name].ids("dead"); len(dead) > wrongSettings[i].dead {
@@ -134,8 +134,8 @@ func testBadMessagesInFront(t *testing.T) {
 	}
 }
 
-// putBack is how many messages were put back for some seconds, and are neither delivered nor dead yet.
-func (h happened) putBack() (n int) {
+// requeued is how many messages were requeued for some seconds, and are neither delivered nor dead yet.
+func (h happened) requeued() (n int) {
 	delivered, dead := h.ids("delivered"), h.ids("dead")
 	for id := range h.ids("retry") {
 		if delivered[id]+dead[id] == 0 {

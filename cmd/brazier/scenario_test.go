@@ -10,18 +10,20 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 )
 
 // scenario is "brazier serve" and "brazier sandbox", each a process of its own.
 type scenario struct {
-	t             *testing.T
-	serve         *process
-	control, door string
-	data, file    string
-	client        *http.Client
+	t                *testing.T
+	serve            *proc
+	control, ingress string
+	data, file       string
+	client           *http.Client
 }
 
-// newScenario starts both processes for these pages.
+// newScenario starts both processes for these pages. The log has a line for each message: without debug lines some are left out.
 func newScenario(t *testing.T, latency string, pages []testPage, flags ...string) *scenario {
 	t.Helper()
 	for i := range pages {
@@ -29,12 +31,12 @@ func newScenario(t *testing.T, latency string, pages []testPage, flags ...string
 	}
 	s := &scenario{t: t, data: t.TempDir(), file: writePages(t, pages...), client: &http.Client{Timeout: 30 * time.Second}}
 	t.Cleanup(s.client.CloseIdleConnections)
-	facebook := startProcess(t, "brazier", "sandbox", "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0", "--pages="+s.file,
+	facebook := startProcess(t, "brazier", "sandbox", "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0", "--braze-listen=off", "--pages="+s.file,
 		"--latency="+latency, "--jitter=0s", "--page-rate=-1", "--high-volume=-1")
 	s.control = facebook.address(t, `Control +(http://\S+)`)
 	s.serve = startProcess(t, "brazier", append([]string{"serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--data=" + s.data, "--pages=" + s.file,
-		"--graph-url=" + facebook.address(t, `Graph API +(http://\S+)`), "--log-format=json", "--slow-start=1s"}, flags...)...)
-	s.door = s.serve.log.await(t, "started")["address"].(string)
+		"--graph-url=" + facebook.address(t, `Graph API +(http://\S+)`), "--log-format=json", "--log-level=debug", "--slow-start=1s"}, flags...)...)
+	s.ingress = s.serve.log.await(t, "started")["address"].(string)
 	return s
 }
 
@@ -119,7 +121,7 @@ func (s *scenario) heal() { s.steer(http.MethodDelete, "/faults", nil) }
 func (s *scenario) run(args ...string) string {
 	s.t.Helper()
 	got := command(s.t, "", append(args, "--data="+s.data, "--pages="+s.file)...)
-	if got.code != exitOK {
+	if got.code != cli.ExitOK {
 		s.t.Fatalf("%v: exit code %d: %s%s", args, got.code, got.out, got.err)
 	}
 	return got.out
@@ -128,7 +130,7 @@ func (s *scenario) run(args ...string) string {
 // post posts messages with the same text, each to another person, and returns their ids.
 func (s *scenario) post(page testPage, text string, n int) (ids []string) {
 	for range n {
-		status, answer, err := post(s.client, s.door, page, message(scenarioPSID(), text), nil)
+		status, answer, err := post(s.client, s.ingress, page, message(scenarioPSID(), text), nil)
 		var accepted struct{ ID string }
 		if err == nil {
 			err = json.Unmarshal([]byte(answer), &accepted)
@@ -200,7 +202,7 @@ func (s *scenario) log() map[string]happened {
 // await waits until all pages are as ok says.
 func (s *scenario) await(what string, pages []testPage, ok func(i int, h happened) bool) map[string]happened {
 	s.t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute) // an attempt to reach Facebook may be a minute away
 	for poll := time.NewTicker(100 * time.Millisecond); ; <-poll.C {
 		all := s.log()
 		var waiting []string

@@ -10,19 +10,21 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/queue"
 )
 
 // The commands of people take the server's time for the one that workers compare with, whatever this machine's clock
 // says.
 func TestServersTimeCounts(t *testing.T) {
+	t.Parallel()
 	page := newTestPage("1029384756", "acme")
 	s := newPacing(t, page)
 	defer s.end()
 	stateAfter := func(args ...string) queue.PageState {
 		t.Helper()
 		got := withWrongClock(t, append(append([]string{"pages"}, args...), "--nats-url=nats://"+s.address, "--pages="+s.pages)...)
-		if got.code != exitOK {
+		if got.code != cli.ExitOK {
 			t.Errorf("%v: %+v", args, got)
 		}
 		state, err := s.q.PageState(t.Context(), page.id)
@@ -48,7 +50,7 @@ func TestServersTimeCounts(t *testing.T) {
 	p.log.await(t, "dead")
 	got := withWrongClock(t, "deadletters", "list", "--until=0s", "--nats-url=nats://"+s.address, "--pages="+s.pages)
 	if !strings.Contains(got.out, "\n1 dead letter.\n") {
-		t.Errorf("letters that died before now: %+v", got)
+		t.Errorf("dead letters from before now: %+v", got)
 	}
 }
 
@@ -78,7 +80,7 @@ func TestWithWrongClock(t *testing.T) {
 		if year := time.Now().Year(); year != 2000 {
 			t.Errorf("the year is %d", year)
 		}
-		if code := execute(context.Background(), strings.Split(args, "\n"), stdio{out: os.Stdout, err: os.Stdout}); code != exitOK {
+		if code := execute(context.Background(), strings.Split(args, "\n"), cli.Stdio{Out: os.Stdout, Err: os.Stdout}); code != cli.ExitOK {
 			t.Errorf("exit code %d", code)
 		}
 	})

@@ -8,13 +8,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/admin"
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
-// TestReplaySinceHold replays the letters that died of what the last hold was for, and no others, while the page is held
+// TestReplaySinceHold replays the dead letters of what the last hold was for, and no others, while the page is held
 // and after.
 func TestReplaySinceHold(t *testing.T) {
+	t.Parallel()
 	acme, nordwind := newTestPage("1029384756", "acme"), newTestPage("5647382910", "nordwind")
 	s := newPacing(t, acme, nordwind)
 	defer s.end()
@@ -22,7 +25,7 @@ func TestReplaySinceHold(t *testing.T) {
 		t.Helper()
 		return command(t, "", append(args, "--nats-url=nats://"+s.address, "--pages="+s.pages)...)
 	}
-	letters := func() (n int) {
+	deadLetters := func() (n int) {
 		t.Helper()
 		b, err := s.q.Backlog(t.Context(), acme.id)
 		if err != nil {
@@ -42,18 +45,18 @@ func TestReplaySinceHold(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"":                                 "which dead letters?",
-		"--since-hold":                     "--since-hold: of which page? Name it with --page",
-		"--since-hold --all":               "--since-hold: of which page?",
-		"--since-hold --page=a --code=1":   "leave out --code and --since",
-		"--since-hold --page=a --since=1h": "leave out --code and --since",
+		"":                                 "name the dead letters by ids or filters, or give --all",
+		"--since-hold":                     "--since-hold: requires --page",
+		"--since-hold --all":               "--since-hold: requires --page",
+		"--since-hold --page=a --code=1":   "must not be combined with --code or --since",
+		"--since-hold --page=a --since=1h": "must not be combined with --code or --since",
 	} {
-		if got := run(append([]string{"deadletters", "replay", "--yes"}, strings.Fields(args)...)...); got.code != exitUsage || !strings.Contains(got.err, want) {
+		if got := run(append([]string{"deadletters", "replay", "--yes"}, strings.Fields(args)...)...); got.code != cli.ExitUsage || !strings.Contains(got.err, want) {
 			t.Errorf("%s: %+v, want %q", args, got, want)
 		}
 	}
 	replay := []string{"deadletters", "replay", "--since-hold", "--page=acme", "--yes"}
-	if got := run(replay...); got.code != exitFailed || !strings.Contains(got.err, "page acme was never held") {
+	if got := run(replay...); got.code != cli.ExitFailed || !strings.Contains(got.err, "page acme was never held") {
 		t.Errorf("never held: %+v", got)
 	}
 
@@ -64,7 +67,7 @@ func TestReplaySinceHold(t *testing.T) {
 		fault := s.fb.Script(sandbox.Fault{Page: acme.id, Times: sandbox.Standing, Status: http.StatusBadRequest, Code: code, Subcode: subcode})
 		n++
 		s.publishOne(acme, queue.Bulk, fmt.Sprintf("20030040050060%02d", n))
-		eventually(t, "a message is dead", func() bool { return letters() == n })
+		eventually(t, "a message is dead", func() bool { return deadLetters() == n })
 		s.fb.Clear(fault)
 	}
 	die(551, 1545041) // before the row
@@ -74,38 +77,38 @@ func TestReplaySinceHold(t *testing.T) {
 	die(10, 2018278)
 	die(551, 1545041)
 	dead := p.log.events("dead")
-	hold := queue.PageState{Class: "page", Code: 551, Subcode: 1545041, Began: began, Since: s.q.Now()}
+	hold := queue.PageState{Class: "page", Code: 551, Subcode: 1545041, FirstRefused: began, Since: s.q.Now()}
 	change(func(state *queue.PageState) { state.Hold(hold) })
-	if got := run(replay[:4]...); got.code != exitOK || !strings.Contains(got.out, "Page acme is held at ") || !strings.Contains(got.out, "(class page, code 551/1545041)") ||
-		!strings.Contains(got.out, " 2 ") || !strings.Contains(got.out, "Add --yes") {
+	if got := run(append(replay[:4:4], "--dry-run")...); got.code != cli.ExitOK || !strings.Contains(got.out, "Page acme is held at ") || !strings.Contains(got.out, "(class page, code 551/1545041)") ||
+		!strings.Contains(got.out, " 2 ") || !strings.Contains(got.out, "Nothing was replayed") {
 		t.Errorf("while it is held: %+v\n%v", got, dead)
 	}
-	var pages []pageView
-	if got := run("pages", "resume", "acme"); got.code != exitOK {
+	var pages []admin.Page
+	if got := run("pages", "resume", "acme"); got.code != cli.ExitOK {
 		t.Fatal(got.err)
 	}
 	for line := range strings.Lines(run("pages", "list", "--json").out) {
-		var v pageView
+		var v admin.Page
 		if err := json.Unmarshal([]byte(line), &v); err != nil {
 			t.Fatal(err)
 		}
 		pages = append(pages, v)
 	}
-	if i := slices.IndexFunc(pages, func(v pageView) bool { return v.Page == "acme" }); i < 0 || pages[i].State != "open" || pages[i].Class != "" || pages[i].Code != 0 || pages[i].Since != nil {
+	if i := slices.IndexFunc(pages, func(v admin.Page) bool { return v.Page == "acme" }); i < 0 || pages[i].State != "open" || pages[i].Class != "" || pages[i].Code != 0 || pages[i].Since != nil {
 		t.Errorf("after the hold the list has %+v", pages)
 	}
-	if got := run(replay...); got.code != exitOK || !strings.Contains(got.out, "Page acme was held at ") || !strings.Contains(got.out, "Replayed 2, failed 0") {
+	if got := run(replay...); got.code != cli.ExitOK || !strings.Contains(got.out, "Page acme was held at ") || !strings.Contains(got.out, "Replayed 2, failed 0") {
 		t.Errorf("after it was held: %+v", got)
 	}
 	eventually(t, "both are delivered", func() bool { return s.fb.Counts().Accepted == 2 })
-	if left := letters(); left != 3 {
-		t.Errorf("%d letters are left, want 3", left)
+	if left := deadLetters(); left != 3 {
+		t.Errorf("%d dead letters are left, want 3", left)
 	}
 
-	if got := run("pages", "hold", "acme"); got.code != exitOK {
+	if got := run("pages", "hold", "acme"); got.code != cli.ExitOK {
 		t.Fatal(got.err)
 	}
-	if got := run(replay...); got.code != exitFailed || !strings.Contains(got.err, "was made by hand") {
+	if got := run(replay...); got.code != cli.ExitFailed || !strings.Contains(got.err, "a person held page") {
 		t.Errorf("held by hand: %+v", got)
 	}
 }
@@ -117,7 +120,7 @@ func TestReplayAfterBreaker(t *testing.T) {
 	acme := newTestPage("1029384756", "acme")
 	s := newPacing(t, acme)
 	defer s.end()
-	letters := func() int {
+	deadLetters := func() int {
 		t.Helper()
 		b, err := s.q.Backlog(t.Context(), acme.id)
 		if err != nil {
@@ -130,7 +133,7 @@ func TestReplayAfterBreaker(t *testing.T) {
 	eventually(t, "the page works", func() bool { return s.fb.Counts().Accepted == 1 })
 	down := s.fb.Script(unreachable(acme.id))
 	s.publishOne(acme, queue.Bulk, "2003004005006002")
-	eventually(t, "a message is dead", func() bool { return letters() == 1 })
+	eventually(t, "a message is dead", func() bool { return deadLetters() == 1 })
 	s.fb.Clear(down)
 
 	const campaign = 40
@@ -142,19 +145,19 @@ func TestReplayAfterBreaker(t *testing.T) {
 	}
 	s.fb.Clear(wrong)
 	args := []string{"--nats-url=nats://" + s.address, "--pages=" + s.pages}
-	if got := command(t, "", append([]string{"pages", "resume", "acme"}, args...)...); got.code != exitOK {
+	if got := command(t, "", append([]string{"pages", "resume", "acme"}, args...)...); got.code != cli.ExitOK {
 		t.Fatal(got.err)
 	}
 	// But for the message that led to the hold: it comes back a minute later.
-	eventually(t, "those that were not tried are delivered", func() bool { return s.fb.Counts().Accepted+letters() >= 1+1+campaign-1 })
-	died := letters() - 1
+	eventually(t, "those that were not tried are delivered", func() bool { return s.fb.Counts().Accepted+deadLetters() >= 1+1+campaign-1 })
+	died := deadLetters() - 1
 	got := command(t, "", append([]string{"deadletters", "replay", "--since-hold", "--page=acme", "--yes"}, args...)...)
-	if got.code != exitOK || !strings.Contains(got.out, fmt.Sprintf("Replayed %d, failed 0", died)) || died == 0 {
+	if got.code != cli.ExitOK || !strings.Contains(got.out, fmt.Sprintf("Replayed %d, failed 0", died)) || died == 0 {
 		t.Errorf("%d died: %+v", died, got)
 	}
 	eventually(t, "the campaign is delivered", func() bool { return s.fb.Counts().Accepted >= 1+campaign-1 })
-	if left := letters(); left != 1 {
-		t.Errorf("%d letters are left, want 1", left)
+	if left := deadLetters(); left != 1 {
+		t.Errorf("%d dead letters are left, want 1", left)
 	}
 	t.Logf("%d of %d died before the page was held", died, campaign)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
@@ -35,7 +36,7 @@ func TestStartsWithoutToken(t *testing.T) {
 				t.Fatal(err)
 			}
 			code, out, _ := runCommand(t, "check", "--pages="+s.pages, "--graph-version=v99.0")
-			if code != exitFailed || !strings.Contains(out, "Wrong (4):") {
+			if code != cli.ExitFailed || !strings.Contains(out, "Wrong (4):") {
 				t.Errorf("check: code %d\n%s", code, out)
 			}
 
@@ -72,7 +73,7 @@ func TestStartsWithoutToken(t *testing.T) {
 				writeFile(t, file(page.name+".secret"), page.secret)
 			}
 			eventually(t, "all are delivered", func() bool { return s.fb.Counts().Accepted == len(all) })
-			if code := p.terminate(); code != exitOK {
+			if code := p.terminate(); code != cli.ExitOK {
 				t.Errorf("exit code %d:\n%s", code, p.log.tail())
 			}
 			for _, page := range all {
@@ -92,7 +93,7 @@ func remove(t *testing.T, paths ...string) {
 }
 
 // draining is a serve with a call to Facebook under way that takes latency.
-func draining(t *testing.T, latency time.Duration) *process {
+func draining(t *testing.T, latency time.Duration) *proc {
 	t.Helper()
 	page := newTestPage("1029384756", "acme")
 	fb, err := sandbox.New(sandbox.Config{Latency: latency, Pages: []sandbox.Page{{ID: page.id, Token: page.token, AppSecret: page.secret}}})
@@ -109,42 +110,48 @@ func draining(t *testing.T, latency time.Duration) *process {
 
 // A second signal that comes with the first leaves the drain alone.
 func TestSameSignal(t *testing.T) {
+	t.Parallel()
 	for _, second := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		for { // until this machine is fast enough
-			p := draining(t, 3*time.Second)
-			began := time.Now()
-			p.signal(syscall.SIGTERM)
-			p.log.await(t, "draining")
-			p.signal(second)
-			took := time.Since(began)
-			<-p.done
-			if took > sameSignal/2 {
-				continue
-			}
-			if code := p.cmd.ProcessState.ExitCode(); code != exitOK || len(p.log.events("delivered")) != 1 {
-				t.Errorf("SIGTERM and %v after %v: exit code %d\n%s", second, took, code, p.log.tail())
-			}
-			break
+		t.Run(second.String(), func(t *testing.T) { t.Parallel(); testSameSignal(t, second) })
+	}
+}
+
+func testSameSignal(t *testing.T, second os.Signal) {
+	for { // until this machine is fast enough
+		p := draining(t, 3*time.Second)
+		began := time.Now()
+		p.signal(syscall.SIGTERM)
+		p.log.await(t, "draining")
+		p.signal(second)
+		took := time.Since(began)
+		<-p.done
+		if took > cli.SameSignal/2 {
+			continue
 		}
+		if code := p.cmd.ProcessState.ExitCode(); code != cli.ExitOK || len(p.log.events("delivered")) != 1 {
+			t.Errorf("SIGTERM and %v after %v: exit code %d\n%s", second, took, code, p.log.tail())
+		}
+		return
 	}
 }
 
 // A later one ends a role that is still draining, and its log says so.
 func TestSecondSignal(t *testing.T) {
+	t.Parallel()
 	p := draining(t, time.Minute)
 	p.signal(syscall.SIGTERM)
 	p.log.await(t, "draining")
 	p.signalUntilEnd(t)
-	if code := p.cmd.ProcessState.ExitCode(); code != exitUndrained {
-		t.Errorf("exit code %d, want %d", code, exitUndrained)
+	if code := p.cmd.ProcessState.ExitCode(); code != cli.ExitUndrained {
+		t.Errorf("exit code %d, want %d", code, cli.ExitUndrained)
 	}
 	failed := p.log.events("failed")
-	if len(failed) != 1 || failed[0]["exit_code"] != float64(exitUndrained) || !strings.Contains(failed[0]["error"].(string), "a second signal") {
+	if len(failed) != 1 || failed[0]["exit_code"] != float64(cli.ExitUndrained) || !strings.Contains(failed[0]["error"].(string), "a second signal") {
 		t.Errorf("failed lines: %v", failed)
 	}
 }
 
-func (p *process) signalUntilEnd(t *testing.T) {
+func (p *proc) signalUntilEnd(t *testing.T) {
 	t.Helper()
 	eventually(t, "the process ends", func() bool {
 		p.signal(syscall.SIGTERM)
@@ -159,6 +166,7 @@ func (p *process) signalUntilEnd(t *testing.T) {
 
 // SIGHUP has a role read its files again, and kills nothing, whatever runs and however far it is.
 func TestHangup(t *testing.T) {
+	t.Parallel()
 	acme, nordwind := newTestPage("1029384756", "acme"), newTestPage("5647382910", "nordwind")
 	file, both := writePages(t, acme), writePages(t, acme, nordwind)
 	address := freeAddress(t)
@@ -168,12 +176,12 @@ func TestHangup(t *testing.T) {
 	p.signal(syscall.SIGHUP) // before it is ready
 	writeFile(t, file, read(t, both))
 	startProcess(t, "nats-server", "-js", "-sd", t.TempDir(), "-a", host, "-p", port)
-	door := p.log.await(t, "started")["address"].(string)
+	ingress := p.log.await(t, "started")["address"].(string)
 	eventually(t, "the file that was written before it was ready is taken", func() bool {
 		lines := p.log.events("pages")
 		return len(lines) > 0 && lines[0]["pages"] == 2.0
 	})
-	postAll(t, door, nordwind, "2004", 1)
+	postAll(t, ingress, nordwind, "2004", 1)
 
 	taken := len(p.log.events("pages"))
 	p.signal(syscall.SIGHUP) // it is the same file, and it is read all the same
@@ -181,17 +189,17 @@ func TestHangup(t *testing.T) {
 	remove(t, file)
 	p.signal(syscall.SIGHUP)
 	p.log.await(t, "pages_error")
-	if code := p.terminate(); code != exitOK {
+	if code := p.terminate(); code != cli.ExitOK {
 		t.Errorf("exit code %d:\n%s", code, p.log.tail())
 	}
 
-	facebook := startProcess(t, "brazier", "sandbox", "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0")
+	facebook := startProcess(t, "brazier", "sandbox", "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0", "--braze-listen=127.0.0.1:0", "--braze-control-listen=127.0.0.1:0")
 	facebook.address(t, `Graph API +(http://\S+)`)
-	for _, p := range []*process{facebook} {
+	for _, p := range []*proc{facebook} {
 		for range 3 {
 			p.signal(syscall.SIGHUP)
 		}
-		if code := p.terminate(); code != exitOK {
+		if code := p.terminate(); code != cli.ExitOK {
 			t.Errorf("exit code %d:\n%s", code, p.log.tail())
 		}
 	}
@@ -260,7 +268,7 @@ func TestFailedStart(t *testing.T) {
 			}
 			continue
 		}
-		if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["role"] != c.args[0] || lines[0]["exit_code"] != float64(code) || code != exitUsage ||
+		if len(lines) != 1 || lines[0]["level"] != "error" || lines[0]["role"] != c.args[0] || lines[0]["exit_code"] != float64(code) || code != cli.ExitUsage ||
 			!strings.Contains(lines[0]["error"].(string), c.want) {
 			t.Errorf("%v: code %d, failed lines %v", c.args, code, lines)
 		}
@@ -274,20 +282,20 @@ func TestFailedStart(t *testing.T) {
 func TestNothingIsLeftBehind(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		end   func(t *testing.T, p *process)
+		end   func(t *testing.T, p *proc)
 		stuck bool // a child does not end when it is told to
 	}{
-		{name: "SIGINT", end: func(_ *testing.T, p *process) { p.signal(syscall.SIGINT) }},
-		{name: "SIGTERM", end: func(_ *testing.T, p *process) { p.signal(syscall.SIGTERM) }},
-		{name: "SIGTERM twice", end: func(_ *testing.T, p *process) { p.signal(syscall.SIGTERM); p.signal(syscall.SIGTERM) }},
-		{name: "SIGINT and SIGTERM", end: func(_ *testing.T, p *process) { p.signal(syscall.SIGINT); p.signal(syscall.SIGTERM) }},
-		{name: "SIGHUP, then SIGTERM", end: func(_ *testing.T, p *process) {
+		{name: "SIGINT", end: func(_ *testing.T, p *proc) { p.signal(syscall.SIGINT) }},
+		{name: "SIGTERM", end: func(_ *testing.T, p *proc) { p.signal(syscall.SIGTERM) }},
+		{name: "SIGTERM twice", end: func(_ *testing.T, p *proc) { p.signal(syscall.SIGTERM); p.signal(syscall.SIGTERM) }},
+		{name: "SIGINT and SIGTERM", end: func(_ *testing.T, p *proc) { p.signal(syscall.SIGINT); p.signal(syscall.SIGTERM) }},
+		{name: "SIGHUP, then SIGTERM", end: func(_ *testing.T, p *proc) {
 			p.signal(syscall.SIGHUP)
 			p.signal(syscall.SIGHUP)
 			p.signal(syscall.SIGTERM)
 		}},
-		{name: "SIGTERM again and again", end: func(t *testing.T, p *process) { p.signalUntilEnd(t) }},
-		{name: "SIGTERM again and again, with a child that hangs", end: func(t *testing.T, p *process) { p.signalUntilEnd(t) }, stuck: true},
+		{name: "SIGTERM again and again", end: func(t *testing.T, p *proc) { p.signalUntilEnd(t) }},
+		{name: "SIGTERM again and again, with a child that hangs", end: func(t *testing.T, p *proc) { p.signalUntilEnd(t) }, stuck: true},
 	} {
 		for _, command := range []struct {
 			name string
@@ -301,7 +309,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				dir := t.TempDir()
 				args := []string{"demo", "--messages=2000"}
 				if command.name == "bench" {
-					args = []string{"bench", "--dir=" + dir, "--messages=1000000", "--rate=200", "--connections=4", "--pages=1"}
+					args = []string{"bench", "--dir=" + dir, "--messages=1000000", "--rate=200", "--connections=4", "--page-count=1"}
 				}
 				p := startIn(t, dir, args...)
 				eventually(t, "a directory", func() bool { return len(listDir(t, dir)) > 0 })
@@ -310,7 +318,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				}
 				if c.stuck {
 					for _, pid := range processesOf(dir, p.cmd.Process.Pid) {
-						if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+						if err := pauseProcess(pid); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -334,15 +342,17 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 // Who reads what bench and demo print may leave.
 func TestOutputThatNobodyReads(t *testing.T) {
+	t.Parallel()
 	for _, command := range []string{"bench", "demo"} {
 		t.Run(command, func(t *testing.T) {
+			t.Parallel()
 			if err := build(); err != nil {
 				t.Fatal(err)
 			}
 			dir := t.TempDir()
 			args := []string{"demo", "--messages=2000"}
 			if command == "bench" {
-				args = []string{"bench", "--dir=" + dir, "--messages=1000000", "--rate=200", "--connections=4", "--pages=1"}
+				args = []string{"bench", "--dir=" + dir, "--messages=1000000", "--rate=200", "--connections=4", "--page-count=1"}
 			}
 			r, w, err := os.Pipe()
 			if err != nil {
@@ -383,7 +393,7 @@ func commandIn(dir string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func startIn(t *testing.T, dir string, args ...string) *process {
+func startIn(t *testing.T, dir string, args ...string) *proc {
 	t.Helper()
 	if err := build(); err != nil {
 		t.Fatal(err)

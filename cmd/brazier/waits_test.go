@@ -8,19 +8,21 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 )
 
 // waits returns the latest line that says that a thing is waited for, nil if none does.
 func (t *transcript) waits(what string) (found map[string]any) {
 	for _, line := range t.events("waiting") {
-		if said, _ := line["what"].(string); strings.Contains(said, what) {
+		if named, _ := line["what"].(string); strings.Contains(named, what) {
 			found = line
 		}
 	}
 	return found
 }
 
-// awaitWait returns once it is said that a thing is waited for, with a reason and a remedy.
+// awaitWait returns once the log says that a thing is waited for, with a reason and a remedy.
 func (t *transcript) awaitWait(tb *testing.T, what, reason string) map[string]any {
 	tb.Helper()
 	eventually(tb, "waiting for "+what+" in\n"+t.String(), func() bool {
@@ -64,7 +66,7 @@ func TestRoleWithoutJetStream(t *testing.T) {
 	}
 	line := r.log.awaitWait(t, "JetStream", "JetStream is not enabled on this server")
 	if _, body := get(t, ops+"/readyz"); !strings.Contains(body, line["reason"].(string)) || !strings.Contains(body, line["remedy"].(string)) {
-		t.Errorf("/readyz %q does not have the words of the log, %v", body, line)
+		t.Errorf("/readyz %q does not have the reason and the remedy of the log, %v", body, line)
 	}
 	server.signal(syscall.SIGKILL)
 	<-server.done
@@ -76,6 +78,7 @@ func TestRoleWithoutJetStream(t *testing.T) {
 
 // Three replicas on a single server are a wrong setting.
 func TestRoleWithReplicasOnSingleServer(t *testing.T) {
+	t.Parallel()
 	address := freeAddress(t)
 	host, port, _ := net.SplitHostPort(address)
 	server := startProcess(t, "nats-server", "-js", "-sd", t.TempDir(), "-a", host, "-p", port)
@@ -85,37 +88,44 @@ func TestRoleWithReplicasOnSingleServer(t *testing.T) {
 		r := startRole(t, append(role, "--ops-listen=off", pages, "--nats-url=nats://"+address, "--replicas=3", "--log-format=json")...)
 		code := <-r.code
 		r.code <- code
-		if code != exitUsage || !strings.Contains(r.log.String(), "3 replicas need a cluster, and this is a single server; ask for one replica (--replicas)") {
+		if code != cli.ExitUsage || !strings.Contains(r.log.String(), "3 replicas need a cluster, and this is a single server; ask for one replica (--replicas)") {
 			t.Errorf("%s: exit code %d\n%s", role[0], code, r.log.String())
 		}
 	}
 }
 
-// Two servers of three are killed: neither role can do its work, both say so, and go on by themselves.
-func TestRolesWithoutLeader(t *testing.T) {
-	t.Parallel()
-	var addresses, routes, configs []string
+// clusterOfThree writes the configurations of a NATS cluster, whose servers are called nats-0 to nats-2.
+func clusterOfThree(t *testing.T, syncInterval string) (addresses, configs []string) {
+	t.Helper()
+	var routes []string
 	for range 3 {
 		addresses, routes = append(addresses, stableAddress(t)), append(routes, fmt.Sprintf("%q", "nats-route://"+stableAddress(t)))
 	}
 	dir := t.TempDir()
 	for i, address := range addresses {
 		configs = append(configs, filepath.Join(dir, fmt.Sprintf("nats-%d.conf", i)))
-		writeFile(t, configs[i], fmt.Sprintf("server_name: nats-%d\nlisten: %q\njetstream { store_dir: %q }\ncluster { name: three, listen: %s, routes: [%s] }\n",
-			i, address, filepath.Join(dir, fmt.Sprint(i)), strings.ReplaceAll(routes[i], "nats-route://", ""), strings.Join(routes, ", ")))
+		writeFile(t, configs[i], fmt.Sprintf("server_name: nats-%d\nlisten: %q\njetstream { store_dir: %q, sync_interval: %s }\ncluster { name: three, listen: %s, routes: [%s] }\n",
+			i, address, filepath.Join(dir, fmt.Sprint(i)), syncInterval, strings.ReplaceAll(routes[i], "nats-route://", ""), strings.Join(routes, ", ")))
 	}
-	start := func(i int) *process { return startProcess(t, "nats-server", "-c", configs[i]) }
-	var servers []*process
+	return addresses, configs
+}
+
+// Two servers of three are killed: neither role can do its work, both say so, and go on by themselves.
+func TestRolesWithoutLeader(t *testing.T) {
+	t.Parallel()
+	addresses, configs := clusterOfThree(t, "2m")
+	start := func(i int) *proc { return startProcess(t, "nats-server", "-c", configs[i]) }
+	var servers []*proc
 	for i := range 3 {
 		servers = append(servers, start(i))
 	}
 	page := newTestPage("1029384756", "acme")
 	common := []string{"--ops-listen=127.0.0.1:0", "--pages=" + writePages(t, page), "--nats-url=nats://" + addresses[0], "--log-format=json"}
-	door := startRole(t, append([]string{"ingress", "--listen=127.0.0.1:0"}, common...)...)
+	ingress := startRole(t, append([]string{"ingress", "--listen=127.0.0.1:0"}, common...)...)
 	worker := startRole(t, append([]string{"worker", "--graph-url=http://127.0.0.1:1"}, common...)...)
-	at := door.log.await(t, "started")["address"].(string)
+	at := ingress.log.await(t, "started")["address"].(string)
 	worker.log.await(t, "started")
-	for _, r := range []*role{door, worker} {
+	for _, r := range []*role{ingress, worker} {
 		ready(t, r.ops(t), http.StatusOK, "ready")
 	}
 
@@ -130,11 +140,11 @@ func TestRolesWithoutLeader(t *testing.T) {
 		status, _, _ := post(client, at, page, message("2003004005006007", "Hello"), nil)
 		statuses <- status
 	}()
-	door.log.awaitWait(t, "stream BRAZIER_", "")
+	ingress.log.awaitWait(t, "stream BRAZIER_", "")
 	worker.log.awaitWait(t, "BRAZIER_", "leader")
-	ready(t, door.ops(t), http.StatusServiceUnavailable, "queue: waiting for stream BRAZIER_")
+	ready(t, ingress.ops(t), http.StatusServiceUnavailable, "queue: waiting for stream BRAZIER_")
 	ready(t, worker.ops(t), http.StatusServiceUnavailable, "queue: waiting for ")
-	for _, r := range []*role{door, worker} {
+	for _, r := range []*role{ingress, worker} {
 		if status, _ := get(t, r.ops(t)+"/healthz"); status != http.StatusOK {
 			t.Errorf("/healthz: %d", status)
 		}
@@ -142,7 +152,7 @@ func TestRolesWithoutLeader(t *testing.T) {
 	for _, i := range []int{1, 2} {
 		start(i)
 	}
-	for _, r := range []*role{door, worker} {
+	for _, r := range []*role{ingress, worker} {
 		ready(t, r.ops(t), http.StatusOK, "ready")
 		r.log.await(t, "waited")
 		for _, line := range r.log.events("waiting") {

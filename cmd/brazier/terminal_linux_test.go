@@ -16,7 +16,7 @@ func TestClosedTerminal(t *testing.T) {
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"demo", "--messages=2000"}, {"demo", "--messages=20"}, {"bench", "--messages=1000000", "--rate=200", "--connections=4", "--pages=1"}} {
+	for _, args := range [][]string{{"demo", "--messages=2000"}, {"demo", "--messages=20"}, {"bench", "--messages=1000000", "--rate=200", "--connections=4", "--page-count=1"}} {
 		t.Run(strings.Join(args[:2], " "), func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()

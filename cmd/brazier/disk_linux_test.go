@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,14 +15,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
-// testDiskFull fills the disk under a real brazier serve, first to where it stops taking messages, then to the last byte
-// and under load, again and again, and once with a kill -9 and a start on the full disk. Each time the door has to answer
-// 503, and the same process has to take and deliver messages again when there is room. Nothing accepted is lost, and
+// fillDisk is off by default: mounting a file system needs the rights of root, or "unshare -rm".
+var fillDisk = flag.Bool("disk", false, "fill the disk under a running brazier serve too, on a file system that is mounted for it")
+
+// TestFullDisk fills the disk under a real brazier serve, first to where it stops taking messages, then to the last byte
+// and under load, again and again, and once with a kill -9 and a start on the full disk. Each time the ingress has to answer
+// 503, and the same process has to take and deliver messages again when there is space. Nothing accepted is lost, and
 // nothing is sent twice that is not logged in doubt.
-func testDiskFull(t *testing.T) {
+func TestFullDisk(t *testing.T) {
+	if !*fillDisk {
+		return
+	}
 	page := newTestPage("1029384756", "acme")
 	page.extra = "    rate: 250\n"
 	fb, err := sandbox.New(sandbox.Config{Latency: 50 * time.Millisecond,
@@ -32,14 +40,14 @@ func testDiskFull(t *testing.T) {
 	t.Cleanup(func() { _ = fb.Close() })
 	disk := mountDisk(t, 128<<20)
 	args := []string{"serve", "--listen=127.0.0.1:0", "--ops-listen=off", "--data=" + filepath.Join(disk.dir, "data"), "--pages=" + writePages(t, page),
-		"--graph-url=" + fb.URL(), "--log-format=json", "--store-wait=5s"}
+		"--graph-url=" + fb.URL(), "--log-format=json", "--log-level=debug", "--store-wait=5s"}
 	p := startProcess(t, "brazier", args...)
 	posts := newPoster(t, p.log.await(t, "started")["address"].(string), page)
 
 	t.Log("nearly full: new messages are refused, and the others delivered and settled")
-	posts.until(8, func(doorAnswer) bool { return len(posts.accepted()) >= 500 })
+	posts.until(8, func(ingressAnswer) bool { return len(posts.accepted()) >= 500 })
 	disk.fill(t, 16<<20)
-	full := posts.until(1, func(a doorAnswer) bool { return a.status == http.StatusServiceUnavailable })
+	full := posts.until(1, func(a ingressAnswer) bool { return a.status == http.StatusServiceUnavailable })
 	if after, err := strconv.Atoi(full.after); err != nil || after < 1 {
 		t.Errorf("Retry-After is %q, the answer %s", full.after, full.body)
 	}
@@ -48,17 +56,17 @@ func testDiskFull(t *testing.T) {
 	}
 	eventually(t, "what was accepted is delivered, and recorded as done", func() bool { return len(p.log.events("delivered")) >= len(posts.accepted()) })
 	if len(p.log.events("queue_stopped"))+len(p.log.events("in_doubt"))+len(p.log.events("unsettled")) > 0 {
-		t.Errorf("the server met a full disk although there was room:\n%s", p.log.tail())
+		t.Errorf("the server met a full disk although there was space:\n%s", p.log.tail())
 	}
 	disk.free(t)
-	posts.until(1, func(a doorAnswer) bool { return a.status == http.StatusAccepted })
+	posts.until(1, func(a ingressAnswer) bool { return a.status == http.StatusAccepted })
 
 	const rounds = 3
 	for round := range rounds {
 		t.Logf("full to the last byte, under load, round %d", round+1)
 		load := inBackground(posts, 8)
 		goal := len(posts.accepted()) + 500
-		posts.until(8, func(doorAnswer) bool { return len(posts.accepted()) >= goal }) // faster than they are delivered
+		posts.until(8, func(ingressAnswer) bool { return len(posts.accepted()) >= goal }) // faster than they are delivered
 		filling := disk.keepFull(t)
 		eventually(t, "the queue stops", func() bool { return len(p.log.events("queue_stopped")) > round })
 		refused := posts.post()
@@ -75,7 +83,7 @@ func testDiskFull(t *testing.T) {
 
 	t.Log("killed and started again on a full disk")
 	goal := len(posts.accepted()) + 300
-	posts.until(8, func(doorAnswer) bool { return len(posts.accepted()) >= goal })
+	posts.until(8, func(ingressAnswer) bool { return len(posts.accepted()) >= goal })
 	filling := disk.keepFull(t)
 	p.signal(os.Kill)
 	<-p.done
@@ -85,7 +93,7 @@ func testDiskFull(t *testing.T) {
 	filling()
 	disk.free(t)
 	posts.address = p.log.await(t, "started")["address"].(string)
-	posts.until(1, func(a doorAnswer) bool { return a.status == http.StatusAccepted })
+	posts.until(1, func(a ingressAnswer) bool { return a.status == http.StatusAccepted })
 
 	kept := posts.accepted()
 	lost := func() (lost []string) {
@@ -99,7 +107,7 @@ func testDiskFull(t *testing.T) {
 	}
 	eventually(t, "every accepted message is delivered", func() bool { return fb.Summary().Accepted >= len(kept) && len(lost()) == 0 })
 	posts.client.CloseIdleConnections()
-	if code := p.terminate(); code != exitOK {
+	if code := p.terminate(); code != cli.ExitOK {
 		t.Errorf("exit code %d:\n%s", code, p.log.tail())
 	}
 	twice, doubted := 0, len(killed.log.events("in_doubt"))+len(p.log.events("in_doubt"))
