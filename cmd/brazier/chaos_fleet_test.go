@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 )
 
 // fleet is the processes of a run, in the order in which they start.
@@ -24,19 +26,19 @@ type fleet struct {
 	members []*member
 }
 
-// member is one process over all its lives: killed, it starts again under the same name, address and directory.
+// member is one process over all its lifetimes: killed, it starts again under the same name, address and directory.
 type member struct {
 	name, kind    string
 	program       string
 	args          []string
 	journal       *journal
-	*life         // the present one, or the last; nil before the first
+	*lifetime     // the present one, or the last; nil before the first
 	announcesSelf bool
 	held          bool // until release starts it
 }
 
-// life is a process from its start to its end.
-type life struct {
+// lifetime is a process from its start to its end.
+type lifetime struct {
 	cmd     *exec.Cmd
 	log     *tap
 	expects atomic.Bool   // the harness has told it to end
@@ -55,7 +57,7 @@ func (f *fleet) add(t *testing.T, kind, program string, args ...string) *member 
 	m := &member{name: fmt.Sprintf("%s-%d", kind, n), kind: kind, program: program, args: args, journal: f.journal, announcesSelf: program == "brazier"}
 	f.members = append(f.members, m)
 	t.Cleanup(func() {
-		if m.life != nil {
+		if m.lifetime != nil {
 			m.kill()
 		}
 	})
@@ -95,7 +97,7 @@ func (f *fleet) startIf(t *testing.T, which func(*member) bool) {
 func (f *fleet) stop() (complaints []string) {
 	for i := len(f.members) - 1; i >= 0; i-- {
 		m := f.members[i]
-		if code := m.terminate(); code != exitOK && m.announcesSelf {
+		if code := m.terminate(); code != cli.ExitOK && m.announcesSelf {
 			complaints = append(complaints, fmt.Sprintf("%s ended with code %d:\n%s", m.name, code, m.log.tail()))
 		}
 	}
@@ -104,13 +106,13 @@ func (f *fleet) stop() (complaints []string) {
 
 func (m *member) start(t *testing.T) {
 	t.Helper()
-	l := &life{cmd: exec.Command(filepath.Join(bin, m.program), m.args...), ended: make(chan struct{})}
+	l := &lifetime{cmd: exec.Command(filepath.Join(bin, m.program), m.args...), ended: make(chan struct{})}
 	l.log = &tap{journal: m.journal, name: m.name, started: make(chan struct{})}
 	l.cmd.Stdout, l.cmd.Stderr = l.log, l.log
 	if err := l.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	m.life = l
+	m.lifetime = l
 	go func() {
 		defer close(l.ended)
 		err := l.cmd.Wait()
@@ -162,7 +164,7 @@ type logLine struct {
 	text           string
 }
 
-// journal is what all processes of a run have logged, in all their lives.
+// journal is what all processes of a run have logged, in all their lifetimes.
 type journal struct {
 	mu         sync.Mutex
 	byID       map[string][]logLine
@@ -208,11 +210,11 @@ func (j *journal) about(id string) []logLine {
 	return j.byID[id]
 }
 
-// tap passes what one life writes to the journal, line by line, and keeps the end of it for complaints.
+// tap passes what one lifetime of a process writes to the journal, line by line, and keeps the end of it for complaints.
 type tap struct {
 	journal *journal
 	name    string
-	started chan struct{} // closed when the process has said so
+	started chan struct{} // closed when the process has logged that it started
 
 	mu     sync.Mutex
 	rest   []byte // of a line that is not whole yet

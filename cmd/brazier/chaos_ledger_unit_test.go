@@ -15,6 +15,7 @@ func TestLedger(t *testing.T) {
 	line := func(ms int, event, mid string) logLine { return logLine{at: at(ms), event: event, mid: mid} }
 	twice := []sandbox.Call{call(0, "m1"), call(40_000, "m2")}
 	doubted := []logLine{line(39_990, "in_doubt", ""), line(40_100, "delivered", "m2")}
+	late := []sandbox.Call{call(40_000, "m2"), call(60_000, "m3")}
 	tests := []struct {
 		name                                string
 		calls                               []sandbox.Call
@@ -25,7 +26,7 @@ func TestLedger(t *testing.T) {
 		{"once", twice[:1], []logLine{line(100, "delivered", "m1")}, fault{hits: hitCalls, from: at(50), to: at(60)}, 0, 0, 0},
 		{"its worker was killed", twice, doubted, fault{hits: hitCalls, from: at(50), to: at(60)}, 1, 0, 0},
 		{"its worker was killed while the call arrived", twice, doubted, fault{hits: hitCalls, from: at(-20), to: at(-10)}, 1, 0, 0},
-		{"its worker was killed and nobody said so", twice, doubted[1:], fault{hits: hitCalls, from: at(50), to: at(60)}, 1, 1, 0},
+		{"its worker was killed and no process logged so", twice, doubted[1:], fault{hits: hitCalls, from: at(50), to: at(60)}, 1, 1, 0},
 		{"a worker was killed long before", twice, doubted, fault{hits: hitCalls, from: at(-5000), to: at(-4990)}, 1, 0, 1},
 		{"a worker was killed after it was sent again", twice, doubted, fault{hits: hitCalls, from: at(40_050), to: at(40_060)}, 1, 0, 1},
 		{"a NATS server was killed", twice, doubted, fault{hits: hitTime, from: at(50), to: at(9000)}, 1, 0, 1},
@@ -34,7 +35,11 @@ func TestLedger(t *testing.T) {
 		{"it was settled just before a worker was killed", twice, append([]logLine{line(55, "delivered", "m1")}, doubted...),
 			fault{hits: hitCalls, from: at(50), to: at(60)}, 1, 0, 1},
 		{"its answer was cut off", []sandbox.Call{call(0, "m1"), call(2000, "m2")},
-			[]logLine{line(60, "in_doubt", ""), line(70, "retry", ""), line(2100, "delivered", "m2")}, fault{hits: hitCalls, from: at(50), to: at(51)}, 1, 0, 0},
+			[]logLine{line(60, "in_doubt", ""), line(2100, "delivered", "m2")}, fault{hits: hitCalls, from: at(50), to: at(51)}, 1, 0, 0},
+		{"its call was cut off and arrived late", late, doubted, fault{hits: hitCalls, late: true, from: at(0), to: at(500)}, 1, 0, 0},
+		{"its call was cut off for good, and another made", late, doubted, fault{hits: hitCalls, from: at(0), to: at(500)}, 1, 0, 1},
+		{"it was settled twice, after a partition", late, append([]logLine{line(60_100, "delivered", "m3")}, doubted...),
+			fault{hits: hitCalls, late: true, from: at(0), to: at(500)}, 1, 0, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

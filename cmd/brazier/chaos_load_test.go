@@ -20,9 +20,9 @@ import (
 // load posts numbered messages at a constant rate, whatever becomes of them, and asks again for each as Braze does: with
 // the same key and body, after 408, 429, 5xx and lost connections, until it gets another answer.
 type load struct {
-	doors  []string
-	pages  []testPage
-	client *http.Client
+	ingresses []string
+	pages     []testPage
+	client    *http.Client
 	// balanced: it asks the next ingress at once where a connection is refused or lost before an answer, as a load
 	// balancer does.
 	balanced bool
@@ -35,7 +35,7 @@ type load struct {
 	accepted chan struct{} // gets an element at an acceptance, if somebody waits
 }
 
-// posted is one message and what the door said of it. It belongs to the goroutine that posts it, until that is done.
+// posted is one message and what the ingress answered to it. It belongs to the goroutine that posts it, until that is done.
 type posted struct {
 	page       testPage
 	psid, body string
@@ -58,9 +58,9 @@ type answered struct {
 	failedOver bool // broken, and the next ingress was asked at once
 }
 
-func newLoad(pages []testPage, doors ...string) *load {
+func newLoad(pages []testPage, ingresses ...string) *load {
 	return &load{
-		pages: pages, doors: doors, stop: make(chan struct{}), accepted: make(chan struct{}),
+		pages: pages, ingresses: ingresses, stop: make(chan struct{}), accepted: make(chan struct{}),
 		// Braze allows a request 90 seconds.
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 90 * time.Second},
 	}
@@ -104,7 +104,7 @@ func (l *load) backlog(ctx context.Context, messages int) {
 	posting.Wait()
 }
 
-// end stops the load and returns when every message has its answer, or was given up when ctx ended.
+// end stops the load and returns when every message has its answer, or was abandoned when ctx ended.
 func (l *load) end() {
 	close(l.stop)
 	l.posting.Wait()
@@ -116,8 +116,8 @@ func (l *load) awaitAccepted(t *testing.T) {
 	t.Helper()
 	select {
 	case <-l.accepted:
-	case <-time.After(patience):
-		t.Fatalf("nothing was accepted for %v", patience)
+	case <-time.After(settleTimeout):
+		t.Fatalf("nothing was accepted for %v", settleTimeout)
 	}
 }
 
@@ -145,11 +145,11 @@ var errAgain = errors.New("no final answer")
 func (l *load) post(ctx context.Context, m *posted, n int) {
 	wait := queue.Backoff(100*time.Millisecond, 2*time.Second)
 	_ = backoff.Retry(func() error {
-		a := l.ask(m, l.doors[(n+len(m.answers))%len(l.doors)])
-		for others := len(l.doors) - 1; l.balanced && a.status == 0 && a.broken && others > 0; others-- {
+		a := l.ask(m, l.ingresses[(n+len(m.answers))%len(l.ingresses)])
+		for others := len(l.ingresses) - 1; l.balanced && a.status == 0 && a.broken && others > 0; others-- {
 			a.failedOver = true
 			m.answers = append(m.answers, a)
-			a = l.ask(m, l.doors[(n+len(m.answers))%len(l.doors)])
+			a = l.ask(m, l.ingresses[(n+len(m.answers))%len(l.ingresses)])
 		}
 		m.answers = append(m.answers, a)
 		switch {
@@ -167,9 +167,9 @@ func (l *load) post(ctx context.Context, m *posted, n int) {
 	}, backoff.WithContext(wait, ctx))
 }
 
-func (l *load) ask(m *posted, door string) answered {
+func (l *load) ask(m *posted, ingress string) answered {
 	a := answered{at: time.Now()}
-	status, text, err := post(l.client, door, m.page, m.body, map[string]string{"Idempotency-Key": m.key})
+	status, text, err := post(l.client, ingress, m.page, m.body, map[string]string{"Idempotency-Key": m.key})
 	a.took, a.status, a.text = time.Since(a.at), status, text
 	if err != nil { // also where an answer was cut off: nothing that Braze could rely on
 		a.status, a.text = 0, err.Error()

@@ -4,7 +4,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/brazier-relay/brazier/queue/embedded"
@@ -17,10 +16,10 @@ type allInOne struct {
 }
 
 func (a *allInOne) raise(c *chaos) {
-	door := stableAddress(c.t)
-	c.doors = append(c.doors, door)
+	ingress := stableAddress(c.t)
+	c.ingresses = append(c.ingresses, ingress)
 	a.data = c.t.TempDir()
-	a.member = c.fleet.add(c.t, "serve", "brazier", "serve", "--listen="+door, "--ops-listen=off", "--data="+a.data,
+	a.member = c.fleet.add(c.t, "serve", "brazier", "serve", "--listen="+ingress, "--ops-listen=off", "--data="+a.data,
 		"--sync="+*chaosSync, "--pages="+c.pageFile, "--graph-url="+c.facebook.URL(), "--slow-start=0s", "--log-level=debug")
 }
 
@@ -53,11 +52,11 @@ func (a *allInOne) storm(c *chaos) {
 
 func (a *allInOne) natsURL() (string, error) { return embedded.Address(a.data) }
 
-// roles is a NATS server, two doors and two workers. Each of them has wires of its own.
+// roles is a NATS server, two ingresses and two workers. Each of them has wires of its own.
 type roles struct {
-	nats            *natsServer
-	doors, workers  []*member
-	toNATS, toGraph []*wire
+	nats               *natsServer
+	ingresses, workers []*member
+	toNATS, toGraph    []*wire
 }
 
 func (r *roles) raise(c *chaos) {
@@ -68,7 +67,7 @@ func (r *roles) raise(c *chaos) {
 		return w.address()
 	}
 	for range 2 {
-		r.doors = append(r.doors, c.addDoor(wired(r.nats.address, &r.toNATS)))
+		r.ingresses = append(r.ingresses, c.addIngress(wired(r.nats.address, &r.toNATS)))
 		r.workers = append(r.workers, c.addWorker(wired(r.nats.address, &r.toNATS),
 			"http://"+wired(strings.TrimPrefix(c.facebook.URL(), "http://"), &r.toGraph)))
 	}
@@ -80,10 +79,10 @@ func (r *roles) hold(*chaos) bool { return long() }
 
 func (r *roles) release(c *chaos) { c.fleet.release(c.t) }
 
-func (c *chaos) addDoor(natsURL string) *member {
-	door := stableAddress(c.t)
-	c.doors = append(c.doors, door)
-	return c.fleet.add(c.t, "ingress", "brazier", "ingress", "--listen="+door, "--ops-listen=off", "--nats-url="+natsURL,
+func (c *chaos) addIngress(natsURL string) *member {
+	ingress := stableAddress(c.t)
+	c.ingresses = append(c.ingresses, ingress)
+	return c.fleet.add(c.t, "ingress", "brazier", "ingress", "--listen="+ingress, "--ops-listen=off", "--nats-url="+natsURL,
 		"--max-queue=1000000000", "--pages="+c.pageFile, "--log-level=debug")
 }
 
@@ -99,7 +98,7 @@ func (r *roles) storm(c *chaos) {
 	var deeds []func()
 	for range times(1) {
 		deeds = append(deeds,
-			func() { c.kill(pick(c, r.doors), "ingress", 0) },
+			func() { c.kill(pick(c, r.ingresses), "ingress", 0) },
 			func() { c.kill(pick(c, r.workers), "worker", 0) },
 			func() { c.kill(r.nats.member, "nats-server", c.between(0, 500*time.Millisecond)) },
 			func() { r.pause(c) },
@@ -121,25 +120,25 @@ func (r *roles) storm(c *chaos) {
 // pause keeps the server from running for a while. Its connections stay open.
 func (r *roles) pause(c *chaos) {
 	c.do(fault{kind: "pause of nats-server", hits: hitTime, nats: true}, func() {
-		r.nats.signal(syscall.SIGSTOP)
+		r.nats.signal(pauseSignal)
 		c.pass(c.between(time.Second, lasting(1500*time.Millisecond, 3*time.Second)))
-		r.nats.signal(syscall.SIGCONT)
+		r.nats.signal(continueSignal)
 	})
 }
 
 func (r *roles) natsURL() (string, error) { return r.nats.address, nil }
 
-// cluster is three NATS servers, two doors and two workers.
+// cluster is three NATS servers, two ingresses and two workers.
 type cluster struct {
-	servers        []*natsServer
-	doors, workers []*member
+	servers            []*natsServer
+	ingresses, workers []*member
 }
 
 func (k *cluster) raise(c *chaos) {
 	k.servers = c.addNATS(3)
 	url, _ := k.natsURL()
 	for range 2 {
-		k.doors = append(k.doors, c.addDoor(url))
+		k.ingresses = append(k.ingresses, c.addIngress(url))
 		k.workers = append(k.workers, c.addWorker(url, c.facebook.URL()))
 	}
 }
@@ -148,13 +147,13 @@ func (k *cluster) hold(*chaos) bool { return true }
 
 func (k *cluster) release(c *chaos) { c.fleet.release(c.t) }
 
-// storm kills doors, workers and whoever leads the stream of jobs, again and again, and then restarts each server in good
+// storm kills ingresses, workers and whoever leads the stream of jobs, again and again, and then restarts each server in good
 // order.
 func (k *cluster) storm(c *chaos) {
 	var deeds []func()
 	for range times(1) {
 		deeds = append(deeds,
-			func() { c.kill(pick(c, k.doors), "ingress", 0) },
+			func() { c.kill(pick(c, k.ingresses), "ingress", 0) },
 			func() { c.kill(pick(c, k.workers), "worker", 0) },
 			func() { k.killLeader(c) },
 		)

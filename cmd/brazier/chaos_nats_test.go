@@ -177,8 +177,8 @@ func (c *chaos) idle() bool {
 	return err == nil && answer.Error != nil && answer.Error.ErrorCode == errCodeNoMessage
 }
 
-// letters reads the ids of all dead letters.
-func (c *chaos) letters() map[string]bool {
+// deadLetters reads the ids of all dead letters.
+func (c *chaos) deadLetters() map[string]bool {
 	c.t.Helper()
 	ids := map[string]bool{}
 	err := c.jetStream(func(ctx context.Context, js jetstream.JetStream) error {

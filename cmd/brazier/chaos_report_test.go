@@ -49,7 +49,7 @@ func (r *report) String() string {
 	row("in flight where a worker or its calls were cut off", func(f *figures) any { return f.inFlightCalls })
 	row("in flight at faults of NATS and orderly restarts", func(f *figures) any { return f.inFlightElse })
 	row("  of both, accepted more than a lease before", func(f *figures) any { return f.aged })
-	row("refused by the door (503)", func(f *figures) any { return f.busy })
+	row("refused by the ingress (503)", func(f *figures) any { return f.busy })
 	row("longest wait of an accepted request", func(f *figures) any { return f.longestWait.Round(time.Millisecond) })
 	row("longest until accepted, all requests of a message", func(f *figures) any { return f.longestUntil.Round(time.Millisecond) })
 	row("connections refused or lost, and the other ingress asked", func(f *figures) any { return f.failovers })

@@ -4,10 +4,12 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 )
 
-// rolling is three NATS servers, two doors and three workers, each of which is restarted in good order, one after the
-// other, as an upgrade does it. The doors are behind a load balancer: see load.balanced.
+// rolling is three NATS servers, two ingresses and three workers, each of which is restarted in good order, one after the
+// other, as an upgrade does it. The ingresses are behind a load balancer: see load.balanced.
 type rolling struct {
 	cluster
 	ready map[*member]string // the URL that tells whether a role is ready
@@ -24,7 +26,7 @@ func (r *rolling) raise(c *chaos) {
 		return m
 	}
 	for range 2 {
-		r.doors = append(r.doors, withOps(c.addDoor(url)))
+		r.ingresses = append(r.ingresses, withOps(c.addIngress(url)))
 	}
 	for range 3 {
 		r.workers = append(r.workers, withOps(c.addWorker(url, c.facebook.URL())))
@@ -35,7 +37,7 @@ func (r *rolling) raise(c *chaos) {
 // the Helm chart of NATS does it, in the next by SIGTERM.
 func (r *rolling) storm(c *chaos) {
 	for range max(times(1)/10, 1) {
-		r.pass(c, "lame duck mode", syscall.SIGUSR2)
+		r.pass(c, "lame duck mode", lameDuckSignal)
 		r.pass(c, "SIGTERM", syscall.SIGTERM)
 	}
 }
@@ -47,7 +49,7 @@ func (r *rolling) pass(c *chaos, name string, leave os.Signal) {
 	for _, m := range r.workers {
 		r.restart(c, m, fault{kind: "restart of worker", hits: hitTime}, syscall.SIGTERM)
 	}
-	for _, m := range r.doors {
+	for _, m := range r.ingresses {
 		r.restart(c, m, fault{kind: "restart of ingress", hits: hitNothing}, syscall.SIGTERM)
 	}
 }
@@ -55,7 +57,7 @@ func (r *rolling) pass(c *chaos, name string, leave os.Signal) {
 // restart tells a process to end, waits until it has, starts it again and waits until all is ready.
 func (r *rolling) restart(c *chaos, m *member, f fault, leave os.Signal) {
 	c.do(f, func() {
-		if code := m.end(leave); code != exitOK && m.announcesSelf {
+		if code := m.end(leave); code != cli.ExitOK && m.announcesSelf {
 			c.t.Errorf("%s ended with code %d:\n%s", m.name, code, m.log.tail())
 		}
 	})

@@ -32,10 +32,12 @@ var (
 //	go test ./cmd/brazier -run Chaos/roles   -v -chaos.kills 50 -chaos.sync always -timeout 60m
 //	go test ./cmd/brazier -run Chaos/cluster -v -chaos.kills 50 -chaos.sync always -timeout 60m
 //	go test ./cmd/brazier -run Chaos/rolling -v -chaos.kills 50 -chaos.sync always -timeout 60m
+//	go test ./cmd/brazier -run Chaos/upgrade -v -chaos.from HEAD~1
 //
-// deploy/README.md has the figures. The seed decides what is done, to whom and when. What is under way at that moment is
+// deploy/README.md has the figures. The seed decides what is done, to whom and when. What is under way at that time is
 // not in its power.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +47,7 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("-chaos.seed %d", seed)
 	var r report
-	var running sync.WaitGroup // not t.Parallel: they wait most of the time, and would wait for a processor each
+	var running sync.WaitGroup // instead of t.Parallel, which would have the second mode wait for the first one's turn
 	for i, run := range []struct {
 		name string
 		mode mode
@@ -59,8 +61,9 @@ func TestChaos(t *testing.T) {
 		{"roles", &roles{}, promises{}, 4. / 3, true},
 		{"cluster", &cluster{}, promises{wait: true}, 5. / 3, false},
 		{"rolling", &rolling{}, promises{wait: true, orderly: true}, 1.1, false},
+		{"upgrade", &upgrade{}, promises{wait: true, orderly: true}, 1.1, *chaosFrom != ""},
 	} {
-		if !long() && !run.short {
+		if !long() && !run.short || run.name == "upgrade" && *chaosFrom == "" {
 			continue
 		}
 		running.Go(func() {
@@ -77,7 +80,7 @@ func TestChaos(t *testing.T) {
 
 // mode is a fleet and what is done to it.
 type mode interface {
-	// raise adds the members of the fleet, and names the doors.
+	// raise adds the members of the fleet, and names the ingresses.
 	raise(c *chaos)
 	// hold keeps messages from being delivered, once the fleet has started, and reports whether it does. release lets them
 	// be delivered.
@@ -91,18 +94,18 @@ type mode interface {
 
 // chaos is one mode's run. Its fields belong to the test's goroutine.
 type chaos struct {
-	t        *testing.T
-	rnd      *rand.Rand
-	mode     mode
-	pages    []testPage
-	pageFile string
-	facebook *sandbox.Sandbox
-	probes   *http.Client // asks whether processes are healthy
-	fleet    *fleet
-	doors    []string
-	load     *load
-	faults   []*fault
-	lasting  sync.WaitGroup // faults of NATS that last: their ends belong to goroutines of their own until it is done
+	t         *testing.T
+	rnd       *rand.Rand
+	mode      mode
+	pages     []testPage
+	pageFile  string
+	facebook  *sandbox.Sandbox
+	probes    *http.Client // asks whether processes are healthy
+	fleet     *fleet
+	ingresses []string
+	load      *load
+	faults    []*fault
+	lasting   sync.WaitGroup // faults of NATS that last: their ends belong to goroutines of their own until it is done
 }
 
 func newChaos(t *testing.T, rnd *rand.Rand, m mode, spare float64) *chaos {
@@ -130,26 +133,26 @@ func newChaos(t *testing.T, rnd *rand.Rand, m mode, spare float64) *chaos {
 	return c
 }
 
-// patience is how long messages may take to be answered once all is up again, and how long nothing may happen to what is
+// settleTimeout is how long messages may take to be answered once all is up again, and how long nothing may happen to what is
 // left in the queue: a lease and some retries.
-const patience = 90 * time.Second
+const settleTimeout = 90 * time.Second
 
 func (c *chaos) run(name string) *figures {
 	c.mode.raise(c)
 	c.fleet.start(c.t)
-	c.load = newLoad(c.pages, c.doors...)
+	c.load = newLoad(c.pages, c.ingresses...)
 	_, c.load.balanced = c.mode.(*rolling)
-	ctx, giveUp := context.WithCancel(context.Background())
-	defer giveUp()
+	ctx, abandon := context.WithCancel(context.Background())
+	defer abandon()
 	c.age(ctx)
 	c.mode.storm(c)
 	c.lasting.Wait()
-	last := time.AfterFunc(patience, giveUp)
+	last := time.AfterFunc(settleTimeout, abandon)
 	defer last.Stop()
 	c.load.end()
 
 	l := c.settle()
-	l.letters = c.letters()
+	l.deadLetters = c.deadLetters()
 	f := l.sum(name)
 	for _, complaint := range c.restart() {
 		c.t.Error(complaint)
@@ -181,7 +184,7 @@ func (c *chaos) age(ctx context.Context) {
 }
 
 // settle waits until something became of every message that was accepted and nothing waits in the queue any more. It
-// gives up when nothing has waited there for a while, or when nothing happens to what does.
+// ends when nothing has waited there for a while, or when nothing happens to what does.
 func (c *chaos) settle() *ledger {
 	const grace = 10 * time.Second
 	busy := time.Now() // when something was last seen in the queue
@@ -197,8 +200,8 @@ func (c *chaos) settle() *ledger {
 		switch l := c.openLedger; {
 		case idle && (l().settled() || now.Sub(busy) > grace):
 			return l()
-		case !idle && now.Sub(moved) > patience:
-			c.t.Errorf("something is left in the queue, and nothing was sent for %v", patience)
+		case !idle && now.Sub(moved) > settleTimeout:
+			c.t.Errorf("something is left in the queue, and Facebook got no call for %v", settleTimeout)
 			return l()
 		case !idle:
 			busy = now
@@ -224,7 +227,7 @@ const sample = 100
 
 // repeat posts messages again that were settled before the restart.
 func (c *chaos) repeat(l *ledger, f *figures) {
-	again := newLoad(c.pages, c.doors...)
+	again := newLoad(c.pages, c.ingresses...)
 	again.messages = make([]*posted, len(l.accounts)) // numbers go on where they were
 	for range sample {
 		n := c.rnd.IntN(len(l.accounts))
