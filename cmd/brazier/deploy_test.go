@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,21 +17,21 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
-	"github.com/nats-io/nats.go"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
+	"github.com/brazier-relay/brazier/cmd/brazier/pagefile"
+	"github.com/brazier-relay/brazier/cmd/brazier/process"
 	"github.com/brazier-relay/brazier/queue"
-	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
 
 // composeFile is what is checked of deploy/compose.yaml.
 type composeFile struct {
 	Services map[string]struct {
-		Build   struct{ Dockerfile string }
+		Image   string
 		Command []string
 		Ports   []string
 		Grace   string `yaml:"stop_grace_period"`
 	}
-	Configs map[string]struct{ Content string }
 }
 
 // manifest is what is checked of one document of deploy/kubernetes.yaml.
@@ -105,7 +103,7 @@ func readManifests(t *testing.T) (all []manifest) {
 // newParser is execute's, without running anything.
 func newParser(t *testing.T) *kong.Kong {
 	t.Helper()
-	p, err := kong.New(&commands{}, kong.DefaultEnvars("BRAZIER"), kong.ExplicitGroups(groups), kong.Vars(vars), kong.Exit(func(int) {}))
+	p, err := kong.New(&commands{}, kong.DefaultEnvars("BRAZIER"), kong.ExplicitGroups(groups), cli.Units(), kong.Vars(vars), kong.Exit(func(int) {}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,6 +140,9 @@ func TestDeployDockerfile(t *testing.T) {
 	if m := regexp.MustCompile(`(?m)^CMD (\[.*\])$`).FindStringSubmatch(dockerfile); m == nil || json.Unmarshal([]byte(m[1]), &args) != nil {
 		t.Fatal("no CMD with a JSON list")
 	}
+	for _, m := range regexp.MustCompile(`(?m)^ENV (\w+)=(.*)$`).FindAllStringSubmatch(dockerfile, -1) {
+		t.Setenv(m[1], m[2])
+	}
 	flags := parseFlags(t, args)
 	for _, name := range []string{"listen", "ops-listen"} {
 		if port := reachable(t, flags[name]); !regexp.MustCompile(`(?m)^EXPOSE .*\b` + port + `\b`).MatchString(dockerfile) {
@@ -159,7 +160,7 @@ func TestDeployDockerfile(t *testing.T) {
 
 func TestDeployCompose(t *testing.T) {
 	for name, service := range readCompose(t).Services {
-		if service.Build.Dockerfile == "" { // NATS
+		if !strings.HasPrefix(service.Image, "${IMAGE:") { // NATS
 			continue
 		}
 		flags := parseFlags(t, service.Command)
@@ -172,8 +173,8 @@ func TestDeployCompose(t *testing.T) {
 		if name == "sandbox" { // it has nothing to finish
 			continue
 		}
-		if grace, err := time.ParseDuration(service.Grace); err != nil || grace <= shutdownBudget {
-			t.Errorf("%s: stop_grace_period %q is not above %v", name, service.Grace, shutdownBudget)
+		if grace, err := time.ParseDuration(service.Grace); err != nil || grace <= process.ShutdownBudget {
+			t.Errorf("%s: stop_grace_period %q is not above %v", name, service.Grace, process.ShutdownBudget)
 		}
 	}
 }
@@ -203,11 +204,11 @@ func TestDeployKubernetes(t *testing.T) {
 			t.Errorf("%s: the probes ask for %s and %s", m.Metadata.Name, c.Liveness.HTTPGet.Path, c.Readiness.HTTPGet.Path)
 		}
 		if listen, ok := flags["listen"]; ok && c.port("http") != reachable(t, listen) {
-			t.Errorf("%s: port http is %s, the door listens on %s", m.Metadata.Name, c.port("http"), listen)
+			t.Errorf("%s: port http is %s, the ingress listens on %s", m.Metadata.Name, c.port("http"), listen)
 		}
 		grace, before := time.Duration(pod.Grace)*time.Second, time.Duration(c.Lifecycle.PreStop.Sleep.Seconds)*time.Second
-		if grace <= before+shutdownBudget {
-			t.Errorf("%s: terminationGracePeriodSeconds %v is not above %v + %v", m.Metadata.Name, grace, before, shutdownBudget)
+		if grace <= before+process.ShutdownBudget {
+			t.Errorf("%s: terminationGracePeriodSeconds %v is not above %v + %v", m.Metadata.Name, grace, before, process.ShutdownBudget)
 		}
 	}
 	if deployments != 2 {
@@ -215,9 +216,9 @@ func TestDeployKubernetes(t *testing.T) {
 	}
 }
 
-// TestDeployPages reads the page files that stand in compose.yaml and kubernetes.yaml, with secrets of its own.
+// TestDeployPages reads the page files of compose.yaml and of kubernetes.yaml, with secrets of its own.
 func TestDeployPages(t *testing.T) {
-	files := map[string]string{"compose.yaml": readCompose(t).Configs["pages"].Content}
+	files := map[string]string{"compose.yaml": read(t, "../../deploy/compose/pages.yaml")}
 	for _, m := range readManifests(t) {
 		if m.Kind == "ConfigMap" {
 			files["kubernetes.yaml"] = m.Data["pages.yaml"]
@@ -235,7 +236,7 @@ func TestDeployPages(t *testing.T) {
 		if err := os.WriteFile(path, []byte(tokenFile.ReplaceAllString(content, "token_file: $2")), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if pages, err := readPages(path); err != nil || len(pages) == 0 {
+		if pages, err := pagefile.Read(path, pagefile.Options{}); err != nil || len(pages) == 0 {
 			t.Errorf("%s: %d pages, %v", name, len(pages), err)
 		}
 	}
@@ -243,7 +244,7 @@ func TestDeployPages(t *testing.T) {
 
 // TestDeployVariables finds a flag for every variable that an operator is told of.
 func TestDeployVariables(t *testing.T) {
-	known := map[string]bool{queue.StreamJobs: true, queue.StreamRecords: true, queue.StreamDead: true, queue.BucketPages: true, queue.BucketPace: true}
+	known := map[string]bool{queue.StreamJobs: true, queue.StreamRecords: true, queue.StreamDead: true, queue.StreamEvents: true, queue.StreamUpdates: true, queue.StreamCampaigns: true, queue.BucketPeople: true, queue.BucketSent: true, queue.StreamOutcomes: true, queue.BucketPages: true, queue.BucketPace: true, queue.BucketAlive: true}
 	for _, command := range newParser(t).Model.Children {
 		for _, flag := range command.Flags {
 			for _, name := range flag.Envs {
@@ -262,6 +263,31 @@ func TestDeployVariables(t *testing.T) {
 		for _, name := range regexp.MustCompile(`\bBRAZIER_[A-Z_]*[A-Z]`).FindAllString(read(t, path), -1) {
 			if !known[name] {
 				t.Errorf("%s names %s, which no flag has", filepath.Base(path), name)
+			}
+		}
+	}
+}
+
+// The rules of deploy/alerts.md need no line that --log-level warn leaves out.
+func TestAlertsNeedWarnings(t *testing.T) {
+	levels := map[string]string{}
+	for line := range strings.Lines(read(t, "../../deploy/LOGS.md")) {
+		if cells := strings.Split(line, "|"); len(cells) >= 5 {
+			for _, event := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(cells[1], -1) {
+				levels[event[1]] += cells[2]
+			}
+		}
+	}
+	_, rules, _ := strings.Cut(read(t, "../../deploy/alerts.md"), "```yaml")
+	rules, _, _ = strings.Cut(rules, "```")
+	named := regexp.MustCompile(`"event":"\(?([a-z_|]+)\)?"`).FindAllStringSubmatch(rules, -1)
+	if len(named) < 10 {
+		t.Fatalf("%d rules name an event", len(named))
+	}
+	for _, m := range named {
+		for _, event := range strings.Split(m[1], "|") {
+			if !strings.Contains(levels[event], "warn") && !strings.Contains(levels[event], "error") {
+				t.Errorf("an alert needs event %s, which has level %q", event, levels[event])
 			}
 		}
 	}
@@ -313,237 +339,24 @@ func TestDeployAlerts(t *testing.T) {
 	}
 }
 
-// deployVariables sets what deploy/nats.conf takes from the environment.
-func deployVariables(t *testing.T) {
-	t.Setenv("NATS_NAME", "nats-1")
-	t.Setenv("NATS_ROUTE_PASSWORD", "proute")
-	t.Setenv("NATS_ROUTES", `["nats://route:proute@nats-1:6222", "nats://route:proute@nats-2:6222"]`)
-	t.Setenv("NATS_INGRESS_PASSWORD", "pingress")
-	t.Setenv("NATS_WORKER_PASSWORD", "pworker")
-	t.Setenv("NATS_OPERATOR_PASSWORD", "poperator")
+// deployEnvironment is this process's with what deploy/nats.conf takes from it.
+func deployEnvironment() []string {
+	return append(os.Environ(), "NATS_NAME=nats-1", "NATS_ROUTE_PASSWORD=proute",
+		`NATS_ROUTES=["nats://route:proute@nats-1:6222", "nats://route:proute@nats-2:6222"]`,
+		"NATS_INGRESS_PASSWORD=pingress", "NATS_WORKER_PASSWORD=pworker", "NATS_OPERATOR_PASSWORD=poperator")
 }
 
 func TestDeployNATSConf(t *testing.T) {
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
-	deployVariables(t)
-	inline := filepath.Join(t.TempDir(), "compose.conf")
-	if err := os.WriteFile(inline, []byte(readCompose(t).Configs["nats"].Content), 0o600); err != nil {
-		t.Fatal(err)
+	const conf = "../../deploy/nats.conf"
+	test := exec.Command(filepath.Join(bin, "nats-server"), "-c", conf, "-t")
+	test.Env = deployEnvironment()
+	if out, err := test.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
-	for _, conf := range []string{"../../deploy/nats.conf", inline} {
-		if out, err := exec.Command(filepath.Join(bin, "nats-server"), "-c", conf, "-t").CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", filepath.Base(conf), err, out)
-		}
-		if !strings.Contains(read(t, conf), "sync_interval: always") {
-			t.Errorf("%s: a power cut would lose what was accepted", filepath.Base(conf))
-		}
-	}
-}
-
-// startDeployedNATS starts a server on which the roles have the rights of deploy/nats-users.conf, and returns its address.
-func startDeployedNATS(t *testing.T) (address string) {
-	t.Helper()
-	deployVariables(t)
-	dir, address := t.TempDir(), freeAddress(t)
-	conf := fmt.Sprintf("listen: %q\njetstream { store_dir: %q }\ninclude nats-users.conf\n", address, dir)
-	for name, content := range map[string]string{"nats.conf": conf, "nats-users.conf": read(t, "../../deploy/nats-users.conf")} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	server := startProcess(t, "nats-server", "-c", filepath.Join(dir, "nats.conf"))
-	eventually(t, "NATS", func() bool { return strings.Contains(server.log.String(), "Server is ready") })
-	return address
-}
-
-// TestDeployNATSInboxes tries to listen to what others are answered, as the users of deploy/nats-users.conf: who has the
-// password of the ingress must not read what workers fetch.
-func TestDeployNATSInboxes(t *testing.T) {
-	address := startDeployedNATS(t)
-	const ingress, worker, admin = "_INBOX_brazier_ingress.>", "_INBOX_brazier_worker.>", "_INBOX_brazier_admin.>"
-	for _, c := range []struct {
-		user        string
-		may, mayNot []string
-	}{
-		{"ingress", []string{ingress, "_INBOX_brazier_ingress.a.b"}, []string{worker, admin}},
-		{"worker", []string{worker}, []string{ingress, admin}},
-		{"operator", []string{ingress, worker, admin}, nil},
-	} {
-		refused := func(subject string) bool {
-			nc, err := nats.Connect("nats://"+c.user+":p"+c.user+"@"+address, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer nc.Close()
-			if _, err := nc.SubscribeSync(subject); err != nil {
-				t.Fatal(err)
-			}
-			if err := nc.FlushTimeout(patience); err != nil {
-				t.Fatal(err)
-			}
-			return errors.Is(nc.LastError(), nats.ErrPermissionViolation)
-		}
-		for _, subject := range c.may {
-			if refused(subject) {
-				t.Errorf("the user %s cannot subscribe to %s", c.user, subject)
-			}
-		}
-		if c.mayNot != nil {
-			c.mayNot = append(c.mayNot, ">", "_INBOX.>", "_INBOX_brazier_*.>", "*.>", "brazier.>", "$JS.>")
-		}
-		for _, subject := range c.mayNot {
-			if !refused(subject) {
-				t.Errorf("the user %s can subscribe to %s", c.user, subject)
-			}
-		}
-	}
-}
-
-// buryOverdue does what a worker does about a message of a page that no worker has.
-func buryOverdue(t *testing.T, q *queue.Queue, address string) {
-	t.Helper()
-	operator, err := queue.Open(t.Context(), queue.Config{URL: "nats://operator:poperator@" + address})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer operator.Close()
-	job := &queue.Job{ID: queue.NewID(), Page: "42", Lane: queue.Bulk, Accepted: time.Now(), Expire: time.Now().Add(-time.Minute), Body: []byte("{}")}
-	if _, err := operator.Publish(t.Context(), job); err != nil {
-		t.Fatal(err)
-	}
-	overdue := q.NewOverdue()
-	if _, err := overdue.Claim(t.Context(), time.Second); err != nil { // the worker may have it
-		t.Error(err)
-	}
-	err = overdue.Each(t.Context(), queue.PageLane{Page: job.Page, Lane: job.Lane}, func(d *queue.Delivery) {
-		if err := d.Bury(t.Context(), queue.Reason{Class: "expired"}); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	if b, err := operator.Backlog(t.Context(), job.Page); err != nil || b.Pending != 0 || b.Dead != 1 {
-		t.Errorf("of a page that no worker has: backlog %+v, error %v", b, err)
-	}
-}
-
-// TestDeployNATSUsers takes messages through a server on which the roles have the rights of deploy/nats-users.conf, and
-// no others.
-func TestDeployNATSUsers(t *testing.T) {
-	address := startDeployedNATS(t)
-	page := newTestPage("1029384756", "acme")
-	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page.id, Token: page.token, AppSecret: page.secret}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = fb.Close() })
-	pages := "--pages=" + writePages(t, page)
-	as := func(user string) string { return "--nats-url=nats://" + user + "@" + address }
-	ingress := func(user string) *role {
-		return startRole(t, "ingress", as(user), pages, "--listen=127.0.0.1:0", "--ops-listen=off", "--log-format=json")
-	}
-
-	wrong := ingress("ingress:wrong")
-	early := ingress("ingress:pingress")
-	said := early.log.await(t, "waiting")
-	if said["what"] != "stream BRAZIER_JOBS" || !strings.Contains(said["reason"].(string), "it is not there, and this user may not make it") ||
-		!strings.Contains(said["remedy"].(string), "brazier setup") {
-		t.Errorf("a door that may not make streams says %v", said)
-	}
-	early.end()
-
-	w := startRole(t, "worker", as("worker:pworker"), pages, "--graph-url="+fb.URL(), "--ops-listen=off", "--log-format=json")
-	w.log.await(t, "started")
-	door := ingress("ingress:pingress")
-	at := door.log.await(t, "started")["address"].(string)
-	client := &http.Client{}
-	defer client.CloseIdleConnections()
-	// One is delivered, one fails at first, one cannot be reached, one fails again and again.
-	for _, psid := range []string{"2003004005006007", "9000000500000001", "9000000551000001", "9000000002000001"} {
-		if status, answer, err := post(client, at, page, message(psid, "Hello"), nil); err != nil || status != http.StatusAccepted {
-			t.Fatalf("answer %d %s, error %v", status, answer, err)
-		}
-	}
-	eventually(t, "two messages delivered, one dead", func() bool {
-		return len(w.log.events("delivered")) == 2 && len(w.log.events("dead")) == 1
-	})
-	// What a worker does for its stats line.
-	q, err := queue.Open(t.Context(), queue.Config{URL: "nats://worker:pworker@" + address, Role: "worker", Log: logFlags{Format: "json"}.logger(&w.log)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q.Close()
-	if backlog, err := q.Backlog(t.Context(), page.id); err != nil || backlog.Pending != 1 || backlog.Dead != 1 || backlog.Oldest.IsZero() {
-		t.Errorf("backlog %+v, error %v", backlog, err)
-	}
-	usePages(t, q, page.id)
-	buryOverdue(t, q, address)
-	for name, r := range map[string]*role{"worker": w, "ingress": door} {
-		if refused := r.log.events("nats_error"); len(refused) > 0 {
-			t.Errorf("%s: %v", name, refused)
-		}
-	}
-	// Changes are for operators.
-	if said := runSetup(t, exitFailed, as("ingress:pingress"), "--max-queue=2000000000"); !strings.Contains(said[len(said)-1], "operator") {
-		t.Errorf("a door that changes a stream says %q", said)
-	}
-	lines(t, "setup", runSetup(t, exitOK, as("operator:poperator"), "--max-queue=2000000000"),
-		"BRAZIER_JOBS: max_bytes was 10737418240, and is 2000000000")
-	wrong.log.await(t, "stopped") // by itself
-	if code := wrong.end(); code != exitFailed {
-		t.Errorf("a wrong password: exit code %d, log\n%s", code, wrong.log.String())
-	}
-}
-
-// usePages does what workers do to share a page.
-func usePages(t *testing.T, q *queue.Queue, page string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for _, pace := range []*queue.Pace{q.Pace(page, "text"), q.Pace(page, "text")} { // the second reads what the first wrote
-		if err := pace.Prepare(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if slots, err := pace.Reserve(ctx, 40, 1); err != nil || slots.N != 1 {
-			t.Fatalf("slots %+v, error %v", slots, err)
-		}
-	}
-	watching, end := context.WithCancel(ctx)
-	last, ended := make(chan struct{}), make(chan error, 1)
-	go func() {
-		ended <- q.WatchPages(watching, func(_ string, s queue.PageState) {
-			if s.Class == "page" {
-				close(last)
-			}
-		}, nil)
-	}()
-	// After a megabyte or two the server waits until the watcher says that it follows.
-	state := queue.PageState{Reason: strings.Repeat("x", 50_000)}
-	for i := range 100 {
-		var err error
-		if i == 99 {
-			state.Class = "page"
-		}
-		if state, err = q.SetPageState(ctx, page, state); err != nil {
-			t.Fatal(err)
-		}
-	}
-	select {
-	case <-last:
-	case <-ctx.Done():
-		t.Error("the watch says nothing")
-	}
-	end()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-	if all, err := q.PageStates(ctx); err != nil || all[page].Class != "page" {
-		t.Errorf("states %+v, error %v", all, err)
-	}
-	if state, err := q.PageState(ctx, page); err != nil || state.Class != "page" {
-		t.Errorf("state %+v, error %v", state, err)
+	if !strings.Contains(read(t, conf), "sync_interval: always") {
+		t.Error("a power cut would lose what was accepted")
 	}
 }

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// base makes the image that the Dockerfile builds with, unless it is there: this machine's Go, git and shell, and the modules of go.sum
+// instead of a network.
+func (e *engine) base(name string) {
+	e.t.Helper()
+	if _, err := e.try("image", "inspect", name); err == nil {
+		return
+	}
+	modules := filepath.Join(e.t.TempDir(), "mod")
+	download := exec.CommandContext(e.ctx, "go", "mod", "download")
+	download.Env = append(os.Environ(), "GOMODCACHE="+modules, "GOFLAGS=-modcacherw", "GOPROXY=file://"+goEnv(e.t, "GOMODCACHE")+"/cache/download", "GOSUMDB=off")
+	if out, err := download.CombinedOutput(); err != nil {
+		e.t.Fatalf("go mod download: %v\n%s", err, out)
+	}
+	e.load(name, []string{"ENV PATH=/usr/local/go/bin:/usr/bin:/bin", "ENV GOPATH=/go", "ENV GOPROXY=off", "ENV GOTOOLCHAIN=local", "ENV HOME=/tmp"},
+		func(r *rootfs) { r.fill(goEnv(e.t, "GOROOT"), filepath.Join(modules, "cache", "download")) })
+}
+
+// load makes an image of the files that fill writes, with some instructions of a Dockerfile.
+func (e *engine) load(name string, instructions []string, fill func(*rootfs)) {
+	e.t.Helper()
+	args := []string{"import"}
+	for _, instruction := range instructions {
+		args = append(args, "--change", instruction)
+	}
+	load := exec.CommandContext(e.ctx, "docker", append(args, "-", name)...)
+	var complaints bytes.Buffer
+	load.Stderr = &complaints
+	pipe, err := load.StdinPipe()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if err := load.Start(); err != nil {
+		e.t.Fatal(err)
+	}
+	e.remove("image", "rm", "--force", name)
+	root := &rootfs{w: tar.NewWriter(pipe), has: map[string]bool{}}
+	fill(root)
+	if err := errors.Join(root.err, root.w.Close(), pipe.Close(), load.Wait()); err != nil {
+		e.t.Fatalf("docker import: %v\n%s", err, complaints.String())
+	}
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// rootfs writes the files of an image. After an error it writes nothing more.
+type rootfs struct {
+	w   *tar.Writer
+	has map[string]bool
+	err error
+}
+
+func (r *rootfs) fill(goRoot, modules string) {
+	r.tree(goRoot, "/usr/local/go", "api", "doc", "misc", "test", ".git")
+	r.tree(modules, "/go/pkg/mod/cache/download")
+	r.file("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
+	r.programs("sh", "mkdir", "git")
+	r.add(&tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}, nil)
+}
+
+// programs writes programs of this machine into /bin, and the libraries that they need.
+func (r *rootfs) programs(names ...string) {
+	for _, name := range names {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			r.err = errors.Join(r.err, err)
+			return
+		}
+		r.file(path, "/bin/"+filepath.Base(name))
+		r.libraries(path)
+	}
+}
+
+// libraries writes what a program needs to be loaded, if anything.
+func (r *rootfs) libraries(path string) {
+	if loader, err := needsLoader(path); err != nil || !loader {
+		r.err = errors.Join(r.err, err)
+		return
+	}
+	out, err := exec.Command("ldd", path).Output()
+	r.err = errors.Join(r.err, err)
+	for _, library := range regexp.MustCompile(`/\S+`).FindAllString(string(out), -1) {
+		r.file(library, library)
+	}
+}
+
+// tree writes a directory without some of its entries.
+func (r *rootfs) tree(from, to string, without ...string) {
+	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		for _, name := range without {
+			if path == filepath.Join(from, name) {
+				return fs.SkipDir
+			}
+		}
+		if entry.Type().IsRegular() {
+			r.file(path, to+strings.TrimPrefix(path, from))
+		}
+		return nil
+	})
+	r.err = errors.Join(r.err, err)
+}
+
+func (r *rootfs) file(from, to string) {
+	if r.err != nil || r.has[to] {
+		return
+	}
+	r.has[to] = true
+	f, err := os.Open(from)
+	if err != nil {
+		r.err = err
+		return
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		r.err = err
+		return
+	}
+	r.add(&tar.Header{Name: strings.TrimPrefix(to, "/"), Mode: int64(info.Mode().Perm()), Size: info.Size()}, f)
+}
+
+func (r *rootfs) add(header *tar.Header, content io.Reader) {
+	if r.err != nil {
+		return
+	}
+	if r.err = r.w.WriteHeader(header); r.err == nil && content != nil {
+		_, r.err = io.Copy(r.w, content)
+	}
+}
