@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -281,9 +282,11 @@ func pageDir(t *testing.T) string {
 	return dir
 }
 
+// writeFile replaces a file at once, so that a process that watches it never reads a part.
 func writeFile(t *testing.T, path, content string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+	next := path + ".next"
+	if err := errors.Join(os.WriteFile(next, []byte(content), 0o600), os.Rename(next, path)); err != nil {
 		t.Fatal(err)
 	}
 }
