@@ -93,15 +93,18 @@ func TestIdleConnectionGivesWay(t *testing.T) {
 	t.Parallel()
 	h := openOn(t, ingress.Config{MaxConnections: 4, IdleTimeout: time.Hour, BodyTimeout: time.Minute}, fresh(t))
 	var idle []net.Conn
+	use := func(conn net.Conn) {
+		h.postOn(conn)
+		h.acceptedOn(conn)
+		h.eventually("the connection is idle", func() bool { return h.server.Idle() == len(idle) })
+	}
 	for range 3 {
 		conn := h.dial()
 		defer conn.Close()
-		h.postOn(conn)
-		h.acceptedOn(conn)
 		idle = append(idle, conn)
+		use(conn)
 	}
-	h.postOn(idle[0]) // now the second has been idle longest
-	h.acceptedOn(idle[0])
+	use(idle[0]) // now the second has been idle longest
 	busy := h.underway(len(nested))
 	defer busy.Close()
 
