@@ -88,7 +88,7 @@ func TestSweeperInFlight(t *testing.T) {
 	_, srv := fresh(t)
 	cfg := queue.Config{InProcess: srv}.WithLease(lease)
 	q, other, looker := open(t, cfg), open(t, cfg), open(t, cfg)
-	const soon = 2 * time.Second
+	const soon = 5 * time.Second
 	fetched, begun, waiting := expiring(queue.Bulk, soon), expiring(queue.Bulk, soon), expiring(queue.Bulk, soon)
 	publish(t, q, begun, waiting, fetched)
 	theirs := source(t, other, acme, queue.Bulk, 1)
@@ -107,10 +107,14 @@ func TestSweeperInFlight(t *testing.T) {
 	o := q.NewSweeper()
 	equal(t, "before they expire", sweep(t, o, deadLetter(t)), []string(nil))
 	aged(t, soon)
-	equal(t, "the waiting job", sweep(t, o, deadLetter(t)), []string{waiting.ID})
+	var found []string
+	eventually(t, "the server knows that nobody fetches any more", func() bool {
+		found = sweep(t, o, deadLetter(t))
+		return len(found) > 0
+	})
+	equal(t, "the waiting job", found, []string{waiting.ID})
 	done(t, mine)
 	other.Close() // so that no worker has the job that it began
-	var found []string
 	eventually(t, "the lost worker's lease is over", func() bool {
 		found = sweep(t, looker.NewSweeper(), deadLetter(t))
 		return len(found) > 0

@@ -11,6 +11,14 @@ func init() {
 // Deadline is far beyond what a healthy run needs, also on a machine that does much else.
 const Deadline = 2 * time.Minute
 
+// Knows reports whether the worker knows by now that the page or app of a key is held.
+func (w *Worker) Knows(key string) bool {
+	w.mu.Lock()
+	h := w.states[key]
+	w.mu.Unlock()
+	return h != nil && h.now().Held
+}
+
 // SetBehind is for tests in which a message must not come back before others were tried. It is called before Run.
 func (w *Worker) SetBehind(d time.Duration) { w.behind = d }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -52,8 +53,9 @@ type fixture struct {
 	logs *observer.ObservedLogs
 	log  *zap.Logger
 
-	w *worker.Worker // the one that was started last
-	h worker.Handler // its
+	w   *worker.Worker   // the one that was started last
+	all []*worker.Worker // that were started
+	h   worker.Handler   // of w
 
 	behind, still, old time.Duration // of the workers that are started; zero: short, and as they are
 }
@@ -83,7 +85,7 @@ func (f *fixture) start(h handler, cfg worker.Config) (stop func()) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.w = w
+	f.w, f.all = w, append(f.all, w)
 	if f.behind > 0 {
 		w.SetBehind(f.behind)
 	}
@@ -151,6 +153,14 @@ func (f *fixture) await(event string, n int) map[string]any {
 	f.t.Helper()
 	eventually(f.t, fmt.Sprintf("%d lines %s", n, event), func() bool { return len(f.events(event)) >= n })
 	return f.events(event)[n-1]
+}
+
+// held waits until every worker knows that the page or app of a key is held. One that does not yet begins more messages.
+func (f *fixture) held(key string) {
+	f.t.Helper()
+	eventually(f.t, "all workers know that "+key+" is held", func() bool {
+		return !slices.ContainsFunc(f.all, func(w *worker.Worker) bool { return !w.Knows(key) })
+	})
 }
 
 func (f *fixture) isEmpty(page string) {

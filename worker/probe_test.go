@@ -46,6 +46,7 @@ func TestOneProbeOverAllWorkers(t *testing.T) {
 	f.start(h, worker.Config{SlowStart: time.Millisecond})
 	f.start(h, worker.Config{SlowStart: time.Millisecond})
 	f.await("held", 1)
+	f.held(acme)
 	const jobs = 30
 	f.publish(acme, queue.Bulk, jobs-1)
 	f.await("held", 5) // four probes failed
@@ -196,6 +197,7 @@ func TestAppHold(t *testing.T) {
 	f.start(h, worker.Config{SlowStart: time.Millisecond, Pages: pages})
 	f.start(h, worker.Config{SlowStart: time.Millisecond, Pages: pages})
 	has(t, f.await("held", 1), "", map[string]any{"class": "throttle_app", "app": "shop"})
+	f.held(queue.AppKey("shop"))
 	f.publish(acme, queue.Bulk, 10)
 	f.publish(nordwind, queue.Bulk, 10)
 	f.publish("3000000003", queue.Bulk, 5)
