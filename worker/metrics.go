@@ -106,8 +106,9 @@ func (w *Worker) Collect(to chan<- prometheus.Metric) {
 			rate, _ := p.inForce(full)
 			gauge(descRate, rate, p.Name, kind)
 		}
-		gauge(descHeld, oneIf(p.isHeld()), p.Name)
-		if class, _ := p.stoppedBy(); class != "" {
+		class, _ := p.stoppedBy()
+		gauge(descHeld, oneIf(class != ""), p.Name)
+		if class != "" {
 			gauge(descHold, 1, p.Name, class)
 		}
 		oldest := 0.0

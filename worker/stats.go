@@ -100,6 +100,7 @@ func (p *page) stats(ctx context.Context, since time.Duration, pending bool) {
 		oldest = p.w.cfg.Queue.Now().Sub(backlog.Oldest)
 	}
 	rate, why := p.inForce(p.Rate)
+	class, held := p.stoppedBy()
 	fields := []zap.Field{
 		zap.String("event", "stats"),
 		zap.Uint64("pending", backlog.Pending),
@@ -109,13 +110,13 @@ func (p *page) stats(ctx context.Context, since time.Duration, pending bool) {
 		zap.Float64("delivered_per_s", float64(delivered)/since.Seconds()),
 		zap.Int64("oldest_age_s", int64(oldest.Seconds())),
 		zap.Float64("rate", rate),
-		zap.Bool("held", p.isHeld()),
+		zap.Bool("held", class != ""),
 	}
 	if why != "" {
 		fields = append(fields, zap.String("rate_why", why))
 	}
-	if class, since := p.stoppedBy(); class != "" {
-		fields = append(fields, zap.String("class", class), zap.Time("since", since))
+	if class != "" {
+		fields = append(fields, zap.String("class", class), zap.Time("since", held))
 	}
 	p.log.Info("page statistics", fields...)
 	p.warnOfBacklog(ctx, oldest, backlog.Pending)
