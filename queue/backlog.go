@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,11 +29,7 @@ func (q *Queue) Backlog(ctx context.Context, page string) (Backlog, error) {
 		if err != nil {
 			return Backlog{}, fmt.Errorf("queue: backlog: %w", redact(err))
 		}
-		b.Pending += l.Pending
-		b.Retrying += l.Retrying
-		if b.Oldest.IsZero() || (!l.Oldest.IsZero() && l.Oldest.Before(b.Oldest)) {
-			b.Oldest = l.Oldest
-		}
+		b.Pending, b.Retrying, b.Oldest = b.Pending+l.Pending, b.Retrying+l.Retrying, earlier(b.Oldest, l.Oldest)
 	}
 	dead, err := q.dead.Info(ctx, jetstream.WithSubjectFilter(deadSubjects+page+".>"))
 	if err != nil {
@@ -44,14 +41,34 @@ func (q *Queue) Backlog(ctx context.Context, page string) (Backlog, error) {
 	return b, nil
 }
 
-// laneBacklog asks the lane's consumer, which keeps count.
+// laneBacklog counts the jobs of a lane.
 func (q *Queue) laneBacklog(ctx context.Context, lane PageLane) (b Backlog, err error) {
+	for _, at := range q.storesOf(lane.Page, lane.Lane) {
+		here, err := at.laneBacklog(ctx, lane)
+		if err != nil {
+			return b, err
+		}
+		b.Pending, b.Retrying, b.Oldest = b.Pending+here.Pending, b.Retrying+here.Retrying, earlier(b.Oldest, here.Oldest)
+	}
+	return b, nil
+}
+
+// earlier returns the earlier of two times; zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// laneBacklog asks the lane's consumer, which keeps count.
+func (h store) laneBacklog(ctx context.Context, lane PageLane) (b Backlog, err error) {
 	from := uint64(1) // the search for the oldest job begins here
-	filter := jobSubject(lane.Page, lane.Lane, "*")
-	consumer, err := q.jobs.Consumer(ctx, consumerName(lane.Page, lane.Lane)) // requests its info
+	filter := h.jobSubject(lane.Page, lane.Lane, "*")
+	consumer, err := h.jobs.Consumer(ctx, consumerName(lane.Page, lane.Lane)) // requests its info
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound): // no worker has fetched from the lane yet
-		if b.Pending, err = q.countSubjects(ctx, filter); err != nil {
+		if b.Pending, err = h.countSubjects(ctx, filter); err != nil {
 			return b, err
 		}
 	case err != nil:
@@ -68,13 +85,13 @@ func (q *Queue) laneBacklog(ctx context.Context, lane PageLane) (b Backlog, err 
 	if b.Pending == 0 {
 		return b, nil
 	}
-	b.Oldest, err = q.oldestJob(ctx, from, filter)
+	b.Oldest, err = h.oldestJob(ctx, from, filter)
 	return b, err
 }
 
 // oldestJob returns when the first job from a sequence on was stored that a filter takes, zero if there is none any more.
-func (q *Queue) oldestJob(ctx context.Context, from uint64, filter string) (time.Time, error) {
-	first, err := q.jobs.GetMsg(ctx, from, jetstream.WithGetMsgSubject(filter))
+func (p *partition) oldestJob(ctx context.Context, from uint64, filter string) (time.Time, error) {
+	first, err := p.jobs.GetMsg(ctx, from, jetstream.WithGetMsgSubject(filter))
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound): // it was settled meanwhile
 		return time.Time{}, nil
@@ -85,8 +102,8 @@ func (q *Queue) oldestJob(ctx context.Context, from uint64, filter string) (time
 }
 
 // countSubjects counts the subjects that match a filter. The server lists them all, so it is for lanes without a consumer.
-func (q *Queue) countSubjects(ctx context.Context, filter string) (uint64, error) {
-	info, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(filter))
+func (p *partition) countSubjects(ctx context.Context, filter string) (uint64, error) {
+	info, err := p.jobs.Info(ctx, jetstream.WithSubjectFilter(filter))
 	if err != nil {
 		return 0, err
 	}
@@ -122,19 +139,38 @@ type laneJobs struct {
 	taken    uint64 // of these, delivered to a worker and not settled
 	retrying uint64 // of these, delivered before
 	fetched  bool   // a worker fetches from the lane
-	settled  uint64 // all jobs of the lane up to this sequence are
+	settled  uint64 // all jobs of the lane in its partition up to this sequence are
 }
 
-// pendingJobs returns the lanes that have jobs.
+// pendingJobs returns the lanes that have jobs, over all partitions. A lane is fetched from if that is so in all in which it has jobs.
 func (q *Queue) pendingJobs(ctx context.Context) (map[PageLane]laneJobs, error) {
+	found := map[PageLane]laneJobs{}
+	for _, p := range q.partitions() {
+		pending, err := q.pendingIn(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		for lane, here := range pending {
+			if sum, ok := found[lane]; ok {
+				here = laneJobs{jobs: sum.jobs + here.jobs, taken: sum.taken + here.taken, retrying: sum.retrying + here.retrying,
+					fetched: sum.fetched && here.fetched}
+			}
+			found[lane] = here
+		}
+	}
+	return found, nil
+}
+
+// pendingIn returns the lanes that have jobs in a partition.
+func (q *Queue) pendingIn(ctx context.Context, in *partition) (map[PageLane]laneJobs, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	all, err := q.Lanes(ctx)
+	all, err := q.lanesIn(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	known := map[string]*jetstream.ConsumerInfo{}
-	list := q.jobs.ListConsumers(ctx)
+	list := in.jobs.ListConsumers(ctx)
 	for info := range list.Info() {
 		known[info.Name] = info
 	}
@@ -147,7 +183,7 @@ func (q *Queue) pendingJobs(ctx context.Context) (map[PageLane]laneJobs, error) 
 		if info := known[consumerName(lane.Page, lane.Lane)]; info != nil {
 			p = laneJobs{jobs: info.NumPending + uint64(info.NumAckPending), taken: uint64(info.NumAckPending), retrying: uint64(info.NumRedelivered),
 				fetched: info.NumWaiting > 0, settled: info.AckFloor.Stream}
-		} else if p.jobs, err = q.countSubjects(ctx, jobSubject(lane.Page, lane.Lane, "*")); err != nil {
+		} else if p.jobs, err = in.countSubjects(ctx, in.store().jobSubject(lane.Page, lane.Lane, "*")); err != nil {
 			return nil, fmt.Errorf("queue: pending: %w", redact(err))
 		}
 		if p.jobs > 0 {
@@ -166,29 +202,28 @@ type PageBacklog struct {
 
 // Backlogs counts the jobs and dead letters of all pages that have any. A lane's oldest job costs one request.
 func (q *Queue) Backlogs(ctx context.Context) (map[string]PageBacklog, error) {
-	pending, err := q.pendingJobs(ctx)
-	if err != nil {
-		return nil, err
-	}
 	found := make(map[string]PageBacklog)
-	for lane, p := range pending {
-		b := found[lane.Page]
-		oldest, err := q.oldestJob(ctx, p.settled+1, jobSubject(lane.Page, lane.Lane, "*"))
+	for _, in := range q.partitions() {
+		pending, err := q.pendingIn(ctx, in)
 		if err != nil {
-			return nil, fmt.Errorf("queue: backlogs: %w", redact(err))
+			return nil, err
 		}
-		if b.Oldest.IsZero() || !oldest.IsZero() && oldest.Before(b.Oldest) {
-			b.Oldest = oldest
+		for lane, p := range pending {
+			b := found[lane.Page]
+			oldest, err := in.oldestJob(ctx, p.settled+1, in.store().jobSubject(lane.Page, lane.Lane, "*"))
+			if err != nil {
+				return nil, fmt.Errorf("queue: backlogs: %w", redact(err))
+			}
+			b.Pending, b.Retrying, b.InFlight = b.Pending+p.jobs, b.Retrying+p.retrying, b.InFlight+p.taken-min(p.retrying, p.taken)
+			b.Oldest, b.Fetched = earlier(b.Oldest, oldest), b.Fetched || p.fetched
+			found[lane.Page] = b
 		}
-		b.Pending, b.Retrying, b.InFlight = b.Pending+p.jobs, b.Retrying+p.retrying, b.InFlight+p.taken-min(p.retrying, p.taken)
-		b.Fetched = b.Fetched || p.fetched
-		found[lane.Page] = b
 	}
-	dead, err := totals(ctx, q.dead, deadSubjects)
+	dead, err := q.deadByPage(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("queue: backlogs: %w", redact(err))
 	}
-	for page, n := range dead.ByPage {
+	for page, n := range dead {
 		b := found[page]
 		b.Dead = n
 		found[page] = b
@@ -196,79 +231,79 @@ func (q *Queue) Backlogs(ctx context.Context) (map[string]PageBacklog, error) {
 	return found, nil
 }
 
-// Totals is what the queue stores, over all pages.
+// Totals is what the queue stores, by page.
 type Totals struct {
-	Jobs, Dead StreamTotals
-}
-
-// StreamTotals is what one stream stores.
-type StreamTotals struct {
-	ByPage   map[string]uint64 // messages
-	Bytes    uint64            // on disk
-	MaxBytes int64             // -1: no limit
-	Replicas int
-	Leader   string // the name of the server that leads the stream; empty while none does
+	Jobs, Dead map[string]uint64
 }
 
 // Totals counts the jobs and the dead letters.
-func (q *Queue) Totals(ctx context.Context) (t Totals, err error) {
-	if t.Jobs, err = totals(ctx, q.jobs, ""); err != nil {
-		return Totals{}, fmt.Errorf("queue: totals: %w", redact(err))
-	}
+func (q *Queue) Totals(ctx context.Context) (Totals, error) {
 	pending, err := q.Pending(ctx)
 	if err != nil {
 		return Totals{}, err
 	}
+	t := Totals{Jobs: map[string]uint64{}}
 	for lane, n := range pending {
-		t.Jobs.ByPage[lane.Page] += n
+		t.Jobs[lane.Page] += n
 	}
-	if t.Dead, err = totals(ctx, q.dead, deadSubjects); err != nil {
+	if t.Dead, err = q.deadByPage(ctx); err != nil {
 		return Totals{}, fmt.Errorf("queue: totals: %w", redact(err))
 	}
 	return t, nil
 }
 
-// totals counts by page the messages under subjects, if any are given.
-func totals(ctx context.Context, stream jetstream.Stream, subjects string) (StreamTotals, error) {
+// deadByPage counts the dead letters.
+func (q *Queue) deadByPage(ctx context.Context) (map[string]uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	var opts []jetstream.StreamInfoOpt
-	if subjects != "" {
-		opts = append(opts, jetstream.WithSubjectFilter(subjects+">"))
-	}
-	info, err := stream.Info(ctx, opts...)
+	info, err := q.dead.Info(ctx, jetstream.WithSubjectFilter(deadSubjects+">"))
 	if err != nil {
-		return StreamTotals{}, err
+		return nil, err
 	}
-	t := StreamTotals{ByPage: map[string]uint64{}, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes, Replicas: info.Config.Replicas}
-	if info.Cluster != nil {
-		t.Leader = info.Cluster.Leader
-	}
+	found := map[string]uint64{}
 	for subject, n := range info.State.Subjects {
-		page, _, _ := strings.Cut(strings.TrimPrefix(subject, subjects), ".")
-		t.ByPage[page] += n
+		page, _, _ := strings.Cut(strings.TrimPrefix(subject, deadSubjects), ".")
+		found[page] += n
 	}
-	return t, nil
+	return found, nil
 }
 
 // Sizes is what the queue stores of messages.
 type Sizes struct {
-	Bytes    uint64 // of jobs, on disk
-	MaxBytes int64  // -1: no limit
-	Dead     uint64 // dead letters
+	Jobs []Size // in each of the streams that have them
+	Dead uint64 // dead letters
 }
 
-// Sizes returns what is stored, by two small requests.
-func (q *Queue) Sizes(ctx context.Context) (Sizes, error) {
-	jobs, err := q.jobs.Info(ctx)
-	if err != nil {
-		return Sizes{}, fmt.Errorf("queue: sizes: %w", redact(q.reportMissing(err)))
+// Size is what one stream stores.
+type Size struct {
+	Stream   string
+	Bytes    uint64 // on disk
+	MaxBytes int64  // -1: no limit
+}
+
+// Sizes returns what is stored, by small requests at the same time. With an error it returns what is known.
+func (q *Queue) Sizes(ctx context.Context) (s Sizes, err error) {
+	all := q.partitions()
+	infos := make([]*jetstream.StreamInfo, len(all)+1)
+	errs := make([]error, len(infos))
+	var asking sync.WaitGroup
+	for i, p := range all {
+		asking.Go(func() { infos[i], errs[i] = p.jobs.Info(ctx) })
 	}
-	dead, err := q.dead.Info(ctx)
-	if err != nil {
-		return Sizes{}, fmt.Errorf("queue: sizes: %w", redact(q.reportMissing(err)))
+	asking.Go(func() { infos[len(all)], errs[len(all)] = q.dead.Info(ctx) })
+	asking.Wait()
+	for i, p := range all {
+		if errs[i] == nil {
+			s.Jobs = append(s.Jobs, Size{p.jobsName, infos[i].State.Bytes, infos[i].Config.MaxBytes})
+		}
 	}
-	return Sizes{jobs.State.Bytes, jobs.Config.MaxBytes, dead.State.Msgs}, nil
+	if errs[len(all)] == nil {
+		s.Dead = infos[len(all)].State.Msgs
+	}
+	if err := errors.Join(errs...); err != nil {
+		return s, fmt.Errorf("queue: sizes: %w", redact(q.reportMissing(err)))
+	}
+	return s, nil
 }
 
 // RoadBackBacklog counts the webhook events and the updates that are stored and not settled, over all pages.

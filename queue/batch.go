@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -54,7 +56,7 @@ func (w *writer) send(batch []*pendingWrite) {
 		w.setLargeSent(true)
 		defer w.setLargeSent(false)
 	}
-	batch, err := w.dropRecorded(batch)
+	batch, err := w.dropKnown(batch)
 	if err != nil {
 		sendResults(batch, writeResult{err: err})
 		return
@@ -126,23 +128,28 @@ func (w *writer) commit(batch []*pendingWrite) (last uint64, err error) {
 	return 0, w.q.reportMissing(noAnswer(ctx, err))
 }
 
-// dropRecorded sends the writes whose id has a record their result and returns the others. After an error none has a result.
-func (w *writer) dropRecorded(batch []*pendingWrite) (free []*pendingWrite, err error) {
-	var records []string
+// dropKnown sends the writes whose id is known elsewhere their result and returns the others. After an error none has a result.
+func (w *writer) dropKnown(batch []*pendingWrite) (free []*pendingWrite, err error) {
+	var streams []string // in the order of the look-ups
+	subjects := map[string][]string{}
 	for _, next := range batch {
-		if next.absentRecord != "" {
-			records = append(records, next.absentRecord)
+		for _, p := range next.absent {
+			if subjects[p.name] == nil {
+				streams = append(streams, p.name)
+			}
+			subjects[p.name] = append(subjects[p.name], p.subject)
 		}
 	}
-	if len(records) == 0 {
-		return batch, nil
-	}
-	found, err := w.q.lastSequences(StreamRecords, records)
-	if err != nil {
-		return batch, err
+	found := map[string]uint64{} // a subject is in one stream
+	for _, stream := range streams {
+		last, err := w.q.lastSequences(stream, subjects[stream])
+		if err != nil {
+			return batch, err
+		}
+		maps.Copy(found, last)
 	}
 	for _, next := range batch {
-		if next.absentRecord == "" || found[next.absentRecord] == 0 {
+		if !slices.ContainsFunc(next.absent, func(p lookup) bool { return found[p.subject] > 0 }) {
 			free = append(free, next)
 			continue
 		}
@@ -173,7 +180,7 @@ func (w *writer) dropFailed(batch []*pendingWrite) (free []*pendingWrite, err er
 }
 
 // lastSequences returns, by one request, the sequence of the last message under each subject that has one. A subject is
-// that of a record, or one of jobsWithID or recordsWithID.
+// that of a record, or one of those of all lanes.
 func (q *Queue) lastSequences(stream string, subjects []string) (map[string]uint64, error) {
 	ctx, cancel := q.requestContext(context.Background())
 	defer cancel()

@@ -197,7 +197,7 @@ func TestWaitsForManyConsumers(t *testing.T) {
 		defer s.close()
 		var all []*retrier
 		for i := range 300 {
-			all = append(all, s.begin(consumerOf(fmt.Sprint(i), Bulk), time.Now().Add(-time.Second), errNotAllowed))
+			all = append(all, s.begin(consumerOf(StreamJobs, fmt.Sprint(i), Bulk), time.Now().Add(-time.Second), errNotAllowed))
 		}
 		time.Sleep(7*time.Second + time.Millisecond)
 		if got := lines("waiting"); len(got) != 1 || got[0]["others"] != int64(299) || got[0]["waiters"] != int64(300) {
@@ -219,7 +219,7 @@ func TestWaitsCostNothing(t *testing.T) {
 	q.waits = &waits{logAfter: waitLogAfter, logEvery: waitLogEvery, all: map[dependency]*wait{}}
 	q.waits.mu.Lock() // whoever takes it hangs
 	attempt := func() error { return nil }
-	w := retrier{waits: q.waits, what: consumerOf("1", Bulk)}
+	w := retrier{waits: q.waits, what: consumerOf(StreamJobs, "1", Bulk)}
 	n := testing.AllocsPerRun(100, func() {
 		_ = q.insist(context.Background(), writesTo(StreamRecords), attempt)
 		w.end(true)

@@ -32,7 +32,7 @@ func (c *Claim) Note(text []byte) { c.note = text }
 // ClaimNote returns the text that is stored with the claim of a name, nil where nobody has it or there is none. It asks until ctx ends.
 func (q *Queue) ClaimNote(ctx context.Context, name string) (text []byte, err error) {
 	err = q.retry(ctx, readsOf(StreamRecords), func(ctx context.Context) error {
-		msg, err := q.records.GetLastMsgForSubject(ctx, recordSubject("0", "claim", name))
+		msg, err := q.first.records.GetLastMsgForSubject(ctx, pagelessSubject("claim", name))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}
@@ -50,7 +50,7 @@ func (q *Queue) ClaimNote(ctx context.Context, name string) (text []byte, err er
 
 // NewClaim returns the claim of a name, which consists of letters, digits, - and _. It does not take the claim.
 func (q *Queue) NewClaim(name string) *Claim {
-	return &Claim{q: q, subject: recordSubject("0", "claim", name), owner: rand.Text()} // no page is called 0
+	return &Claim{q: q, subject: pagelessSubject("claim", name), owner: rand.Text()}
 }
 
 // Hold takes the claim or renews it, for whole seconds, at least one. It returns until when this process has the claim
@@ -91,7 +91,7 @@ func (c *Claim) store(ctx context.Context, length time.Duration) (until time.Tim
 
 // find reads which message is ours.
 func (c *Claim) find(ctx context.Context) error {
-	msg, err := c.q.records.GetLastMsgForSubject(ctx, c.subject)
+	msg, err := c.q.first.records.GetLastMsgForSubject(ctx, c.subject)
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return err
 	}
@@ -112,6 +112,6 @@ func (c *Claim) Release(ctx context.Context) {
 	if c.seq == 0 {
 		return
 	}
-	_ = c.q.records.DeleteMsg(ctx, c.seq)
+	_ = c.q.first.records.DeleteMsg(ctx, c.seq)
 	c.seq = 0
 }

@@ -154,7 +154,7 @@ func (c *clock) run() {
 
 // measure measures the offset. In a process that paces calls it makes the bucket of paces if that is missing.
 func (c *clock) measure(ctx context.Context) error {
-	stream := c.q.jobs
+	stream := c.q.first.jobs
 	paced := c.paced.Load()
 	if paced {
 		bucket, err := c.q.ensurePace(ctx)

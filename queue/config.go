@@ -43,9 +43,12 @@ type Config struct {
 	// streams that are made now, as the limits below do: [Setup] alone changes streams that are there, and Open logs
 	// where they differ.
 	Replicas int
+	// Partitions is how many pairs of streams the messages to people are divided among, by page: 1 to 32, and no fewer than there
+	// are. It is for [Setup] alone; [Open] uses those that are there. Default what is there, 1 where nothing is.
+	Partitions int
 	// Window is for how long an idempotency key is remembered, at least 1s. Default 2h.
 	Window time.Duration
-	// MaxBytes bounds the jobs on disk, at least 1 MiB; beyond it [Queue.Publish] returns [ErrFull]. Default 10 GiB.
+	// MaxBytes bounds the jobs of each partition on disk, at least 1 MiB; beyond it [Queue.Publish] returns [ErrFull]. Default 10 GiB.
 	MaxBytes int64
 	// DeadMaxAge is for how long dead letters are kept, at least 1m. Default 30 days.
 	DeadMaxAge time.Duration
@@ -70,6 +73,8 @@ type Config struct {
 	Dialed func(*Queue)
 
 	lease                      time.Duration // Lease, less in tests
+	repairEvery                time.Duration // the constant of the same name, less in tests
+	partitionsLead             time.Duration // likewise
 	waitLogAfter, waitLogEvery time.Duration // the constants of the same names, less in tests
 	aliveFor, aliveEvery       time.Duration // AliveFor and aliveEvery, less in tests
 	worker                     string        // set in tests in which one process acts as several
@@ -99,6 +104,9 @@ func (c Config) Validate() error {
 	}
 	if c.Replicas < 0 || c.Replicas > 5 {
 		refuse("Replicas", "must be between 1 and 5 (got %d)", c.Replicas)
+	}
+	if c.Partitions < 0 || c.Partitions > maxPartitions {
+		refuse("Partitions", "must be between 1 and %d (got %d)", maxPartitions, c.Partitions)
 	}
 	if c.Window != 0 && c.Window < time.Second {
 		refuse("Window", "must be at least 1s (got %v)", c.Window)
@@ -145,6 +153,7 @@ func (c Config) withDefaults() Config {
 		c.ReceiptsFor = cmp.Or(c.ReceiptsFor, defaultReceiptsFor)
 	}
 	c.lease = cmp.Or(c.lease, Lease)
+	c.repairEvery, c.partitionsLead = cmp.Or(c.repairEvery, repairEvery), cmp.Or(c.partitionsLead, partitionsLead)
 	c.waitLogAfter, c.waitLogEvery = cmp.Or(c.waitLogAfter, waitLogAfter), cmp.Or(c.waitLogEvery, waitLogEvery)
 	c.aliveFor, c.aliveEvery = cmp.Or(c.aliveFor, AliveFor), cmp.Or(c.aliveEvery, aliveEvery)
 	if c.Clock == nil {

@@ -81,7 +81,8 @@ func (q *Queue) handlers() []nats.Option {
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			q.reach.observe(true)
 			q.connected()
-			q.clock.nudge() // the server may be another
+			q.clock.nudge()   // the server may be another
+			q.repairer.wake() // there may be more partitions
 			q.logConnected(nc, "connected to NATS again")
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {

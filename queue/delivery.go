@@ -38,6 +38,7 @@ type Delivery struct {
 	StreamSeq, ConsumerSeq, Deliveries uint64
 
 	q           *Queue
+	at          store
 	fingerprint string        // the job's
 	window      time.Duration // for which the job's id is kept, from when the job was accepted
 
@@ -55,12 +56,12 @@ type Delivery struct {
 
 // delivery makes a Delivery of a message. It returns nil for a job that is not to be worked on now, and has then settled
 // it, put it off or updated the Delivery that is there.
-func (q *Queue) delivery(ctx context.Context, page string, lane Lane, msg jetstream.Msg) (*Delivery, error) {
+func (q *Queue) delivery(ctx context.Context, at store, page string, lane Lane, msg jetstream.Msg) (*Delivery, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
-	d := &Delivery{q: q, msg: msg, renewedAt: time.Now(), StreamSeq: meta.Sequence.Stream,
+	d := &Delivery{q: q, at: at, msg: msg, renewedAt: time.Now(), StreamSeq: meta.Sequence.Stream,
 		ConsumerSeq: meta.Sequence.Consumer, Deliveries: meta.NumDelivered}
 	tokens := strings.Split(msg.Subject(), ".") // brazier.jobs.<page>.<lane>.<id>: see [route]
 	id := tokens[len(tokens)-1]
@@ -111,7 +112,7 @@ func (d *Delivery) findRecord(ctx context.Context) (found finding, wait time.Dur
 	if err := q.clock.ready(ctx); err != nil {
 		return found, 0, err
 	}
-	if d.record, err = q.findRecord(ctx, d.recordSubject()); err != nil {
+	if d.record, err = q.findRecord(ctx, d.at.partition, d.recordSubject()); err != nil {
 		return found, 0, err
 	}
 	if d.record.ofAnother(d.fingerprint) {
@@ -144,4 +145,4 @@ func lostDoubt(begun time.Time) string {
 	return fmt.Sprintf("a worker began it at %s, and its result is not known", begun.UTC().Format(time.RFC3339))
 }
 
-func (d *Delivery) recordSubject() string { return recordSubject(d.Page, d.Lane, d.ID) }
+func (d *Delivery) recordSubject() string { return d.at.recordSubject(d.Page, d.Lane, d.ID) }

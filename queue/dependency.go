@@ -39,8 +39,8 @@ func readsOf(stream string) dependency { return dependency{kind: onStream, strea
 
 func spaceIn(stream string) dependency { return dependency{kind: onSpace, stream: stream} }
 
-func consumerOf(page string, lane Lane) dependency {
-	return dependency{kind: onConsumer, stream: lane.route().stream, page: page, lane: lane}
+func consumerOf(stream, page string, lane Lane) dependency {
+	return dependency{kind: onConsumer, stream: stream, page: page, lane: lane}
 }
 
 // key is the same for all that wait for the same dependency.
@@ -61,6 +61,9 @@ func (a dependency) String() string {
 		}
 		return "stream " + a.stream
 	case onConsumer:
+		if _, number := partitionOfStream(a.stream); number > 1 {
+			return fmt.Sprintf("consumer of page %s, lane %s, in %s", a.page, a.lane, a.stream)
+		}
 		return fmt.Sprintf("consumer of page %s, lane %s", a.page, a.lane)
 	case onSpace:
 		return "space in stream " + a.stream

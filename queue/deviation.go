@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -81,7 +82,7 @@ func text(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// amended returns the configuration that was found, with the schema of this version and the planned value of each
+// amended returns the configuration that was found, with the metadata of this version and the planned value of each
 // deviation of at least a grade.
 func amended(plan, found *jetstream.StreamConfig, deviations []deviation, least grade) jetstream.StreamConfig {
 	to := *found
@@ -98,8 +99,18 @@ func amended(plan, found *jetstream.StreamConfig, deviations []deviation, least 
 	if to.Metadata == nil {
 		to.Metadata = map[string]string{}
 	}
-	to.Metadata[schemaKey] = plan.Metadata[schemaKey]
+	maps.Copy(to.Metadata, plan.Metadata)
 	return to
+}
+
+// missing returns the metadata that is planned for a stream and that it does not have.
+func missing(plan, found *jetstream.StreamConfig) (differs []Difference) {
+	for _, key := range slices.Sorted(maps.Keys(plan.Metadata)) {
+		if has := found.Metadata[key]; has != plan.Metadata[key] {
+			differs = append(differs, Difference{plan.Name, key, cmp.Or(has, "none"), plan.Metadata[key]})
+		}
+	}
+	return differs
 }
 
 // brokenError returns the error for the deviations that are broken, nil if none is.

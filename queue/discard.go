@@ -62,11 +62,14 @@ func (q *Queue) eachJob(ctx context.Context, page string, visit func(*Delivery) 
 	if !isPageID(page) {
 		return fmt.Errorf("page must be a Facebook page id, digits only (got %q)", page)
 	}
-	for _, r := range routes {
-		if q.streams[r.stream] == nil || r.stream == StreamUpdates {
-			continue
+	stores := q.storesOf(page, Bulk)
+	for _, lane := range []Lane{Events, Outcomes} {
+		if h := q.storeOf(page, lane); q.streams[h.stream] != nil {
+			stores = append(stores, h)
 		}
-		if err := q.eachOf(ctx, r, page, visit); err != nil {
+	}
+	for _, h := range stores {
+		if err := q.eachOf(ctx, h, page, visit); err != nil {
 			return err
 		}
 	}
@@ -74,11 +77,11 @@ func (q *Queue) eachJob(ctx context.Context, page string, visit func(*Delivery) 
 }
 
 // eachOf is eachJob for the jobs of a page, or of [AllPages], in one stream.
-func (q *Queue) eachOf(ctx context.Context, r route, page string, visit func(*Delivery) error) error {
+func (q *Queue) eachOf(ctx context.Context, at store, page string, visit func(*Delivery) error) error {
 	for from := uint64(1); from > 0; {
 		var jobs []*Delivery
-		err := q.retry(ctx, readsOf(r.stream), func(ctx context.Context) (err error) {
-			jobs, err = q.jobsFrom(ctx, r, page, from)
+		err := q.retry(ctx, readsOf(at.stream), func(ctx context.Context) (err error) {
+			jobs, err = q.jobsFrom(ctx, at, page, from)
 			return q.reportMissing(err)
 		})
 		if err != nil {
@@ -96,9 +99,9 @@ func (q *Queue) eachOf(ctx context.Context, r route, page string, visit func(*De
 }
 
 // jobsFrom reads the next jobs of a page, or of [AllPages], from a sequence on, none after the last.
-func (q *Queue) jobsFrom(ctx context.Context, r route, page string, from uint64) (jobs []*Delivery, err error) {
-	msgs, err := jetstreamext.GetBatch(ctx, q.js, r.stream, discardBatch, jetstreamext.GetBatchSeq(from),
-		jetstreamext.GetBatchSubject(r.subjects+page+".*.*"), jetstreamext.GetBatchMaxBytes(discardBytes))
+func (q *Queue) jobsFrom(ctx context.Context, at store, page string, from uint64) (jobs []*Delivery, err error) {
+	msgs, err := jetstreamext.GetBatch(ctx, q.js, at.stream, discardBatch, jetstreamext.GetBatchSeq(from),
+		jetstreamext.GetBatchSubject(at.subjects+page+".*.*"), jetstreamext.GetBatchMaxBytes(discardBytes))
 	if err != nil {
 		return nil, noAnswer(ctx, err)
 	}
@@ -109,7 +112,7 @@ func (q *Queue) jobsFrom(ctx context.Context, r route, page string, from uint64)
 		if err != nil {
 			return nil, noAnswer(ctx, err)
 		}
-		jobs = append(jobs, q.readDelivery(laneOfJob(msg.Subject), msg))
+		jobs = append(jobs, q.readDelivery(at, laneOfJob(msg.Subject), msg))
 	}
 	return jobs, ctx.Err() // the answers end without an error when they do not come in time
 }
@@ -135,7 +138,11 @@ func (q *Queue) discardJob(ctx context.Context, d *Delivery) (begun bool, err er
 			}
 		}
 	}
-	return begun, q.erase(ctx, d.Lane.route().stream, d.StreamSeq)
+	stream, _, err := q.jobsAt(d.at)
+	if err != nil {
+		return begun, err
+	}
+	return begun, q.erase(ctx, stream, d.StreamSeq)
 }
 
 // discardRecord writes the record of a job that is settled without having been sent. It reports whether a worker was faster.
@@ -159,7 +166,7 @@ const discarded = "discarded"
 // EraseDeadLetter is [Queue.Discard] that overwrites the bytes of the dead letter on disk, which costs the server more. It returns nil
 // if there is no such dead letter.
 func (q *Queue) EraseDeadLetter(ctx context.Context, seq uint64) error {
-	if err := q.erase(ctx, StreamDead, seq); err != nil {
+	if err := q.erase(ctx, q.dead, seq); err != nil {
 		return fmt.Errorf("queue: erase dead letter %d: %w", seq, redact(err))
 	}
 	return nil
@@ -167,9 +174,8 @@ func (q *Queue) EraseDeadLetter(ctx context.Context, seq uint64) error {
 
 // erase removes a message of a stream and overwrites its bytes. It repeats its request until the server confirms that the message is
 // gone.
-func (q *Queue) erase(ctx context.Context, name string, seq uint64) error {
-	stream := q.streams[name]
-	return q.retry(ctx, writesTo(name), func(ctx context.Context) error {
+func (q *Queue) erase(ctx context.Context, stream jetstream.Stream, seq uint64) error {
+	return q.retry(ctx, writesTo(stream.CachedInfo().Config.Name), func(ctx context.Context) error {
 		err := stream.SecureDeleteMsg(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) { // the error does not tell why
 			if _, gone := stream.GetMsg(ctx, seq); errors.Is(gone, jetstream.ErrMsgNotFound) {

@@ -11,6 +11,7 @@
 //	  consumers <page>-<lane>              one each, so that one page's backlog does not delay another's
 //	BRAZIER_RECORDS          brazier.records.<page>.<lane>.<id>: what became of a job, the latest only: see record.go
 //	  brazier.records.0.replayed.<id>      where a replayed job went on: see replayed.go
+//	BRAZIER_JOBS_2, BRAZIER_RECORDS_2 …    the same for the pages of further partitions, under brazier.jobs-2 …: see partition.go
 //	BRAZIER_DEAD             brazier.dead.<page>.<class>: jobs that cannot be delivered, whole, with the reason
 //	BRAZIER_CAMPAIGNS        counters of what became of the messages of campaigns: see campaigns.go
 //	KV_BRAZIER_PAGES         what all workers know of a page: whether it is held, and why
@@ -26,8 +27,8 @@
 //
 // Invariants:
 //
-//   - [Queue.Publish] returns without error only after JetStream has stored the job, on the condition that no other job has its
-//     id, and after a look-up of its record. An id is taken for as long as its job is there, and after that for the window
+//   - [Queue.Publish] returns without error only after JetStream has stored the job, on the condition that no other job in its
+//     stream has its id, and after a look-up of its record, and in the partitions where its page was before. An id is taken for as long as its job is there, and after that for the window
 //     of its idempotency key, over every restart. If a job is settled between the look-up and the condition, a second job
 //     under its id is stored, and never begun.
 //   - A job is worked on only after its record says so, and each write of a record is on the condition that the record was not

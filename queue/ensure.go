@@ -14,27 +14,86 @@ import (
 // ensureLayout makes sure of every stream and bucket except those of paces and of processes that are alive: a single server
 // forgets the former, nothing depends on the latter, and the first process that needs one makes it. Settings that an operator
 // tuned stay as they are.
-func (q *Queue) ensureLayout(ctx context.Context) (map[string]jetstream.Stream, error) {
-	found := make(map[string]jetstream.Stream)
+//
+// Partitions are adopted before the other streams are looked at: whatever is wrong with one of those, all processes store in new
+// partitions, and take from them, from the same time on.
+func (q *Queue) ensureLayout(ctx context.Context) (found map[string]jetstream.Stream, err error) {
+	found = make(map[string]jetstream.Stream)
 	var drift []Difference
-	for _, plan := range q.cfg.layout() {
-		if plan.Name == streamOf(BucketPace) || plan.Name == streamOf(BucketAlive) {
-			continue
-		}
+	ensure := func(plan jetstream.StreamConfig) error {
 		stream, differs, err := q.ensureStream(ctx, plan)
 		if plan.Name == StreamCampaigns {
 			if err = q.counters.tolerate(err); err == nil && stream == nil {
-				continue
+				return nil
 			}
 		}
 		if err != nil {
-			return nil, located{readsOf(plan.Name), err}
+			return located{readsOf(plan.Name), err}
 		}
 		found[plan.Name] = stream
 		drift = append(drift, differs...)
+		return nil
+	}
+	known := q.division()
+	d, err := q.findDivision(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var later error
+	for _, plan := range q.cfg.partitionStreams(d) {
+		err := ensure(plan)
+		if _, number := partitionOfStream(plan.Name); err != nil && number > known.partitions && q.repairer.isOpen() {
+			if needsSetup(err) {
+				q.noteRefused(d, err)
+			} else {
+				later = err
+			}
+			d = known
+			break // those that follow are new too
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	q.adopt(d, found)
+	for _, plan := range q.cfg.otherStreams() {
+		if plan.Name == streamOf(BucketPace) || plan.Name == streamOf(BucketAlive) {
+			continue
+		}
+		if err := ensure(plan); err != nil {
+			return nil, err
+		}
 	}
 	q.drift.Store(&drift)
-	return found, nil
+	return found, later
+}
+
+// needsSetup reports whether waiting does not repair what is wrong with a stream.
+func needsSetup(err error) bool {
+	return errors.As(err, new(*StreamError)) || errors.Is(err, errNotAllowed) || hasCode(err, errCodeStorageExceeded)
+}
+
+// findDivision reads how many partitions there are. Where the streams tell of fewer than this process knows, they were made again by one
+// that knew less: see ensureStream.
+func (q *Queue) findDivision(ctx context.Context) (division, error) {
+	d := q.division()
+	for _, name := range []string{StreamJobs, StreamRecords} {
+		stream, err := q.lookAt(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return d, located{readsOf(name), describe(&jetstream.StreamConfig{Name: name}, err)}
+		}
+		read, err := readDivision(&stream.CachedInfo().Config)
+		if err != nil {
+			return d, err
+		}
+		if read.partitions > d.partitions || read.partitions == d.partitions && name == StreamJobs {
+			d = read
+		}
+	}
+	return d, nil
 }
 
 // ensureStream returns a stream that keeps its promises, and the settings that differ from this process's flags. It
@@ -43,6 +102,9 @@ func (q *Queue) ensureStream(ctx context.Context, plan jetstream.StreamConfig) (
 	stream, err := q.lookAt(ctx, plan.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) && !q.cfg.Existing {
 		stream, err = q.makeStream(ctx, plan)
+	}
+	if _, number := partitionOfStream(plan.Name); number > 1 && errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil, &StreamError{plan.Name, "it does not exist, and the queue is divided among partitions of which it is one", "start a worker, or " + remedySetup}
 	}
 	if err != nil {
 		return nil, nil, describe(&plan, err)
@@ -67,8 +129,14 @@ func (q *Queue) ensureStream(ctx context.Context, plan jetstream.StreamConfig) (
 			drift = append(drift, f.Difference)
 		}
 	}
-	if outdated && !q.cfg.Existing {
-		if stream, err = q.updateStream(ctx, amended(&plan, &found.Config, deviations, added)); err != nil {
+	forgot := !outdated && len(missing(&plan, &found.Config)) > 0 // how many partitions there are
+	if (outdated || forgot) && !q.cfg.Existing {
+		updated, err := q.updateStream(ctx, amended(&plan, &found.Config, deviations, added))
+		switch {
+		case err == nil:
+			stream = updated
+		case forgot && errors.Is(err, errNotAllowed): // a process that may updates it
+		default:
 			return nil, nil, q.notAdded(&plan, deviations, err)
 		}
 	}
@@ -140,7 +208,7 @@ func describe(plan *jetstream.StreamConfig, err error) error {
 	}
 	switch {
 	case hasCode(err, errCodeStorageExceeded):
-		return fmt.Errorf("stream %s: the server does not have %d bytes for it: %w", plan.Name, plan.MaxBytes, err)
+		return fmt.Errorf("stream %s: the server does not have %d bytes for it; ask for less (--max-queue, --max-updates), or give it more (max_file_store): %w", plan.Name, plan.MaxBytes, err)
 	case hasCode(err, errCodeReplicasNotSupported):
 		return final(fmt.Sprintf("%d replicas need a cluster, and this is a single server", plan.Replicas), "ask for one replica (--replicas)")
 	case hasCode(err, errCodeSubjectOverlap):
@@ -199,7 +267,7 @@ func (q *Queue) ensure(ctx context.Context) error {
 		return err
 	}
 	q.repairer.noteReplaced(found)
-	q.jobs, q.records, q.dead, q.streams = found[StreamJobs], found[StreamRecords], found[StreamDead], found
+	q.dead, q.streams = found[StreamDead], found
 	if q.pages, err = q.js.KeyValue(ctx, BucketPages); err != nil {
 		return fmt.Errorf("bucket %s: %w", BucketPages, err)
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,7 +33,14 @@ func (c Config) AsAnotherProcess() Config {
 // State returns what the record of a job says, empty where there is none.
 func (q *Queue) State(t testing.TB, page string, lane Lane, id string) string {
 	t.Helper()
-	r, err := q.findRecord(t.Context(), recordSubject(page, lane, id))
+	return q.StateIn(t, 1, page, lane, id)
+}
+
+// StateIn is State in a partition.
+func (q *Queue) StateIn(t testing.TB, partition int, page string, lane Lane, id string) string {
+	t.Helper()
+	p := q.partitions()[partition-1]
+	r, err := q.findRecord(t.Context(), p, p.recordSubject(page, lane, id))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +55,7 @@ func (q *Queue) State(t testing.TB, page string, lane Lane, id string) string {
 // Layout returns the configuration of every stream and bucket with the defaults.
 func Layout() []jetstream.StreamConfig {
 	cfg := Config{Replicas: 1}.withDefaults()
-	return cfg.layout()
+	return cfg.layout(division{partitions: 1})
 }
 
 // Rules returns the names of the fields that have a rule.
@@ -72,6 +80,49 @@ func (q *Queue) EnsureStream(ctx context.Context, plan jetstream.StreamConfig) e
 	return err
 }
 
+// WithGrowth is for tests that would wait long until new partitions are seen, and until they come into use.
+func (c Config) WithGrowth(every, lead time.Duration) Config {
+	c.repairEvery, c.partitionsLead = every, lead
+	return c
+}
+
+// AfterLookup has f called after the next look-up of a record in the first partition.
+func (q *Queue) AfterLookup(f func()) {
+	q.first.records = &interrupted{q.first.records, sync.OnceFunc(f)}
+}
+
+type interrupted struct {
+	jetstream.Stream
+	after func()
+}
+
+func (s *interrupted) GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	defer s.after()
+	return s.Stream.GetLastMsgForSubject(ctx, subject)
+}
+
+// Mute has requests for the state of a stream go unanswered.
+func (q *Queue) Mute(stream string) { q.js = muted{q.js, stream} }
+
+type muted struct {
+	jetstream.JetStream
+	stream string
+}
+
+func (m muted) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if name == m.stream {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return m.JetStream.Stream(ctx, name)
+}
+
+// PartitionOf returns the partition of a page among n.
+func PartitionOf(page string, n int) int { return partitionOf(page, n) }
+
+// Partitions returns how many partitions are used for new jobs.
+func (q *Queue) Partitions() int { return q.division().at(q.Now()) }
+
 // WithWaits is for tests that would wait long until a wait is logged, and until it is logged again.
 func (c Config) WithWaits(after, every time.Duration) Config {
 	c.waitLogAfter, c.waitLogEvery = after, every
@@ -85,19 +136,19 @@ func (c Config) WithAlive(every, lasts time.Duration) Config {
 }
 
 // Busy reports whether many jobs are being stored.
-func (q *Queue) Busy() bool { return q.accepting.isBusy() }
+func (q *Queue) Busy() bool { return q.first.accepting.isBusy() }
 
 // StayBusy makes it so for an hour.
 func (q *Queue) StayBusy() {
-	q.accepting.mu.Lock()
-	defer q.accepting.mu.Unlock()
-	q.accepting.busyAt = time.Now().Add(time.Hour)
+	q.first.accepting.mu.Lock()
+	defer q.first.accepting.mu.Unlock()
+	q.first.accepting.busyAt = time.Now().Add(time.Hour)
 }
 
 // MeasureShares measures the queue now, as happens every second.
 func (q *Queue) MeasureShares(t testing.TB) {
 	t.Helper()
-	if err := q.shares.measure(t.Context()); err != nil {
+	if err := q.first.shares.measure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -24,7 +24,7 @@ type location struct {
 	seq    uint64
 }
 
-func (d *Delivery) location() location { return location{d.Lane.route().stream, d.StreamSeq} }
+func (d *Delivery) location() location { return location{d.at.stream, d.StreamSeq} }
 
 func newInFlight(lease time.Duration) *inFlight {
 	f := &inFlight{lease: lease, jobs: map[location]*Delivery{}, done: make(chan struct{})}

@@ -77,16 +77,6 @@ const (
 
 const jobSubjects = "brazier.jobs."
 
-// jobSubject is that of one job; with "*" for the id it is the filter of a lane's consumer.
-func jobSubject(page string, lane Lane, id string) string {
-	return lane.route().subjects + page + "." + string(lane) + "." + id
-}
-
-// jobsWithID is the subject of the jobs with this id, in any lane of the same stream.
-func jobsWithID(page string, lane Lane, id string) string {
-	return lane.route().subjects + page + ".*." + id
-}
-
 // check refuses a job that could not be stored under a subject of its own, or not be found again.
 func (j *Job) check() error {
 	switch {
@@ -117,8 +107,8 @@ func isPageID(s string) bool {
 }
 
 // message returns the job as it is stored. Its id is part of the subject.
-func (j *Job) message(f fingerprint, window time.Duration) *nats.Msg {
-	msg := &nats.Msg{Subject: jobSubject(j.Page, j.Lane, j.ID), Header: make(nats.Header, 16), Data: j.Body}
+func (j *Job) message(at store, f fingerprint, window time.Duration) *nats.Msg {
+	msg := &nats.Msg{Subject: at.jobSubject(j.Page, j.Lane, j.ID), Header: make(nats.Header, 16), Data: j.Body}
 	j.writeHeaders(msg.Header)
 	msg.Header[headerFingerprint] = []string{f.String()}
 	msg.Header[headerWindow] = []string{strconv.FormatInt(int64(window/time.Second), 10)}

@@ -36,7 +36,7 @@ func Updates(workspace string) Lane { return Lane(updatesPrefix + workspace) }
 // Workspace returns the Braze workspace of a lane of updates, and false for another lane.
 func (l Lane) Workspace() (string, bool) { return strings.CutPrefix(string(l), updatesPrefix) }
 
-// route is where the jobs of a lane are stored.
+// route is where the jobs of a lane are stored; those of messages to people in partition 1, see [store].
 type route struct{ stream, subjects string }
 
 var routes = []route{

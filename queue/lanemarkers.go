@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -28,17 +29,18 @@ const laneSubjects = "brazier.lanes."
 // lanesBuffer is how many markers are kept that come while the server's answer is waited for. More than that are lost.
 const lanesBuffer = 4096
 
-// laneMarkers are the markers that this process leaves.
+// laneMarkers are the markers that this process leaves in one partition.
 type laneMarkers struct {
 	q     *Queue
+	p     *partition
 	every time.Duration // LaneSilence, less in tests
 
 	mu        sync.Mutex
 	announced map[PageLane]time.Time // when the marker was last left
 }
 
-func newLaneMarkers(q *Queue) *laneMarkers {
-	return &laneMarkers{q: q, every: LaneSilence, announced: map[PageLane]time.Time{}}
+func newLaneMarkers(q *Queue, p *partition) *laneMarkers {
+	return &laneMarkers{q: q, p: p, every: LaneSilence, announced: map[PageLane]time.Time{}}
 }
 
 // announce makes sure that the lane's marker is there, and that workers learn of the lane. Only the first job of a lane
@@ -52,7 +54,7 @@ func (m *laneMarkers) announce(ctx context.Context, lane PageLane) error {
 		m.announced[lane] = now
 	}
 	m.mu.Unlock()
-	marker := &nats.Msg{Subject: laneSubjects + lane.Page + "." + string(lane.Lane)}
+	marker := &nats.Msg{Subject: m.p.laneSubject + lane.Page + "." + string(lane.Lane)}
 	switch {
 	case again:
 		if m.q.nc.PublishMsg(marker) != nil { // the next job leaves it
@@ -94,11 +96,26 @@ func (m *laneMarkers) announceAll(ctx context.Context) {
 // when the connection is closed for good.
 func (q *Queue) WatchLanes(ctx context.Context, f func(PageLane)) error {
 	heard := make(chan *nats.Msg, lanesBuffer)
-	sub, err := q.nc.ChanSubscribe(laneSubjects+"*.*", heard)
-	if err != nil {
-		return fmt.Errorf("queue: watch lanes: %w", redact(err))
+	var subs []*nats.Subscription
+	defer func() {
+		for _, sub := range subs {
+			_ = sub.Unsubscribe()
+		}
+	}()
+	subscribe := func() error {
+		for _, p := range q.partitions()[len(subs):] {
+			sub, err := q.nc.ChanSubscribe(p.laneSubject+"*.*", heard)
+			if err != nil {
+				return fmt.Errorf("queue: watch lanes: %w", redact(err))
+			}
+			subs = append(subs, sub)
+		}
+		return nil
 	}
-	defer func() { _ = sub.Unsubscribe() }()
+	grown := q.grown()
+	if err := subscribe(); err != nil {
+		return err
+	}
 	back := q.nc.StatusChanged(nats.CONNECTED)
 	defer q.nc.RemoveStatusListener(back)
 	known := map[PageLane]bool{}
@@ -110,6 +127,13 @@ func (q *Queue) WatchLanes(ctx context.Context, f func(PageLane)) error {
 			f(laneOf(msg.Subject))
 		case <-back:
 			clear(known)
+			ask.Reset(0)
+		case <-grown:
+			grown = q.grown()
+			if err := subscribe(); err != nil {
+				return err
+			}
+			clear(known) // a lane may have jobs there already
 			ask.Reset(0)
 		case <-ask.C:
 			lanes, err := q.Lanes(ctx) // Lanes notes an error as a wait
@@ -132,22 +156,32 @@ func (q *Queue) WatchLanes(ctx context.Context, f func(PageLane)) error {
 	}
 }
 
+// laneOf returns the lane of a marker: brazier.lanes.<page>.<lane>, in any partition.
 func laneOf(marker string) PageLane {
-	page, lane, _ := strings.Cut(strings.TrimPrefix(marker, laneSubjects), ".")
-	return PageLane{page, Lane(lane)}
+	tokens := strings.Split(marker, ".")
+	return PageLane{tokens[len(tokens)-2], Lane(tokens[len(tokens)-1])}
 }
 
-// Lanes returns the lanes that ever had a job, by one request to the server.
-func (q *Queue) Lanes(ctx context.Context) ([]PageLane, error) {
+// Lanes returns the lanes that ever had a job, by one request to the server for each partition. One whose page has
+// moved may be there twice. With an error it returns those of the partitions that answered.
+func (q *Queue) Lanes(ctx context.Context) (found []PageLane, err error) {
+	for _, p := range q.partitions() {
+		lanes, failed := q.lanesIn(ctx, p)
+		found, err = append(found, lanes...), errors.Join(err, failed)
+	}
+	return found, err
+}
+
+func (q *Queue) lanesIn(ctx context.Context, p *partition) ([]PageLane, error) {
 	began, caller := time.Now(), ctx
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	info, err := q.jobs.Info(ctx, jetstream.WithSubjectFilter(laneSubjects+">"))
+	info, err := p.jobs.Info(ctx, jetstream.WithSubjectFilter(p.laneSubject+">"))
 	if err == nil {
 		err = led(info.Cluster)
 	}
 	if caller.Err() == nil {
-		q.waits.observe(readsOf(StreamJobs), began, err)
+		q.waits.observe(readsOf(p.jobsName), began, err)
 	}
 	q.reach.observe(err == nil) // workers call this often, also those that have no other request to the stream
 	if q.reportMissing(err) != nil {

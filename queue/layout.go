@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"maps"
 	"strconv"
 	"time"
 
@@ -21,21 +22,44 @@ import (
 // version.
 
 // layout returns all streams and buckets, in the order in which they are made.
-func (c *Config) layout() []jetstream.StreamConfig {
-	streams := []jetstream.StreamConfig{c.jobsStream(), c.recordsStream(), c.deadStream(), c.pagesStream(), c.paceStream()}
-	if c.RoadBack {
-		streams = append(streams, c.eventsStream(), c.outcomesStream(), c.updatesStream(), c.peopleStream(), c.sentStream())
+func (c *Config) layout(d division) []jetstream.StreamConfig {
+	return append(c.partitionStreams(d), c.otherStreams()...)
+}
+
+// partitionStreams returns the streams of all partitions, one partition after the other.
+func (c *Config) partitionStreams(d division) (streams []jetstream.StreamConfig) {
+	for number := range d.partitions {
+		streams = append(streams, c.jobsStream(number+1), c.recordsStream(number+1))
 	}
-	streams = append(streams, c.aliveStream(), c.campaignsStream()) // the last, so that counters take no space that messages need
-	for i := range streams {
-		streams[i].Metadata = map[string]string{schemaKey: strconv.Itoa(schema)}
+	setSchema(streams)
+	for i := range 2 {
+		maps.Copy(streams[i].Metadata, d.metadata())
+	}
+	if d.partitions > 1 {
+		streams[0].Metadata[schemaKey] = strconv.Itoa(schemaOfPartitions)
 	}
 	return streams
 }
 
+func (c *Config) otherStreams() []jetstream.StreamConfig {
+	streams := []jetstream.StreamConfig{c.deadStream(), c.pagesStream(), c.paceStream()}
+	if c.RoadBack {
+		streams = append(streams, c.eventsStream(), c.outcomesStream(), c.updatesStream(), c.peopleStream(), c.sentStream())
+	}
+	streams = append(streams, c.aliveStream(), c.campaignsStream()) // the last, so that counters take no space that messages need
+	setSchema(streams)
+	return streams
+}
+
+func setSchema(streams []jetstream.StreamConfig) {
+	for i := range streams {
+		streams[i].Metadata = map[string]string{schemaKey: strconv.Itoa(schema)}
+	}
+}
+
 // planned returns the configuration of one stream of the layout.
 func (c *Config) planned(name string) jetstream.StreamConfig {
-	for _, stream := range c.layout() {
+	for _, stream := range c.layout(division{partitions: 1}) {
 		if stream.Name == name {
 			return stream
 		}
@@ -77,11 +101,11 @@ const (
 // MaxExpire is the longest time a job may be asked to wait before it counts as expired.
 const MaxExpire = maxExpire
 
-func (c *Config) jobsStream() jetstream.StreamConfig {
+func (c *Config) jobsStream(partition int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        StreamJobs,
+		Name:        streamOfPartition(StreamJobs, partition),
 		Description: "Messages on their way to Facebook",
-		Subjects:    []string{jobSubjects + "*.*.*", laneSubjects + "*.*"},
+		Subjects:    []string{subjectsOfPartition(jobSubjects, partition) + "*.*.*", subjectsOfPartition(laneSubjects, partition) + "*.*"},
 		Retention:   jetstream.WorkQueuePolicy,
 		// A subject has one job, or one marker, which a new one replaces.
 		MaxMsgsPerSubject: 1,
@@ -99,11 +123,11 @@ func (c *Config) jobsStream() jetstream.StreamConfig {
 // Records have a stream of their own. A consumer looks at every message between one of its own and the next, and on the
 // stream of jobs most of those would be records of settled jobs (firstMatching in nats-server 2.15.2: with 500 busy
 // pages they doubled the cost of a message).
-func (c *Config) recordsStream() jetstream.StreamConfig {
+func (c *Config) recordsStream(partition int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        StreamRecords,
+		Name:        streamOfPartition(StreamRecords, partition),
 		Description: "What became of messages",
-		Subjects:    []string{recordSubjects + "*.*.*"},
+		Subjects:    []string{subjectsOfPartition(recordSubjects, partition) + "*.*.*"},
 		Retention:   jetstream.LimitsPolicy,
 		// A new record of a job replaces the old one. Each has a time to live. There is no other bound, since what
 		// becomes of an accepted job has to be stored in any case.
@@ -205,7 +229,7 @@ func (c *Config) updatesStream() jetstream.StreamConfig {
 
 // besideJobs is a stream like the stream of messages to people.
 func (c *Config) besideJobs(name, description string, to route, bytes int64) jetstream.StreamConfig {
-	stream := c.jobsStream()
+	stream := c.jobsStream(1)
 	stream.Name, stream.Description, stream.Subjects = name, description, []string{to.subjects + "*.*.*"}
 	stream.MaxBytes = bytes
 	return stream

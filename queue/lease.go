@@ -67,9 +67,9 @@ func (d *Delivery) writeRecord(ctx context.Context, r record, keep time.Duration
 		known = d.record.seq
 	}
 	message := r.message(d.recordSubject(), known, keep)
-	return d.q.insist(ctx, writesTo(StreamRecords), func() (err error) {
+	return d.q.insist(ctx, writesTo(d.at.recordsName), func() (err error) {
 		asked := time.Now()
-		r.seq, err = d.q.recording.write(ctx, message)
+		r.seq, err = d.at.recording.write(ctx, message)
 		if isConditionFailed(err) {
 			replace, stored, failed := d.resolveConflict(ctx, &r, known)
 			switch {
@@ -94,7 +94,7 @@ func (d *Delivery) writeRecord(ctx context.Context, r record, keep time.Duration
 // sequence known. If r itself is stored, since only the answer to an earlier attempt was lost, it sets r.seq and returns
 // stored. Else it returns the sequence that the next attempt is to replace, or ErrTaken.
 func (d *Delivery) resolveConflict(ctx context.Context, r *record, known uint64) (replace uint64, stored bool, err error) {
-	found, err := d.q.findRecord(ctx, d.recordSubject())
+	found, err := d.q.findRecord(ctx, d.at.partition, d.recordSubject())
 	switch {
 	case err != nil:
 		return 0, false, err

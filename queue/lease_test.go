@@ -104,7 +104,7 @@ func TestRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	records := func() uint64 { // how often its record was written
-		msg, err := q.records.GetLastMsgForSubject(t.Context(), recordSubject(d.Page, d.Lane, d.ID))
+		msg, err := q.first.records.GetLastMsgForSubject(t.Context(), d.recordSubject())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,12 +175,12 @@ func TestSettleAfterLostRenewal(t *testing.T) {
 		"renewed": func(d *Delivery) {
 			r := *d.record
 			r.Write = NewID()
-			if _, err := q.recording.write(t.Context(), r.message(d.recordSubject(), d.record.seq, time.Hour)); err != nil {
+			if _, err := q.first.recording.write(t.Context(), r.message(d.recordSubject(), d.record.seq, time.Hour)); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"gone": func(d *Delivery) {
-			if err := q.records.DeleteMsg(t.Context(), d.record.seq); err != nil {
+			if err := q.first.records.DeleteMsg(t.Context(), d.record.seq); err != nil {
 				t.Fatal(err)
 			}
 		},

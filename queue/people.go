@@ -51,7 +51,7 @@ type Entry struct {
 // Read reads entries of a page, in the order of the keys. Those that do not exist have revision 0. It repeats its
 // request until ctx ends.
 func (b *Entries) Read(ctx context.Context, page string, keys ...string) ([]Entry, error) {
-	if b.q.writerOf(b.stream()) == nil {
+	if b.q.beside[b.stream()] == nil {
 		return nil, fmt.Errorf("queue: entries: %w", ErrNoRoadBack)
 	}
 	var entries []Entry
@@ -92,7 +92,7 @@ func (b *Entries) read(ctx context.Context, page string, keys []string) ([]Entry
 // has written it, or this call has, and the acknowledgement was lost. An empty Value is stored as an entry without a
 // value; see [Entries.Erase].
 func (b *Entries) Set(ctx context.Context, page string, e Entry) (revision uint64, err error) {
-	w := b.q.writerOf(b.stream())
+	w := b.q.beside[b.stream()]
 	if w == nil {
 		return 0, fmt.Errorf("queue: set entry: %w", ErrNoRoadBack)
 	}

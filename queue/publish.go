@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,25 +71,31 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 	if err := job.check(); err != nil {
 		return nil, fmt.Errorf("queue: publish: %w", err)
 	}
-	stream := job.Lane.route().stream
-	if _, err := q.streamOfLane(job.Lane); err != nil {
+	stores := q.storesOf(job.Page, job.Lane)
+	at := stores[0]
+	if _, _, err := q.jobsAt(at); err != nil {
 		return nil, fmt.Errorf("queue: publish: %w", err)
 	}
-	message := newWrite(job.message(mine, window), jobsWithID(job.Page, job.Lane, job.ID), 0)
+	message := newWrite(job.message(at, mine, window), at.jobsWithID(job.Page, job.ID), 0)
 	// Only an id that comes from a key, a replay or what a webhook or the end of a message tells can have been used before.
 	if job.Key != "" || len(job.Deaths) > 0 || !job.Lane.isMessage() {
-		message.absentRecord = recordsWithID(job.Page, job.ID)
+		message.absent = []lookup{at.recordOf(job)}
+		for _, other := range stores[1:] {
+			// The job first: it may be settled meanwhile, and is removed only once it has a record.
+			message.absent = append(message.absent, lookup{other.jobs, other.stream, other.jobsWithID(job.Page, job.ID)}, other.recordOf(job))
+		}
 	}
 	if most := q.nc.MaxPayload(); most > 0 && int64(message.size()) > most {
 		return nil, fmt.Errorf("queue: publish: %w: must be at most %d bytes (got %d)", ErrTooLarge, most, message.size())
 	}
 	if job.Lane.isMessage() {
-		if err := q.shares.take(job.Page, message.msg.Size()); err != nil {
+		if err := at.shares.take(job.Page, message.msg.Size()); err != nil {
 			return nil, fmt.Errorf("queue: publish: %w", err)
 		}
 	}
 	began := time.Now()
-	prior, err = q.publishOnce(ctx, job, mine, message)
+	stream := at.stream
+	prior, err = q.publishOnce(ctx, at, job, mine, message)
 	if err == nil { // nearly always: the rest is allocated only where it is needed
 		q.waits.succeeded(writesTo(stream))
 		return prior, nil
@@ -98,7 +105,7 @@ func (q *Queue) publish(ctx context.Context, job *Job, mine fingerprint, window 
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	default:
-		prior, err = q.publishAgain(ctx, writesTo(stream), began, err, func() (*fingerprint, error) { return q.publishOnce(ctx, job, mine, message) })
+		prior, err = q.publishAgain(ctx, writesTo(stream), began, err, func() (*fingerprint, error) { return q.publishOnce(ctx, at, job, mine, message) })
 	}
 	switch {
 	case err == nil:
@@ -148,18 +155,21 @@ func isLasting(err error) bool {
 // publishOnce tries once to store a job. A known id has a job or, once that is settled, a record. A job that is settled
 // between the look-up of the record and the condition about the job goes unnoticed: a second job under its id is then
 // stored, and the worker that gets it finds that it is settled.
-func (q *Queue) publishOnce(ctx context.Context, job *Job, mine fingerprint, message *write) (prior *fingerprint, err error) {
+func (q *Queue) publishOnce(ctx context.Context, at store, job *Job, mine fingerprint, message *write) (prior *fingerprint, err error) {
 	if q.cfg.HasSpace != nil && !q.cfg.HasSpace() {
 		return nil, errNoSpace
 	}
 	if job.Lane.isMessage() {
-		if err := q.lanes.announce(ctx, PageLane{job.Page, job.Lane}); err != nil {
+		if err := at.lanes.announce(ctx, PageLane{job.Page, job.Lane}); err != nil {
 			return nil, err
 		}
 	}
-	stream := job.Lane.route().stream
-	if _, err = q.writerOf(stream).write(ctx, message); isConditionFailed(err) {
-		prior, err = q.findPrior(ctx, q.streams[stream], message)
+	stream, writer, err := q.jobsAt(at)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = writer.write(ctx, message); isConditionFailed(err) {
+		prior, err = q.findPrior(ctx, append(slices.Clone(message.absent), lookup{stream, at.stream, message.subject}))
 	}
 	if prior != nil && prior.Nonce == mine.Nonce { // an earlier attempt of this call, whose answer was lost
 		prior = nil
@@ -167,13 +177,12 @@ func (q *Queue) publishOnce(ctx context.Context, job *Job, mine fingerprint, mes
 	return prior, err
 }
 
-// findPrior returns the fingerprint of the job that has the id of another.
-func (q *Queue) findPrior(ctx context.Context, stream jetstream.Stream, message *write) (prior *fingerprint, err error) {
-	if message.absentRecord != "" {
-		prior, err = q.findFingerprint(ctx, q.records, message.absentRecord)
-	}
-	if prior == nil && err == nil {
-		prior, err = q.findFingerprint(ctx, stream, message.subject)
+// findPrior returns the fingerprint of the job that has the id of another, the first that is found.
+func (q *Queue) findPrior(ctx context.Context, lookups []lookup) (prior *fingerprint, err error) {
+	for _, p := range lookups {
+		if prior == nil && err == nil {
+			prior, err = q.findFingerprint(ctx, p)
+		}
 	}
 	if prior == nil && err == nil { // that job is about to be stored, or was settled just now
 		err = errConditionFailed
@@ -182,18 +191,18 @@ func (q *Queue) findPrior(ctx context.Context, stream jetstream.Stream, message 
 }
 
 // findFingerprint returns the fingerprint of the last job or record under a subject, nil if there is none.
-func (q *Queue) findFingerprint(ctx context.Context, stream jetstream.Stream, subject string) (*fingerprint, error) {
+func (q *Queue) findFingerprint(ctx context.Context, p lookup) (*fingerprint, error) {
 	ctx, cancel := q.requestContext(ctx)
 	defer cancel()
-	msg, err := stream.GetLastMsgForSubject(ctx, subject)
+	msg, err := p.stream.GetLastMsgForSubject(ctx, p.subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, located{readsOf(stream.CachedInfo().Config.Name), q.reportMissing(fmt.Errorf("look up the id: %w", noAnswer(ctx, err)))}
+		return nil, located{readsOf(p.name), q.reportMissing(fmt.Errorf("look up the id: %w", noAnswer(ctx, err)))}
 	}
 	found := parseFingerprint(msg.Header.Get(headerFingerprint))
-	if strings.HasPrefix(msg.Subject, recordSubjects) {
+	if strings.HasPrefix(msg.Subject, strings.TrimSuffix(recordSubjects, ".")) { // of any partition
 		found = parseFingerprint(readRecord(msg).Fingerprint)
 	}
 	return &found, nil

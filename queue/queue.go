@@ -25,26 +25,24 @@ type Queue struct {
 	nc      *nats.Conn
 	closed  chan struct{} // closed by nats.go once the connection is done for good
 	js      jetstream.JetStream
-	jobs    jetstream.Stream
-	records jetstream.Stream
 	dead    jetstream.Stream
-	streams map[string]jetstream.Stream // these and the others, by name
+	streams map[string]jetstream.Stream // of the layout, as Open found it, by name
 	pages   jetstream.KeyValue
 	worker  string // names this process, or this Queue, in the records of jobs it has begun
 	aliveID string // names this Queue among those that are alive
 
-	creating             chan struct{}      // one element per consumer that is being created
-	beside               map[string]*writer // of the other streams, by name; empty without Config.RoadBack
-	accepting, recording *writer            // of jobs and of records
-	yielding             *rate.Limiter
-	lanes                *laneMarkers
-	shares               *shares
-	inFlight             *inFlight
-	clock                *clock
-	reach                reach
-	away                 away
-	waits                *waits
-	counters             *counters
+	first    *partition         // its records are also those of claims, replays, events, updates and outcomes
+	divided  partitions         // with the first
+	creating chan struct{}      // one element per consumer that is being created
+	beside   map[string]*writer // of the other streams, by name; empty without Config.RoadBack
+	yielding *rate.Limiter
+	parts    atomic.Pointer[map[string]float64] // of the space, that pages may fill: see SetShares
+	inFlight *inFlight
+	clock    *clock
+	reach    reach
+	away     away
+	waits    *waits
+	counters *counters
 
 	repairer   *repairer
 	refusals   refusals
@@ -105,15 +103,15 @@ func dial(cfg Config) (*Queue, error) {
 	q.reach.since = time.Now()
 	q.away.log, q.away.every = q.log, cfg.waitLogEvery
 	q.yielding = newYielding()
-	q.accepting, q.recording = newWriter(q, StreamJobs), newWriter(q, StreamRecords)
-	q.recording.spacing = q.recordSpacingNow
+	q.first = newPartition(q, 1)
+	q.divided.all, q.divided.division, q.divided.grown = []*partition{q.first}, division{partitions: 1}, make(chan struct{})
 	q.beside = map[string]*writer{}
 	if cfg.RoadBack {
 		for _, stream := range []string{StreamEvents, StreamOutcomes, StreamUpdates, streamOf(BucketPeople), streamOf(BucketSent)} {
 			q.beside[stream] = newWriter(q, stream)
 		}
 	}
-	q.lanes, q.shares, q.inFlight = newLaneMarkers(q), newShares(q), newInFlight(cfg.lease)
+	q.inFlight = newInFlight(cfg.lease)
 	q.clock, q.repairer, q.counters = newClock(q), newRepairer(), newCounters(q)
 	switch {
 	case cfg.worker != "":
@@ -143,24 +141,22 @@ func dial(cfg Config) (*Queue, error) {
 
 // writers returns every writer.
 func (q *Queue) writers() []*writer {
-	return append([]*writer{q.accepting, q.recording}, slices.Collect(maps.Values(q.beside))...)
+	all := slices.Collect(maps.Values(q.beside))
+	for _, p := range q.partitions() {
+		all = append(all, p.accepting, p.recording)
+	}
+	return all
 }
 
-// writerOf returns the writer of a stream, nil where this Queue was opened without it.
-func (q *Queue) writerOf(stream string) *writer {
-	if stream == StreamJobs {
-		return q.accepting
+// jobsAt returns the stream of jobs of a store, and its writer.
+func (q *Queue) jobsAt(h store) (jetstream.Stream, *writer, error) {
+	if h.stream == h.jobsName {
+		return h.jobs, h.accepting, nil
 	}
-	return q.beside[stream]
-}
-
-// streamOfLane returns the stream of a lane's jobs.
-func (q *Queue) streamOfLane(l Lane) (jetstream.Stream, error) {
-	stream := q.streams[l.route().stream]
-	if stream == nil {
-		return nil, fmt.Errorf("lane %s: %w", l, ErrNoRoadBack)
+	if q.streams[h.stream] == nil {
+		return nil, nil, fmt.Errorf("stream %s: %w", h.stream, ErrNoRoadBack)
 	}
-	return stream, nil
+	return q.streams[h.stream], q.beside[h.stream], nil
 }
 
 // ErrNoRoadBack says that the Queue was opened without Config.RoadBack.
@@ -179,12 +175,14 @@ func (q *Queue) Close() {
 	q.closeOnce.Do(func() {
 		q.counters.close()
 		q.inFlight.close()
-		q.shares.close()
+		q.repairer.close() // it adds partitions
+		for _, p := range q.partitions() {
+			p.shares.close()
+		}
 		for _, w := range q.writers() {
 			w.close()
 		}
 		q.clock.close()
-		q.repairer.close()
 		// The buffer of the connection is sent first: an acknowledgement that is lost here is a message sent twice.
 		if q.nc.IsConnected() {
 			_ = q.nc.FlushTimeout(time.Second)

@@ -12,7 +12,7 @@ import (
 
 // What became of a job
 //
-// A job has at most one record, under brazier.records.<page>.<lane>.<id>. The stream keeps one message per subject, so a new
+// A job has at most one record, under brazier.records.<page>.<lane>.<id>, in the partition of the job. The stream keeps one message per subject, so a new
 // record replaces the old one, and each write is on the condition that the record that it replaces is still there. If a job
 // was delivered to two workers, only one of them can begin it.
 //
@@ -143,12 +143,9 @@ func (r *record) ofAnother(mine string) bool {
 
 const recordSubjects = "brazier.records."
 
-func recordSubject(page string, lane Lane, id string) string {
-	return recordSubjects + page + "." + string(lane) + "." + id
-}
-
-// recordsWithID is the subject of the records with this id, in any lane.
-func recordsWithID(page, id string) string { return recordSubject(page, "*", id) }
+// pagelessSubject is that of a message that belongs to no page and is stored among the records of the first partition, since
+// records have a time to live. No page has the id 0.
+func pagelessSubject(kind, name string) string { return recordSubjects + "0." + kind + "." + name }
 
 // message makes a conditional write of the record. seq is that of the record it replaces, 0 if there must be none.
 func (r *record) message(subject string, seq uint64, keep time.Duration) *write {
@@ -170,10 +167,10 @@ func readRecord(msg *jetstream.RawStreamMsg) *record {
 
 // findRecord returns the record of a job, nil if there is none. Any replica may answer, also one that lags: whoever acts on
 // an outdated record fails at the condition of its write.
-func (q *Queue) findRecord(ctx context.Context, subject string) (*record, error) {
+func (q *Queue) findRecord(ctx context.Context, p *partition, subject string) (*record, error) {
 	var found *record
-	err := q.retry(ctx, readsOf(StreamRecords), func(ctx context.Context) error {
-		msg, err := q.records.GetLastMsgForSubject(ctx, subject)
+	err := q.retry(ctx, readsOf(p.recordsName), func(ctx context.Context) error {
+		msg, err := p.records.GetLastMsgForSubject(ctx, subject)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			found = nil
 			return nil

@@ -110,9 +110,10 @@ func (r *refusals) remember(text string) *denial {
 // recently reports whether a request was refused that may be the reason why a dependency does not answer.
 func (r *refusals) recently(what dependency) bool {
 	parts := []string{"." + what.stream + ".", inboxPrefix}
-	switch what.stream {
+	stream, number := partitionOfStream(what.stream)
+	switch stream {
 	case StreamJobs:
-		parts = append(parts, jobSubjects, laneSubjects)
+		parts = append(parts, subjectsOfPartition(jobSubjects, number), subjectsOfPartition(laneSubjects, number))
 	case StreamEvents, StreamOutcomes, StreamUpdates:
 		for _, r := range routes {
 			if r.stream == what.stream {
@@ -120,7 +121,7 @@ func (r *refusals) recently(what dependency) bool {
 			}
 		}
 	case StreamRecords:
-		parts = append(parts, recordSubjects)
+		parts = append(parts, subjectsOfPartition(recordSubjects, number))
 	case StreamDead:
 		parts = append(parts, deadSubjects)
 	case StreamCampaigns:

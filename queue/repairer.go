@@ -46,12 +46,17 @@ func newRepairer() *repairer {
 // reportMissing returns err as it is. If err may mean that a stream or a bucket is gone, it has the repairer look.
 func (q *Queue) reportMissing(err error) error {
 	if err != nil && isMissing(err) && !q.cfg.Existing {
-		select {
-		case q.repairer.nudge <- struct{}{}:
-		default:
-		}
+		q.repairer.wake()
 	}
 	return err
+}
+
+// wake has the repairer look.
+func (r *repairer) wake() {
+	select {
+	case r.nudge <- struct{}{}:
+	default:
+	}
 }
 
 // isMissing reports whether err can mean that a stream is gone. The subjects of a stream that is gone have no
@@ -92,6 +97,13 @@ func (q *Queue) epoch(stream string) uint64 {
 	return q.repairer.epochs[stream]
 }
 
+// isOpen reports whether Open has found all streams.
+func (r *repairer) isOpen() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.opened
+}
+
 // made notes that a stream was made. If the queue was open before, the messages of the old stream are lost.
 func (q *Queue) made(stream string) {
 	q.repairer.mu.Lock()
@@ -121,7 +133,7 @@ func (q *Queue) keepRepaired() {
 		if q.broken() != nil || q.waits.count.Load() > 0 { // another process may have made it meanwhile
 			return repairPause
 		}
-		return time.Duration(float64(repairEvery) * (0.8 + 0.4*rand.Float64()))
+		return time.Duration(float64(q.cfg.repairEvery) * (0.8 + 0.4*rand.Float64()))
 	}
 	for !wait(next(), r.nudge) {
 		if q.Connected() {
@@ -147,11 +159,13 @@ func (q *Queue) repair() {
 		// this one, which goes on until it is replaced.
 		err = nil
 	}
-	final := errors.As(err, new(*StreamError)) || errors.Is(err, errNotAllowed) || hasCode(err, errCodeStorageExceeded)
+	final := needsSetup(err)
 	for _, stream := range r.noteReplaced(found) {
 		q.inFlight.drop(stream)
-		if stream == StreamJobs {
-			q.lanes.announceAll(ctx)
+		for _, p := range q.partitions() {
+			if stream == p.jobsName {
+				p.lanes.announceAll(ctx)
+			}
 		}
 	}
 	r.mu.Lock()

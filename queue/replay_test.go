@@ -15,7 +15,7 @@ import (
 // waiting returns how many jobs are in the queue.
 func (q *Queue) waiting(t testing.TB) uint64 {
 	t.Helper()
-	info, err := q.jobs.Info(t.Context(), jetstream.WithSubjectFilter(jobSubjects+">"))
+	info, err := q.first.jobs.Info(t.Context(), jetstream.WithSubjectFilter(jobSubjects+">"))
 	if err != nil {
 		t.Fatal(err)
 	}

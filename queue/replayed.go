@@ -25,8 +25,7 @@ type pointer struct {
 	Tries Tries  `json:"tries,omitzero"`
 }
 
-// pointerSubject is one of a record, since records have a time to live; no page has the id 0.
-func pointerSubject(id string) string { return recordSubject("0", "replayed", id) }
+func pointerSubject(id string) string { return pagelessSubject("replayed", id) }
 
 // leavePointer tries once to store the pointer from a dead letter to its job. Without one [Queue.Trace] of the earlier id knows
 // less, and nothing else does. If there is one, it is left: an earlier replay ended before it removed the dead letter.
@@ -38,7 +37,7 @@ func (q *Queue) leavePointer(ctx context.Context, l *DeadLetter, to *Job) {
 	data, _ := json.Marshal(p) // cannot fail: strings, numbers and times
 	subject := pointerSubject(l.ID)
 	keep := q.deadLetterAge().Round(time.Second)
-	_, _ = q.recording.write(ctx, newWrite(&nats.Msg{Subject: subject, Data: data, Header: nats.Header{
+	_, _ = q.first.recording.write(ctx, newWrite(&nats.Msg{Subject: subject, Data: data, Header: nats.Header{
 		jetstream.MsgTTLHeader: []string{keep.String()},
 	}}, subject, 0))
 }

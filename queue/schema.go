@@ -12,6 +12,9 @@ const (
 	// schema is the number of the layout. Raise it with every change of a stream: testdata has the layout of each schema. A
 	// stream that is added, and that the version before does not need, raises nothing, so that the version before still starts.
 	schema = 2
+	// schemaOfPartitions is that of BRAZIER_JOBS where there are several partitions, so that a version that does not know of them
+	// does not start. The next change of the layout is schema 4.
+	schemaOfPartitions = 3
 	// schemaKey is the key of the schema in the metadata of a stream. Keys that begin with _nats. are the server's.
 	schemaKey = "brazier.schema"
 )

@@ -56,7 +56,11 @@ func (d *Delivery) ack() {
 func (d *Delivery) remove() {
 	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
-	_ = d.q.jobs.DeleteMsg(ctx, d.StreamSeq) // after an error the next reader of the job finds its record
+	stream, _, err := d.q.jobsAt(d.at)
+	if err != nil {
+		return
+	}
+	_ = stream.DeleteMsg(ctx, d.StreamSeq) // after an error the next reader of the job finds its record
 }
 
 // Retry requeues the job for after delay, with attempts counted so far. If those are more than before, one is counted for
@@ -118,7 +122,7 @@ func (d *Delivery) nak(ctx context.Context, delay time.Duration) error {
 	if d.streamGone || d.msg == nil {
 		return nil
 	}
-	return d.q.insist(ctx, readsOf(d.Lane.route().stream), func() error { return d.msg.NakWithDelay(delay) })
+	return d.q.insist(ctx, readsOf(d.at.stream), func() error { return d.msg.NakWithDelay(delay) })
 }
 
 // tooLargeDelay is how long a job waits whose dead letter is too large for the server, until an operator raises the limit.

@@ -1,9 +1,12 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go/jetstream"
@@ -52,11 +55,14 @@ type setup struct {
 	changed []Difference
 }
 
-// step makes one stream what it should be.
+// step makes one stream what it should be, or raises the number of partitions, whose streams are there by then.
 type step struct {
 	plan    jetstream.StreamConfig
 	to      *jetstream.StreamConfig // nil: the stream is missing
 	differs []Difference
+
+	from       division
+	partitions int // that there are to be; 0: the step is about a stream
 }
 
 // plan compares everything and makes the steps.
@@ -65,7 +71,13 @@ func (s *setup) plan(ctx context.Context) error {
 	if n := s.q.cfg.Replicas; n > 1 && s.q.nc.ConnectedClusterName() == "" {
 		return &StreamError{StreamJobs, fmt.Sprintf("%d replicas need a cluster, and this is a single server", n), "ask for one replica (--replicas)"}
 	}
-	for _, plan := range s.q.cfg.layout() {
+	has, partitions, err := s.planDivision(ctx)
+	if err != nil {
+		return err
+	}
+	plans := s.q.cfg.layout(has)
+	plans = append(plans, s.q.cfg.partitionStreams(division{partitions: partitions})[2*has.partitions:]...)
+	for _, plan := range plans {
 		if plan.Name == streamOf(BucketPace) && s.q.cfg.InProcess != nil {
 			continue
 		}
@@ -77,7 +89,39 @@ func (s *setup) plan(ctx context.Context) error {
 			s.steps = append(s.steps, next)
 		}
 	}
+	if partitions > has.partitions {
+		s.steps = append(s.steps, step{plan: jetstream.StreamConfig{Name: StreamJobs}, from: has, partitions: partitions,
+			differs: []Difference{{StreamJobs, "partitions", strconv.Itoa(has.partitions), strconv.Itoa(partitions)}}})
+	}
 	return nil
+}
+
+// planDivision reads how many partitions there are, and decides how many there are to be.
+func (s *setup) planDivision(ctx context.Context) (has division, partitions int, err error) {
+	has, err = s.q.findDivision(ctx)
+	if errors.Is(err, errNotAllowed) {
+		err = backoff.Permanent(mayNot(StreamJobs))
+	}
+	if err != nil {
+		return has, 0, err
+	}
+	partitions = cmp.Or(s.q.cfg.Partitions, has.partitions)
+	stream, err := s.q.lookAt(ctx, StreamJobs)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound) && has.partitions == 1: // it is made with this number
+		return division{partitions: partitions}, partitions, nil
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+	case err != nil:
+		return has, 0, describe(&jetstream.StreamConfig{Name: StreamJobs}, err)
+	case partitions > has.partitions && has.since.After(stream.CachedInfo().TimeStamp):
+		return has, 0, &StreamError{StreamJobs, fmt.Sprintf("the %d partitions that there are come into use at %s", has.partitions, has.since.UTC().Format(time.RFC3339)),
+			"raise their number again after that"}
+	}
+	if partitions < has.partitions {
+		return has, 0, &StreamError{StreamJobs, fmt.Sprintf("there are %d partitions, and their number can only be raised", has.partitions),
+			fmt.Sprintf("ask for %d (--partitions), or leave the flag out", has.partitions)}
+	}
+	return has, partitions, nil
 }
 
 func (s *setup) planStep(ctx context.Context, plan jetstream.StreamConfig) (step, error) {
@@ -115,12 +159,7 @@ func (s *setup) planStep(ctx context.Context, plan jetstream.StreamConfig) (step
 	if err := brokenError(plan.Name, final); err != nil {
 		return next, err
 	}
-	if has, want := found.Config.Metadata[schemaKey], plan.Metadata[schemaKey]; has != want {
-		if has == "" {
-			has = "none"
-		}
-		next.differs = append(next.differs, Difference{plan.Name, schemaKey, has, want})
-	}
+	next.differs = append(next.differs, missing(&plan, &found.Config)...)
 	to := amended(&plan, &found.Config, deviations, drifted)
 	next.to = &to
 	return next, nil
@@ -140,6 +179,8 @@ func (s *setup) applyStep(ctx context.Context, step step) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	switch {
+	case step.partitions > 0:
+		err = s.raise(ctx, step)
 	case step.to != nil:
 		_, err = s.q.updateStream(ctx, *step.to)
 	case step.plan.Name == streamOf(BucketPace):
@@ -160,6 +201,25 @@ func (s *setup) applyStep(ctx context.Context, step step) (err error) {
 	return nil
 }
 
+// raise has all processes use more partitions, a while later by the server's clock.
+func (s *setup) raise(ctx context.Context, step step) error {
+	stream, err := s.q.lookAt(ctx, StreamJobs)
+	if err != nil {
+		return err
+	}
+	d := step.from.raised(step.partitions, stream.CachedInfo().TimeStamp.Add(s.q.cfg.partitionsLead))
+	for _, plan := range s.q.cfg.partitionStreams(d)[:2] {
+		if stream, err = s.q.lookAt(ctx, plan.Name); err != nil {
+			return err
+		}
+		if _, err = s.q.updateStream(ctx, amended(&plan, &stream.CachedInfo().Config, nil, broken)); err != nil {
+			return err
+		}
+	}
+	step.differs[0].Want += ", the new ones from " + d.since.UTC().Format(time.RFC3339) + " on"
+	return nil
+}
+
 func mayNot(stream string) error {
 	return fmt.Errorf("stream %s: %w: connect as a user who may, such as operator of deploy/nats-users.conf", stream, errNotAllowed)
 }
@@ -171,7 +231,7 @@ func (q *Queue) Differences(ctx context.Context) ([]Difference, error) {
 	defer cancel()
 	cfg := q.cfg
 	var all []Difference
-	for _, plan := range cfg.layout() {
+	for _, plan := range cfg.layout(q.division()) {
 		stream, err := q.js.Stream(ctx, plan.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) && isOptional(plan.Name) {
 			continue

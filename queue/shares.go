@@ -12,7 +12,7 @@ import (
 
 // How the queue is shared among pages
 //
-// A page that is held while a campaign goes on would fill the queue, and then every page would be refused. So a page
+// A page that is held while a campaign goes on would fill its stream, and then every page there would be refused. So a page
 // may take no more than a part of the space that other pages leave, by default a half. One held page stops at half of
 // the queue, a second at a quarter, and so on; the queue is never full for a page that takes little. While most of the
 // queue is free nothing is counted.
@@ -37,25 +37,25 @@ const (
 	fillingFrom, fillingUntil = 0.8, 0.75
 )
 
-// shares is what is known of how full the queue is.
+// shares is what is known of how full the stream of a partition is.
 type shares struct {
 	q     *Queue
+	p     *partition
 	begin sync.Once
 	ctx   context.Context
 	stop  context.CancelFunc
 	done  chan struct{}
 
 	mu       sync.Mutex
-	parts    map[string]float64 // by page, where it is not the default
-	free     int64              // bytes at the last measurement, less what was published here since
-	pages    map[string]int64   // bytes likewise; nil while they do not matter
-	jobBytes float64            // of one job, a moving average
-	filling  bool               // was logged, and its end was not
-	full     bool               // Ready reported so last
+	free     int64            // bytes at the last measurement, less what was published here since
+	pages    map[string]int64 // bytes likewise; nil while they do not matter
+	jobBytes float64          // of one job, a moving average
+	filling  bool             // was logged, and its end was not
+	full     bool             // Ready reported so last
 }
 
-func newShares(q *Queue) *shares {
-	s := &shares{q: q, done: make(chan struct{}), jobBytes: 1024}
+func newShares(q *Queue, p *partition) *shares {
+	s := &shares{q: q, p: p, done: make(chan struct{}), jobBytes: 1024}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -63,9 +63,7 @@ func newShares(q *Queue) *shares {
 // SetShares sets by Facebook page id the part, above 0 and up to 1, that a page may fill of the space that other pages
 // leave. Other pages have [DefaultShare].
 func (q *Queue) SetShares(parts map[string]float64) {
-	q.shares.mu.Lock()
-	defer q.shares.mu.Unlock()
-	q.shares.parts = parts
+	q.parts.Store(&parts)
 }
 
 // take counts a message of a page, or returns ErrPageFull.
@@ -77,9 +75,9 @@ func (s *shares) take(page string, bytes int) error {
 	if s.pages == nil {
 		return nil
 	}
-	part, ok := s.parts[page]
-	if !ok {
-		part = DefaultShare
+	part := DefaultShare
+	if parts := s.q.parts.Load(); parts != nil && (*parts)[page] > 0 {
+		part = (*parts)[page]
 	}
 	has := s.pages[page] + int64(bytes)
 	if float64(has) > part*float64(has+max(s.free, 0)) {
@@ -109,7 +107,7 @@ func (s *shares) run() {
 func (s *shares) measure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	info, err := s.q.jobs.Info(ctx)
+	info, err := s.p.jobs.Info(ctx)
 	if err != nil {
 		return err
 	}
@@ -128,15 +126,15 @@ func (s *shares) measure(ctx context.Context) error {
 	if !counted {
 		return nil
 	}
-	pending, err := s.q.Pending(ctx)
+	pending, err := s.q.pendingIn(ctx, s.p)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free, s.pages = most-used, map[string]int64{}
-	for lane, n := range pending {
-		s.pages[lane.Page] += int64(float64(n) * s.jobBytes)
+	for lane, has := range pending {
+		s.pages[lane.Page] += int64(float64(has.jobs) * s.jobBytes)
 	}
 	return nil
 }
@@ -144,7 +142,7 @@ func (s *shares) measure(ctx context.Context) error {
 // report logs once that the queue is filling, and once that it is not any more. s.mu is held.
 func (s *shares) report(used, most int64) {
 	full := float64(used) / float64(most)
-	fields := []zap.Field{zap.String("event", "queue_filling"), zap.Int64("bytes", used), zap.Int64("max_bytes", most), zap.Int("percent", int(100*full))}
+	fields := []zap.Field{zap.String("event", "queue_filling"), zap.String("stream", s.p.jobsName), zap.Int64("bytes", used), zap.Int64("max_bytes", most), zap.Int("percent", int(100*full))}
 	switch {
 	case !s.filling && full >= fillingFrom:
 		s.filling = true

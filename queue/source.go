@@ -31,6 +31,7 @@ const (
 // buffer: when a batch is used up before its request has returned, nats.go makes no other until heartbeats are missed.
 type Source struct {
 	q    *Queue
+	at   store
 	page string
 	lane Lane
 	max  int // jobs of one pull request
@@ -54,13 +55,28 @@ type Source struct {
 // AllPages is the page of a [Source] that returns the jobs of a lane for every page.
 const AllPages = "*"
 
-// Source returns the jobs of one page and lane, or of [AllPages]. At most buffer-1 of them wait in this process for Next, out of reach of
+// Source returns the jobs of one page and lane, or of [AllPages], from where new ones are stored: a page whose messages have moved
+// to another partition has more (see [Queue.Sources]). At most buffer-1 of them wait in this process for Next, out of reach of
 // other workers. Their leases are not renewed: a caller that has not called Next for a third of [Lease] stops the
 // Source, releases the jobs that Next still returns, and takes a new Source, or a job may be delivered twice. The first
 // Next creates the consumer.
 func (q *Queue) Source(page string, lane Lane, buffer int) *Source {
-	return &Source{q: q, page: page, lane: lane, max: max(buffer, 1), heartbeat: pullHeartbeat, stop: make(chan struct{}),
-		waiting: retrier{waits: q.waits, what: consumerOf(page, lane)}}
+	return q.source(q.storeOf(page, lane), page, lane, buffer)
+}
+
+// Sources returns a [Source] for each stream in which jobs of a page and lane may be: one, unless the page has moved to another
+// partition. Once grown is closed there may be more of them: callers then take all anew.
+func (q *Queue) Sources(page string, lane Lane, buffer int) (sources []*Source, grown <-chan struct{}) {
+	grown = q.grown()
+	for _, at := range q.storesOf(page, lane) {
+		sources = append(sources, q.source(at, page, lane, buffer))
+	}
+	return sources, grown
+}
+
+func (q *Queue) source(at store, page string, lane Lane, buffer int) *Source {
+	return &Source{q: q, at: at, page: page, lane: lane, max: max(buffer, 1), heartbeat: pullHeartbeat, stop: make(chan struct{}),
+		waiting: retrier{waits: q.waits, what: consumerOf(at.stream, page, lane)}}
 }
 
 // ErrStopped says that [Source.Next] returns no more jobs.
@@ -80,7 +96,7 @@ func (s *Source) Next(ctx context.Context) (*Delivery, error) {
 			var msg jetstream.Msg
 			if msg, err = s.receive(batch); err == nil {
 				var d *Delivery
-				if d, err = s.q.delivery(ctx, s.page, s.lane, msg); d != nil {
+				if d, err = s.q.delivery(ctx, s.at, s.page, s.lane, msg); d != nil {
 					return d, nil
 				}
 			} else {
@@ -182,7 +198,7 @@ func (s *Source) pull(ctx context.Context) (jetstream.MessagesContext, error) {
 		ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 		defer cancel()
 		// The server reports a request that is not allowed on the connection, and does not answer it.
-		request := "$JS.API.CONSUMER.CREATE." + s.lane.route().stream + "." + consumerName(s.page, s.lane) + "." + jobSubject(s.page, s.lane, "*")
+		request := "$JS.API.CONSUMER.CREATE." + s.at.stream + "." + consumerName(s.page, s.lane) + "." + s.at.jobSubject(s.page, s.lane, "*")
 		var consumer jetstream.Consumer
 		err := s.q.refusals.during(ctx, request, func(ctx context.Context) (err error) {
 			consumer, err = s.createConsumer(ctx)
@@ -214,13 +230,13 @@ func consumerName(page string, lane Lane) string {
 
 // createConsumer creates the consumer, or finds the one that is there.
 func (s *Source) createConsumer(ctx context.Context) (jetstream.Consumer, error) {
-	stream, err := s.q.streamOfLane(s.lane)
+	stream, _, err := s.q.jobsAt(s.at)
 	if err != nil {
 		return nil, err
 	}
 	config := jetstream.ConsumerConfig{
 		Durable:       consumerName(s.page, s.lane),
-		FilterSubject: jobSubject(s.page, s.lane, "*"),
+		FilterSubject: s.at.jobSubject(s.page, s.lane, "*"),
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       s.q.cfg.lease,
 		MaxDeliver:    -1,

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ func (q *Queue) Streams(ctx context.Context) []StreamState {
 	defer cancel()
 	cfg := q.cfg
 	cfg.RoadBack = true // where it is used without this process
-	plans := cfg.layout()
+	plans := cfg.layout(q.division())
 	states := make([]StreamState, len(plans))
 	var looking sync.WaitGroup
 	for i, plan := range plans {
@@ -52,6 +53,7 @@ func (q *Queue) Streams(ctx context.Context) []StreamState {
 func (q *Queue) streamState(ctx context.Context, name string) StreamState {
 	stream, err := q.js.Stream(ctx, name) // requests its state
 	_, needed := q.streams[name]
+	needed = needed || slices.ContainsFunc(q.partitions(), func(p *partition) bool { return p.has(name) })
 	if errors.Is(err, jetstream.ErrStreamNotFound) && !needed {
 		return StreamState{}
 	}

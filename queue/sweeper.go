@@ -20,8 +20,8 @@ import (
 // that have expired. Two workers that do the same do no harm: the dead letter is stored once, and the job's record is
 // written on a condition.
 
-// sweepClaim is the subject of the claim. It is one of a record, since records have a time to live; no page has the id 0.
-var sweepClaim = recordSubject("0", "overdue", "claim")
+// sweepClaim is the subject of the claim.
+var sweepClaim = pagelessSubject("overdue", "claim")
 
 const (
 	// sweepBatch and sweepBytes bound the jobs and the bytes that one request reads.
@@ -33,7 +33,7 @@ const (
 // Sweeper finds jobs that have expired in lanes from which no worker fetches. It belongs to one goroutine.
 type Sweeper struct {
 	q     *Queue
-	lanes map[PageLane]*sweptLane
+	lanes map[PageLane]map[*partition]*sweptLane
 }
 
 // sweptLane is what is known of a lane from earlier calls of Each.
@@ -44,7 +44,9 @@ type sweptLane struct {
 }
 
 // NewSweeper returns a Sweeper that knows of no lane yet.
-func (q *Queue) NewSweeper() *Sweeper { return &Sweeper{q: q, lanes: map[PageLane]*sweptLane{}} }
+func (q *Queue) NewSweeper() *Sweeper {
+	return &Sweeper{q: q, lanes: map[PageLane]map[*partition]*sweptLane{}}
+}
 
 // Claim makes this process the one that looks for expired jobs for a while, at least a second. It returns false if another
 // process is.
@@ -85,10 +87,23 @@ func (s *Sweeper) Lanes(ctx context.Context) (lanes []PageLane, err error) {
 // Each calls visit with each job of a lane that has expired. visit settles the job, and may do so after it returned.
 // Jobs that are in flight are left out. Jobs that were read before are read again only once one of them has expired.
 func (s *Sweeper) Each(ctx context.Context, lane PageLane, visit func(*Delivery)) error {
-	known := s.lanes[lane]
+	for _, at := range s.q.storesOf(lane.Page, lane.Lane) {
+		if err := s.each(ctx, at, lane, visit); err != nil {
+			return fmt.Errorf("queue: sweep: %w", redact(err))
+		}
+	}
+	return nil
+}
+
+// each is Each for the jobs in one partition.
+func (s *Sweeper) each(ctx context.Context, at store, lane PageLane, visit func(*Delivery)) error {
+	if s.lanes[lane] == nil {
+		s.lanes[lane] = map[*partition]*sweptLane{}
+	}
+	known := s.lanes[lane][at.partition]
 	if known == nil {
 		known = &sweptLane{next: 1}
-		s.lanes[lane] = known
+		s.lanes[lane][at.partition] = known
 	}
 	now := time.Now()
 	if again := !known.soonest.IsZero() && s.q.Now().After(known.soonest); again && now.After(known.restUntil) {
@@ -96,9 +111,9 @@ func (s *Sweeper) Each(ctx context.Context, lane PageLane, visit func(*Delivery)
 	}
 	whole := known.next == 1
 	for {
-		n, err := s.read(ctx, lane, known, visit)
+		n, err := s.read(ctx, at, lane, known, visit)
 		if err != nil {
-			return fmt.Errorf("queue: sweep: %w", redact(err))
+			return err
 		}
 		if n == 0 {
 			break
@@ -111,11 +126,11 @@ func (s *Sweeper) Each(ctx context.Context, lane PageLane, visit func(*Delivery)
 }
 
 // read reads the next jobs of a lane and returns how many there were.
-func (s *Sweeper) read(ctx context.Context, lane PageLane, known *sweptLane, visit func(*Delivery)) (n int, err error) {
+func (s *Sweeper) read(ctx context.Context, at store, lane PageLane, known *sweptLane, visit func(*Delivery)) (n int, err error) {
 	try, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	msgs, err := jetstreamext.GetBatch(try, s.q.js, StreamJobs, sweepBatch, jetstreamext.GetBatchSeq(known.next),
-		jetstreamext.GetBatchSubject(jobSubject(lane.Page, lane.Lane, "*")), jetstreamext.GetBatchMaxBytes(sweepBytes))
+	msgs, err := jetstreamext.GetBatch(try, s.q.js, at.stream, sweepBatch, jetstreamext.GetBatchSeq(known.next),
+		jetstreamext.GetBatchSubject(at.jobSubject(lane.Page, lane.Lane, "*")), jetstreamext.GetBatchMaxBytes(sweepBytes))
 	if err != nil {
 		return 0, s.q.reportMissing(err)
 	}
@@ -129,7 +144,7 @@ func (s *Sweeper) read(ctx context.Context, lane PageLane, known *sweptLane, vis
 		}
 		n++
 		known.next = msg.Sequence + 1
-		d := s.q.readDelivery(lane, msg)
+		d := s.q.readDelivery(at, lane, msg)
 		switch {
 		case d.Expire.IsZero():
 		case s.q.Now().After(d.Expire):
@@ -156,9 +171,9 @@ func (s *Sweeper) read(ctx context.Context, lane PageLane, known *sweptLane, vis
 }
 
 // readDelivery makes a Delivery of a job that was read and not delivered.
-func (q *Queue) readDelivery(lane PageLane, msg *jetstream.RawStreamMsg) *Delivery {
+func (q *Queue) readDelivery(at store, lane PageLane, msg *jetstream.RawStreamMsg) *Delivery {
 	id := msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]
-	d := &Delivery{q: q, StreamSeq: msg.Sequence, renewedAt: time.Now()}
+	d := &Delivery{q: q, at: at, StreamSeq: msg.Sequence, renewedAt: time.Now()}
 	d.Job = readJob(id, lane.Page, lane.Lane, msg.Header, msg.Data, msg.Time)
 	d.readHeaders(msg.Header)
 	return d

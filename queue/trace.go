@@ -133,7 +133,7 @@ func (q *Queue) findPointer(ctx context.Context, id string) (p *pointer, err err
 		return nil, nil
 	}
 	err = q.retry(ctx, readsOf(StreamRecords), func(ctx context.Context) error {
-		msg, err := q.records.GetLastMsgForSubject(ctx, pointerSubject(id))
+		msg, err := q.first.records.GetLastMsgForSubject(ctx, pointerSubject(id))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}
@@ -151,22 +151,32 @@ func (q *Queue) findPointer(ctx context.Context, id string) (p *pointer, err err
 
 // live collects what stored jobs and records say.
 func (t *tracer) live(ctx context.Context) error {
+	for _, p := range t.q.partitions() {
+		if err := t.liveIn(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tracer) liveIn(ctx context.Context, p *partition) error {
+	at := p.store()
 	var jobs, records []string
 	for _, id := range t.ids {
 		if isID(id) {
-			jobs = append(jobs, jobSubject("*", "*", id))
-			records = append(records, recordSubject("*", "*", id))
+			jobs = append(jobs, at.jobSubject("*", "*", id))
+			records = append(records, p.recordSubject("*", "*", id))
 		}
 	}
-	stored, err := t.q.lastMessages(ctx, StreamJobs, jobs)
+	stored, err := t.q.lastMessages(ctx, p.jobsName, jobs)
 	if err != nil {
 		return err
 	}
 	var traced []*Delivery
 	for _, msg := range stored {
-		traced = append(traced, t.q.readDelivery(laneOfJob(msg.Subject), msg))
+		traced = append(traced, t.q.readDelivery(at, laneOfJob(msg.Subject), msg))
 	}
-	found, err := t.q.traceJobs(ctx, traced, records)
+	found, err := t.q.traceJobs(ctx, p, traced, records)
 	for _, f := range found {
 		if f.State != TraceDead || !t.wasReplayed(&f) {
 			t.found = append(t.found, f)

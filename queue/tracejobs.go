@@ -16,13 +16,14 @@ func laneOfJob(subject string) PageLane {
 	return PageLane{}
 }
 
-// traceJobs tells of stored jobs and of records under the given subjects where they are. Records of claims and pointers are left out.
-func (q *Queue) traceJobs(ctx context.Context, jobs []*Delivery, subjects []string) (found []Traced, err error) {
+// traceJobs tells of stored jobs and of records of a partition under the given subjects where they are. Records of claims and pointers
+// are left out.
+func (q *Queue) traceJobs(ctx context.Context, in *partition, jobs []*Delivery, subjects []string) (found []Traced, err error) {
 	now, err := q.ServerTime(ctx)
 	if err != nil {
 		return nil, err
 	}
-	became, err := q.lastMessages(ctx, StreamRecords, subjects)
+	became, err := q.lastMessages(ctx, in.recordsName, subjects)
 	if err != nil {
 		return nil, err
 	}
@@ -110,25 +111,34 @@ func (q *Queue) TraceUser(ctx context.Context, user string, most int, reading fu
 		}
 	}
 	theirs := func(j *Job) bool { return j.Tracking.User == user || j.Tracking.ExternalID == user }
-	var jobs newest[*Delivery]
-	err = q.eachOf(ctx, routes[0], AllPages, func(d *Delivery) error {
-		if one(); theirs(&d.Job) {
-			d.Body = nil
-			jobs.add(d, most)
+	partitions := q.partitions()
+	jobs := make([]newest[*Delivery], len(partitions))
+	for i, p := range partitions {
+		err = q.eachOf(ctx, p.store(), AllPages, func(d *Delivery) error {
+			if one(); theirs(&d.Job) {
+				d.Body = nil
+				jobs[i].add(d, most)
+			}
+			return nil
+		})
+		if err != nil {
+			return TracedUser{}, fmt.Errorf("queue: trace user: %w", redact(err))
 		}
-		return nil
-	})
+		found.More = found.More || jobs[i].more
+	}
 	var dead newest[Traced]
-	if err == nil {
-		f := DeadLetterFilter{each: one, Which: func(l *DeadLetter) bool { return l.Lane.isMessage() && theirs(&l.Job) }}
-		err = q.walk(ctx, f, false, func(l DeadLetter) bool { dead.add(tracedDeadLetter(&l), most); return true })
-	}
-	var records []string
-	for _, d := range jobs.kept {
-		records = append(records, d.recordSubject())
-	}
-	if err == nil {
-		found.Messages, err = q.traceJobs(ctx, jobs.kept, records)
+	f := DeadLetterFilter{each: one, Which: func(l *DeadLetter) bool { return l.Lane.isMessage() && theirs(&l.Job) }}
+	err = q.walk(ctx, f, false, func(l DeadLetter) bool { dead.add(tracedDeadLetter(&l), most); return true })
+	for i, p := range partitions {
+		var records []string
+		for _, d := range jobs[i].kept {
+			records = append(records, d.recordSubject())
+		}
+		var traced []Traced
+		if err == nil {
+			traced, err = q.traceJobs(ctx, p, jobs[i].kept, records)
+		}
+		found.Messages = append(found.Messages, traced...)
 	}
 	if err != nil {
 		return TracedUser{}, fmt.Errorf("queue: trace user: %w", redact(err))
@@ -138,7 +148,7 @@ func (q *Queue) TraceUser(ctx context.Context, user string, most int, reading fu
 	})
 	found.Messages = append(found.Messages, dead.kept...)
 	slices.SortStableFunc(found.Messages, func(a, b Traced) int { return b.Accepted.Compare(a.Accepted) })
-	found.More = jobs.more || dead.more || len(found.Messages) > most
+	found.More = found.More || dead.more || len(found.Messages) > most
 	found.Messages = found.Messages[:min(len(found.Messages), most)]
 	return found, nil
 }

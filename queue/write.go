@@ -20,10 +20,10 @@ import (
 //
 // A batch fails as a whole if the condition of one message does not hold. Then one request looks up all conditions, the
 // writes whose condition does not hold get their result, and the others go again. Whether there are records that must not
-// exist is likewise looked up in one request for a batch, before the batch goes.
+// exist is likewise looked up in one request for a batch and stream, before the batch goes.
 //
 //	write ──few on their way──▶ beginAlone ─▶ publish ─▶ endAlone ─────────────────────────────▶ result
-//	      └─many──────────────▶ queued ─▶ fill, split ─▶ dropRecorded ─▶ commit ──stored──────▶ results
+//	      └─many──────────────▶ queued ─▶ fill, split ─▶ dropKnown ────▶ commit ──stored──────▶ results
 //	                                                            dropFailed ◀──condition fails──┘
 
 // write is a message on the condition that the last message under subject has the sequence seq; 0: that there is none.
@@ -32,9 +32,15 @@ type write struct {
 	msg     *nats.Msg
 	subject string
 	seq     uint64
-	// absentRecord, if not empty, is the subject of records: there must be none under it when the message is about to
-	// be stored. Records are in another stream, about which a write cannot have a condition.
-	absentRecord string
+	// absent are subjects in other streams, about which a write cannot have a condition: there must be no message under them
+	// when this one is about to be stored. They are looked up in this order.
+	absent []lookup
+}
+
+// lookup is a subject in a stream.
+type lookup struct {
+	stream        jetstream.Stream
+	name, subject string // the stream's, and in it
 }
 
 func newWrite(msg *nats.Msg, subject string, seq uint64) *write {

@@ -46,8 +46,8 @@ func newWriter(q *Queue, stream string) *writer {
 func (w *writer) write(ctx context.Context, msg *write) (uint64, error) {
 	if w.beginAlone(msg) {
 		defer w.endAlone()
-		if msg.absentRecord != "" {
-			if known, err := w.q.findFingerprint(ctx, w.q.records, msg.absentRecord); err != nil || known != nil {
+		for _, p := range msg.absent {
+			if known, err := w.q.findFingerprint(ctx, p); err != nil || known != nil {
 				return 0, cmp.Or(err, errConditionFailed)
 			}
 		}

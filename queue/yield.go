@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -26,15 +27,20 @@ func (w *writer) isBusy() bool {
 // Yield is called before work on a job begins that can wait. Where the server is in this process and the ingress is
 // busy, Yield returns 500 times a second, over all callers, else at once. It returns when ctx ends.
 func (q *Queue) Yield(ctx context.Context) {
-	if q.cfg.Embedded && q.accepting.isBusy() {
+	if q.cfg.Embedded && q.isAccepting() {
 		_ = q.yielding.Wait(ctx) // an error says that ctx has ended
 	}
 }
 
 // recordSpacingNow returns how far apart batches of records are to begin now; 0: records go as they come.
 func (q *Queue) recordSpacingNow() time.Duration {
-	if q.cfg.Embedded && q.cfg.Flushed && q.accepting.isBusy() {
+	if q.cfg.Embedded && q.cfg.Flushed && q.isAccepting() {
 		return recordSpacing
 	}
 	return 0
+}
+
+// isAccepting reports whether many jobs are being stored.
+func (q *Queue) isAccepting() bool {
+	return slices.ContainsFunc(q.partitions(), func(p *partition) bool { return p.accepting.isBusy() })
 }

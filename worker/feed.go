@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -64,10 +65,22 @@ type feeder struct {
 
 func (f *feeder) run(ctx, settle context.Context, buffer int, out chan<- *queue.Delivery) {
 	for ctx.Err() == nil {
-		source := f.q.Source(f.page, f.lane, buffer)
-		stopWith := context.AfterFunc(ctx, source.Stop)
-		f.pour(ctx, settle, source, out)
-		stopWith()
+		sources, grown := f.q.Sources(f.page, f.lane, buffer)
+		fetching, end := context.WithCancel(ctx)
+		var pouring sync.WaitGroup
+		for _, source := range sources {
+			pouring.Go(func() {
+				defer end() // all begin anew
+				defer context.AfterFunc(fetching, source.Stop)()
+				f.pour(fetching, settle, source, out)
+			})
+		}
+		select {
+		case <-grown:
+		case <-fetching.Done():
+		}
+		end()
+		pouring.Wait()
 	}
 }
 

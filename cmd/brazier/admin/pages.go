@@ -109,9 +109,9 @@ func pageViews(ctx context.Context, q *queue.Queue, names pageNames) ([]Page, er
 	if err != nil {
 		return nil, err
 	}
-	views := viewPages(names, states, totals.Jobs.ByPage, now)
+	views := viewPages(names, states, totals.Jobs, now)
 	for i, v := range views {
-		views[i].Pending, views[i].Dead = totals.Jobs.ByPage[v.ID], totals.Dead.ByPage[v.ID]
+		views[i].Pending, views[i].Dead = totals.Jobs[v.ID], totals.Dead[v.ID]
 	}
 	return views, nil
 }

@@ -13,9 +13,10 @@ import (
 
 // SetupCommand makes the streams and buckets what the flags say.
 type SetupCommand struct {
-	DryRun   bool `name:"dry-run" env:"-" help:"Only print what would change."`
-	Replicas int  `name:"replicas" default:"0" group:"queue" help:"Copies of each stored message, from 1 to 5. 0: three on a cluster, one on a single server."`
-	Webhooks bool `name:"webhooks" group:"queue" help:"Make the streams for webhooks and for updates to Braze too."`
+	DryRun     bool `name:"dry-run" env:"-" help:"Only print what would change."`
+	Replicas   int  `name:"replicas" default:"0" group:"queue" help:"Copies of each stored message, from 1 to 5. 0: three on a cluster, one on a single server."`
+	Partitions int  `name:"partitions" default:"0" group:"queue" help:"Pairs of streams that messages are divided among, by page, from 1 to 32. Can only be raised: see deploy/SIZING.md. 0: as many as there are."`
+	Webhooks   bool `name:"webhooks" group:"queue" help:"Make the streams for webhooks and for updates to Braze too."`
 	process.SizeFlags
 	accessFlags
 }
@@ -28,10 +29,10 @@ func (SetupCommand) Help() string {
 }
 
 func (c SetupCommand) Run(ctx context.Context, std cli.Stdio) error {
-	if err := errors.Join(process.NATSFlags{Replicas: c.Replicas}.Faults(), c.SizeFlags.Faults()); err != nil {
+	if err := errors.Join(process.NATSFlags{Replicas: c.Replicas}.Faults(), process.QueueInFlags(queue.Config{Partitions: c.Partitions}.Validate()), c.SizeFlags.Faults()); err != nil {
 		return cli.Usage(err)
 	}
-	at, release, err := c.find(ctx, std, c.In(queue.Config{Replicas: c.Replicas, RoadBack: c.Webhooks}))
+	at, release, err := c.find(ctx, std, c.In(queue.Config{Replicas: c.Replicas, Partitions: c.Partitions, RoadBack: c.Webhooks}))
 	if err != nil {
 		return err
 	}

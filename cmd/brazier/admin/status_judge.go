@@ -114,14 +114,20 @@ func (s *sight) judgeReady() (needs []Need) {
 	return needs
 }
 
-func (s *sight) judgeQueue() []Need {
+func (s *sight) judgeQueue() (needs []Need) {
 	for _, stream := range s.streams {
-		if share := float64(stream.Bytes) / float64(stream.MaxBytes); stream.Stream == queue.StreamJobs && stream.MaxBytes > 0 && share > queueFilling {
-			return []Need{need(needQueue, "", "The queue is %.0f %% full (%s of %s), and refuses messages once it is full: see which page's messages wait, or raise --max-queue with \"brazier setup\".",
-				100*share, mebibytes(int64(stream.Bytes)), mebibytes(stream.MaxBytes))}
+		share := float64(stream.Bytes) / float64(stream.MaxBytes)
+		if !queue.HoldsJobs(stream.Stream) || stream.MaxBytes <= 0 || share <= queueFilling {
+			continue
 		}
+		what := "The queue"
+		if stream.Stream != queue.StreamJobs {
+			what = "The part of the queue in " + stream.Stream
+		}
+		needs = append(needs, need(needQueue, "", "%s is %.0f %% full (%s of %s), and refuses messages once it is full: see which page's messages wait, or raise --max-queue with \"brazier setup\".",
+			what, 100*share, mebibytes(int64(stream.Bytes)), mebibytes(stream.MaxBytes)))
 	}
-	return nil
+	return needs
 }
 
 // hasNoWorker reports whether it is known that nobody works.

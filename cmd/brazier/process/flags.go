@@ -82,7 +82,7 @@ type DataKeyFlags struct {
 
 // SizeFlags shape the streams when they are created. brazier setup changes streams that exist.
 type SizeFlags struct {
-	MaxQueue cli.Size      `name:"max-queue" default:"10GiB" group:"queue" help:"Most disk space for undelivered messages. When it is used up, requests are answered 503. Used when the stream is created; \"brazier setup\" changes it later."`
+	MaxQueue cli.Size      `name:"max-queue" default:"10GiB" group:"queue" help:"Most disk space for undelivered messages, in each partition. When it is used up, requests are answered 503. Used when the stream is created; \"brazier setup\" changes it later."`
 	DeadAge  time.Duration `name:"dead-age" default:"30d" group:"queue" help:"How long dead letters are kept. Used when their stream is created; \"brazier setup\" changes it later."`
 
 	MaxUpdates  cli.Size      `name:"max-updates" default:"4GiB" group:"queue" help:"Most disk space for updates that Braze has not taken, and as much for what became of messages and is not an update yet. When it is used up, Braze is not told what became of messages; messages are delivered all the same. Used when the stream is created; \"brazier setup\" changes it later."`

@@ -12,8 +12,8 @@ type stored struct{ p *Process }
 var (
 	connectedDesc = prometheus.NewDesc("brazier_nats_connected", "Whether this process has a connection to NATS: 1 or 0.", nil, nil)
 	readyDesc     = prometheus.NewDesc("brazier_ready", "Whether /readyz answers 200: 1 or 0.", nil, nil)
-	bytesDesc     = prometheus.NewDesc("brazier_queue_bytes", "Disk space that undelivered messages take.", nil, nil)
-	limitDesc     = prometheus.NewDesc("brazier_queue_limit_bytes", "Most disk space that undelivered messages may take. Missing where there is no limit.", nil, nil)
+	bytesDesc     = prometheus.NewDesc("brazier_queue_bytes", "Disk space that undelivered messages take, by stream.", []string{"stream"}, nil)
+	limitDesc     = prometheus.NewDesc("brazier_queue_limit_bytes", "Most disk space that undelivered messages may take, by stream. Missing where there is no limit.", []string{"stream"}, nil)
 	deadDesc      = prometheus.NewDesc("brazier_dead_letters", "Dead letters that are kept.", nil, nil)
 )
 
@@ -26,8 +26,8 @@ func (s stored) Describe(to chan<- *prometheus.Desc) {
 
 // Collect is part of prometheus.Collector. Where NATS does not answer, what it stores is missing.
 func (s stored) Collect(to chan<- prometheus.Metric) {
-	gauge := func(desc *prometheus.Desc, value float64) {
-		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
@@ -38,14 +38,15 @@ func (s stored) Collect(to chan<- prometheus.Metric) {
 		return
 	}
 	sizes, err := jobs.Sizes(ctx)
-	if err != nil {
-		return
+	for _, size := range sizes.Jobs {
+		gauge(bytesDesc, float64(size.Bytes), size.Stream)
+		if size.MaxBytes > 0 {
+			gauge(limitDesc, float64(size.MaxBytes), size.Stream)
+		}
 	}
-	gauge(bytesDesc, float64(sizes.Bytes))
-	if sizes.MaxBytes > 0 {
-		gauge(limitDesc, float64(sizes.MaxBytes))
+	if err == nil {
+		gauge(deadDesc, float64(sizes.Dead))
 	}
-	gauge(deadDesc, float64(sizes.Dead))
 }
 
 func oneIf(yes bool) float64 {

@@ -27,7 +27,7 @@ var (
 	workerFlags   = map[string]string{"SlowStart": "--slow-start", "GraphSlow": "--graph-slow"}
 	deliverFlags  = map[string]string{"ProbeEvery": "--probe-every"}
 	embeddedFlags = map[string]string{"Dir": "--data", "Sync": "--sync"}
-	queueFlags    = map[string]string{"URL": "--nats-url", "Replicas": "--replicas", "Window": "--key-window", "MaxBytes": "--max-queue", "DeadMaxAge": "--dead-age", "UpdatesMaxBytes": "--max-updates", "ReceiptsFor": "--receipts-for",
+	queueFlags    = map[string]string{"URL": "--nats-url", "Replicas": "--replicas", "Partitions": "--partitions", "Window": "--key-window", "MaxBytes": "--max-queue", "DeadMaxAge": "--dead-age", "UpdatesMaxBytes": "--max-updates", "ReceiptsFor": "--receipts-for",
 		"CredentialsFile": "--nats-creds", "User": "--nats-user", "PasswordFile": "--nats-password-file", "NkeyFile": "--nats-nkey", "CertFile": "--nats-cert", "KeyFile": "--nats-key", "CAFile": "--nats-ca"}
 )
 
