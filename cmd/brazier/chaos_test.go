@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/queue"
 	"github.com/brazier-relay/brazier/sendapi/sandbox"
 )
@@ -19,6 +20,7 @@ var (
 	chaosKills = flag.Int("chaos.kills", 0, "kills of each kind in each mode of TestChaos; 0: a few, as a part of all tests")
 	chaosSeed  = flag.Uint64("chaos.seed", 0, "seed of what TestChaos does and when; 0: a new one")
 	chaosRate  = flag.Int("chaos.rate", 60, "messages a second in each mode of TestChaos")
+	chaosParts = flag.Int("chaos.partitions", 1, "partitions to which the queue is divided in TestChaos once the load has begun; they come into use two minutes later. 8 part the two pages")
 	chaosSync  = flag.String("chaos.sync", "interval", "when the queue flushes to the disk in TestChaos: interval or always")
 )
 
@@ -137,6 +139,21 @@ func newChaos(t *testing.T, rnd *rand.Rand, m mode, spare float64) *chaos {
 // left in the queue: a lease and some retries.
 const settleTimeout = 90 * time.Second
 
+// divide raises the number of partitions, where that is asked for.
+func (c *chaos) divide() {
+	c.t.Helper()
+	if *chaosParts == 1 {
+		return
+	}
+	url, err := c.mode.natsURL()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if did := command(c.t, "", "setup", "--nats-url="+url, "--max-queue=1GiB", fmt.Sprint("--partitions=", *chaosParts)); did.code != cli.ExitOK {
+		c.t.Fatalf("setup: %+v", did)
+	}
+}
+
 func (c *chaos) run(name string) *figures {
 	c.mode.raise(c)
 	c.fleet.start(c.t)
@@ -145,6 +162,7 @@ func (c *chaos) run(name string) *figures {
 	ctx, abandon := context.WithCancel(context.Background())
 	defer abandon()
 	c.age(ctx)
+	c.divide()
 	c.mode.storm(c)
 	c.lasting.Wait()
 	last := time.AfterFunc(settleTimeout, abandon)

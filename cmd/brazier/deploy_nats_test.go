@@ -30,7 +30,7 @@ func startDeployedNATS(t *testing.T) (address, trace string) {
 	t.Helper()
 	dir, address := t.TempDir(), freeAddress(t)
 	trace = filepath.Join(dir, "trace.log")
-	conf := fmt.Sprintf("listen: %q\njetstream { store_dir: %q }\ninclude nats-users.conf\ntrace: true\nmax_traced_msg_len: 1\nlog_file: %q\n", address, dir, trace)
+	conf := fmt.Sprintf("listen: %q\njetstream { store_dir: %q }\ninclude nats-users.conf\ntrace: true\nmax_traced_msg_len: 1\nlog_file: %q\npid_file: %q\n", address, dir, trace, filepath.Join(dir, "nats.pid"))
 	for name, content := range map[string]string{"nats.conf": conf, "nats-users.conf": read(t, "../../deploy/nats-users.conf")} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -75,14 +75,14 @@ func TestDeployNATSInboxes(t *testing.T) {
 }
 
 // buryOverdue does what a worker does about a message of a page that no worker has.
-func buryOverdue(t *testing.T, q *queue.Queue, address string) {
+func buryOverdue(t *testing.T, q *queue.Queue, address, page string) {
 	t.Helper()
 	operator, err := queue.Open(t.Context(), queue.Config{URL: "nats://operator:poperator@" + address})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer operator.Close()
-	job := &queue.Job{ID: queue.NewID(), Page: "42", Lane: queue.Bulk, Accepted: time.Now(), Expire: time.Now().Add(-time.Minute), Body: []byte("{}")}
+	job := &queue.Job{ID: queue.NewID(), Page: page, Lane: queue.Bulk, Accepted: time.Now(), Expire: time.Now().Add(-time.Minute), Body: []byte("{}")}
 	if _, err := operator.Publish(t.Context(), job); err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func messagesByRights(t *testing.T) (trace string) {
 		t.Errorf("backlog %+v, error %v", backlog, err)
 	}
 	usePages(t, q, page.id)
-	buryOverdue(t, q, address)
+	buryOverdue(t, q, address, "42")
 	eventually(t, "both have counted", func() bool {
 		operator := command(t, "", "campaign", "spring", "--json", as("operator:poperator"))
 		return strings.Contains(operator.out, `"accepted":4,"delivered":2,"failed":1,"waiting":1,`)

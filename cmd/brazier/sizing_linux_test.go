@@ -14,16 +14,20 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/brazier-relay/brazier/cmd/brazier/cli"
 	"github.com/brazier-relay/brazier/queue"
 )
 
 var (
 	sizingFor  = flag.Duration("sizing.for", 0, "how long TestSizing posts; 0: it is not run")
 	sizingRate = flag.Int("sizing.rate", 1000, "messages a second in TestSizing")
+
+	sizingPartitions = flag.Int("sizing.partitions", 1, "partitions of the queue in TestSizing")
 )
 
 // TestSizing measures what a message costs each process of a fleet with a NATS cluster of three: the inputs of deploy/SIZING.md. nats-0
-// leads the stream of jobs, and nothing else that messages go through; nats-1 leads all others.
+// leads the stream of jobs, and nothing else that messages go through; nats-1 leads all others. Those of further partitions are led by
+// the next servers.
 func TestSizing(t *testing.T) {
 	if *sizingFor == 0 {
 		return // by hand, on a quiet machine
@@ -45,6 +49,9 @@ func TestSizing(t *testing.T) {
 	graph, control := facebook.address(t, `Graph API +(http://\S+)`), facebook.address(t, `Control +(http://\S+)`)
 	common := []string{file, "--nats-url=nats://" + strings.Join(addresses, ",nats://"), "--replicas=3", "--log-format=json"}
 	listen, ops := freeAddress(t), freeAddress(t)
+	eventually(t, "the streams are made", func() bool {
+		return command(t, "", "setup", "--nats-url=nats://"+addresses[0], "--replicas=3", fmt.Sprint("--partitions=", *sizingPartitions)).code == cli.ExitOK
+	})
 	fleet["worker"] = startProcess(t, "brazier", append([]string{"worker", "--graph-url=" + graph, "--ops-listen=off"}, common...)...)
 	fleet["ingress"] = startProcess(t, "brazier", append([]string{"ingress", "--listen=" + listen, "--ops-listen=" + ops}, common...)...)
 	eventually(t, "the ingress is ready", func() bool { return isReady("http://" + ops + "/readyz") })
@@ -103,8 +110,9 @@ func lead(t *testing.T, url string) {
 	}
 	for stream := range js.ListStreams(t.Context()).Info() {
 		name, leader := stream.Config.Name, "nats-1"
-		if name == queue.StreamJobs {
-			leader = "nats-0"
+		if queue.HoldsJobs(name) {
+			number, _ := strconv.Atoi(strings.TrimPrefix(name, queue.StreamJobs+"_"))
+			leader = fmt.Sprint("nats-", max(number-1, 0)%3)
 		}
 		eventually(t, leader+" leads "+name, func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
