@@ -9,28 +9,19 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/brazier-relay/brazier/queue"
 )
 
-var (
-	withCompose = flag.Bool("compose", false, "run deploy/compose.yaml with docker, offline, and kill, cut off and upgrade its services under load")
-	composeRate = flag.Int("compose.rate", 100, "with -compose: messages a second")
-)
+var containersRate = flag.Int("containers.rate", 100, "with -containers: messages a second for deploy/compose.yaml")
 
-// TestCompose runs deploy/compose.yaml and posts a campaign, while services are killed, cut off from the network and upgraded, one at a
+// testCompose runs deploy/compose.yaml and posts a campaign, while services are killed, cut off from the network and upgraded, one at a
 // time. What was accepted is delivered, or dead with its reason. A message is delivered twice only if its worker was killed or cut off,
 // and then it is logged in doubt. The client that posts asks the other ingress where one fails or refuses, and is never refused.
-func TestCompose(t *testing.T) {
-	if !*withCompose {
-		return // .ci/run asks for it where docker is
-	}
-	if err := build(); err != nil {
-		t.Fatal(err)
-	}
-	s := newStack(t)
+func testCompose(e *engine, image string) {
+	t := e.t
+	s := newStack(e, image)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	c := &chaos{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), mode: s, pages: []testPage{{id: "1029384756", name: "acme", key: "try-me"}}}
@@ -42,7 +33,7 @@ func TestCompose(t *testing.T) {
 	c.load.client.Transport = balancer
 	ctx, abandon := context.WithCancel(context.Background())
 	defer abandon()
-	c.load.run(ctx, *composeRate)
+	c.load.run(ctx, *containersRate)
 	s.storm(c)
 	c.lasting.Wait()
 	last := time.AfterFunc(settleTimeout, abandon)
@@ -52,7 +43,7 @@ func TestCompose(t *testing.T) {
 	f := s.settle(c).sum("compose")
 	var r report
 	r.add(f)
-	t.Logf("%d a second for %v\n%sthe other ingress was asked: %v", *composeRate, s.lasted.Round(time.Second), &r, balancer.passed)
+	t.Logf("%d a second for %v\n%sthe other ingress was asked: %v", *containersRate, s.lasted.Round(time.Second), &r, balancer.passed)
 	f.judge(t, promises{wait: true})
 	if f.notTaken > 0 {
 		t.Errorf("%d answers other than 202 and 503", f.notTaken)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -35,16 +34,17 @@ type stack struct {
 	lasted    time.Duration     // of the storm
 }
 
-func newStack(t *testing.T) *stack {
+func newStack(e *engine, image string) *stack {
+	t := e.t
 	t.Helper()
-	s := &stack{engine: newEngine(t, 12*time.Minute), dir: t.TempDir(), project: fmt.Sprintf("brazier-test-%d", os.Getpid()), past: map[string][]byte{}}
+	s := &stack{engine: e, dir: t.TempDir(), project: fmt.Sprintf("brazier-test-%d", os.Getpid()), past: map[string][]byte{}}
 	s.command = composeCommand(t)
 	s.copyDeploy()
 	s.subnet = fmt.Sprintf("198.18.%d", rand.IntN(256)) // of the block for tests of networks (RFC 2544)
 	writeFile(t, filepath.Join(s.dir, "test.yaml"), s.override())
 	s.ingresses, s.control = []string{stableAddress(t), stableAddress(t)}, stableAddress(t)
 	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-	image, nats := s.brazierImage(), s.natsImage()
+	nats := s.natsImage()
 	s.env = append(os.Environ(), "COMPOSE_FILE=compose.yaml:test.yaml", "COMPOSE_PROJECT_NAME="+s.project, "IMAGE="+image, "NATS_IMAGE="+nats,
 		"INGRESS_1_PORT="+port(s.ingresses[0]), "INGRESS_2_PORT="+port(s.ingresses[1]), "SANDBOX_PORT="+port(s.control))
 	for variable, name := range map[string]string{"IMAGE": image, "NATS_IMAGE": nats} {
@@ -79,7 +79,7 @@ func (s *stack) copyDeploy() {
 		}
 		content := read(t, filepath.Join("../../deploy", name))
 		// Of the rate there is enough for the load, and some to make up for what a fault held up.
-		content = regexp.MustCompile(`(?m)rate: \d+`).ReplaceAllString(content, fmt.Sprint("rate: ", *composeRate*3/2))
+		content = regexp.MustCompile(`(?m)rate: \d+`).ReplaceAllString(content, fmt.Sprint("rate: ", *containersRate*3/2))
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -101,36 +101,22 @@ func (s *stack) copyDeploy() {
 	}
 }
 
-// override is what the test changes: health is asked more often, the sandbox allows the test's rate, and addresses can be kept.
+// override is what the test changes: health is asked more often, the sandbox allows the test's rate, addresses can be kept, and all has
+// the label of what tests make.
 func (s *stack) override() string {
 	var b strings.Builder
+	labels := fmt.Sprintf("labels: {%s: %q}", containersLabel, ownerOfContainers)
 	b.WriteString("services:\n")
 	for _, service := range slices.Concat(composeNATS, composeWorkers, composeIngresses) {
-		fmt.Fprintf(&b, "  %s: {healthcheck: {interval: 2s}}\n", service)
+		fmt.Fprintf(&b, "  %s: {healthcheck: {interval: 2s}, %s}\n", service, labels)
 	}
-	b.WriteString("  sandbox: {command: [sandbox, --listen=0.0.0.0:9090, --control-listen=0.0.0.0:9091, --allow-remote, --page-rate=-1, --high-volume=-1]}\n")
-	fmt.Fprintf(&b, "networks: {default: {ipam: {config: [{subnet: %s.0/24}]}}}\n", s.subnet)
+	fmt.Fprintf(&b, "  sandbox: {command: [sandbox, --listen=0.0.0.0:9090, --control-listen=0.0.0.0:9091, --allow-remote, --page-rate=-1, --high-volume=-1], %s}\n", labels)
+	fmt.Fprintf(&b, "networks: {default: {ipam: {config: [{subnet: %s.0/24}]}, %s}}\n", s.subnet, labels)
+	b.WriteString("volumes:\n")
+	for _, node := range composeNATS {
+		fmt.Fprintf(&b, "  %s: {%s}\n", node, labels)
+	}
 	return b.String()
-}
-
-// brazierImage makes an image as the Dockerfile's last stage does, with the binary that this machine has built, and the libraries of this
-// machine that it needs.
-func (s *stack) brazierImage() string {
-	s.t.Helper()
-	if *builtImage != "" {
-		return *builtImage
-	}
-	name := s.project + ":now"
-	_, stage, _ := strings.Cut(read(s.t, "../../deploy/Dockerfile"), "\nFROM scratch\n")
-	instructions := regexp.MustCompile(`(?m)^(USER|VOLUME|EXPOSE|ENV|HEALTHCHECK|ENTRYPOINT|CMD) .*$`).FindAllString(stage, -1)
-	s.load(name, instructions, func(r *rootfs) {
-		binary := filepath.Join(bin, "brazier")
-		r.file(binary, "/brazier")
-		r.libraries(binary)
-		r.file("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
-		r.add(&tar.Header{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o755, Uid: 65532, Gid: 65532}, nil)
-	})
-	return name
 }
 
 // natsImage is the image of compose.yaml. Where it is not there, this makes one of the server of go.mod, and of what compose.yaml uses of
@@ -139,7 +125,13 @@ func (s *stack) natsImage() string {
 	s.t.Helper()
 	name := regexp.MustCompile(`NATS_IMAGE:-(\S+)}`).FindStringSubmatch(read(s.t, "../../deploy/compose.yaml"))[1]
 	if _, err := s.try("image", "inspect", name); err != nil {
-		s.load(name, []string{`ENTRYPOINT ["/bin/nats-server"]`}, func(r *rootfs) { r.programs("wget", filepath.Join(bin, "nats-server")) })
+		server := filepath.Join(s.t.TempDir(), "nats-server")
+		build := exec.CommandContext(s.ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", server, "github.com/nats-io/nats-server/v2")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the Dockerfile, which has compiled all of it but the command
+		if out, err := build.CombinedOutput(); err != nil {
+			s.t.Fatalf("%v\n%s", err, out)
+		}
+		s.load(name, []string{`ENTRYPOINT ["/bin/nats-server"]`}, func(r *rootfs) { r.programs("wget", server) })
 	}
 	return name
 }
@@ -185,18 +177,6 @@ func (s *stack) container(service string) string {
 
 func (s *stack) find(service string) (id string, err error) {
 	return s.try("ps", "--all", "--quiet", "--no-trunc", "--filter", "label=com.docker.compose.project="+s.project, "--filter", "label=com.docker.compose.service="+service)
-}
-
-// eventually is the function of the same name, but does not ask docker without a pause.
-func (s *stack) eventually(what string, ok func() bool) {
-	s.t.Helper()
-	poll := time.NewTicker(300 * time.Millisecond)
-	defer poll.Stop()
-	for deadline := time.Now().Add(settleTimeout); !ok(); <-poll.C {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }
 
 // await returns when docker has found a service's container healthy.

@@ -15,15 +15,30 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
 var (
-	withContainers = flag.Bool("container", false, "build and run the image with docker, offline")
-	builtImage     = flag.String("container.image", "", "with -container or -compose: run this image instead of one that is built from the working tree")
+	withContainers  = flag.Bool("containers", false, "build the image with docker, offline, and run it alone and in deploy/compose.yaml")
+	containersImage = flag.String("containers.image", "", "with -containers: run this image instead of one that is built from the working tree")
 )
+
+// TestContainers builds deploy/Dockerfile as it stands, and runs the image.
+func TestContainers(t *testing.T) {
+	if !*withContainers {
+		return // .ci/run asks for it where docker is
+	}
+	e := newEngine(t, 14*time.Minute)
+	began := time.Now()
+	image := e.image()
+	t.Logf("built in %v", time.Since(began).Round(time.Second))
+	t.Run("image", func(t *testing.T) { testImage(e.in(t), image) })
+	t.Run("compose", func(t *testing.T) { testCompose(e.in(t), image) })
+}
 
 // engine is docker. Everything that it makes is removed when the test ends.
 type engine struct {
@@ -31,12 +46,70 @@ type engine struct {
 	ctx context.Context
 }
 
-// newEngine is for a test of which all together may take as long as limit.
+// newEngine is for a test of which all together may take as long as limit. It removes what tests have left that were killed.
 func newEngine(t *testing.T, limit time.Duration) *engine {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	t.Cleanup(cancel)
-	return &engine{t, ctx}
+	e := &engine{t, ctx}
+	if left := e.clear(func(owner string) bool { return owner != ownerOfContainers && !isAlive(owner) }); len(left) > 0 {
+		t.Logf("removed what an earlier test has left: %v", left)
+	}
+	t.Cleanup(func() {
+		cancel()
+		e.ctx = context.Background()
+		if left := e.clear(func(owner string) bool { return owner == ownerOfContainers }); len(left) > 0 {
+			t.Errorf("the test has left %v", left)
+		}
+	})
+	return e
+}
+
+// in is the engine for a part of the test.
+func (e *engine) in(t *testing.T) *engine { return &engine{t, e.ctx} }
+
+// containersLabel is on everything that the test makes. Its value is the process that made it, as "host/pid".
+const containersLabel = "brazier-test"
+
+var ownerOfContainers = func() string {
+	host, err := os.Hostname()
+	if err != nil {
+		panic(err)
+	}
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
+}()
+
+// isAlive reports whether the process may be running. Those of other machines may.
+func isAlive(owner string) bool {
+	pid, here := strings.CutPrefix(owner, strings.TrimRight(ownerOfContainers, "0123456789"))
+	number, err := strconv.Atoi(pid)
+	return !here || err != nil || !errors.Is(syscall.Kill(number, 0), syscall.ESRCH)
+}
+
+// clear removes what processes of this test have made, and returns what it was.
+func (e *engine) clear(of func(owner string) bool) (removed []string) {
+	e.t.Helper()
+	for _, kind := range []struct {
+		list, remove []string
+		label        string
+	}{
+		{[]string{"container", "ls", "--all"}, []string{"container", "rm", "--force", "--volumes"}, ".Config.Labels"},
+		{[]string{"network", "ls"}, []string{"network", "rm"}, ".Labels"},
+		{[]string{"volume", "ls"}, []string{"volume", "rm", "--force"}, ".Labels"},
+		{[]string{"image", "ls"}, []string{"image", "rm", "--force"}, ".Config.Labels"}, // the newest first, so what is built on others
+	} {
+		listed := strings.Fields(e.run(append(kind.list, "--quiet", "--filter", "label="+containersLabel)...))
+		for i, id := range listed {
+			if slices.Contains(listed[:i], id) { // an image with two names
+				continue
+			}
+			owner, err := e.try("inspect", "--type", kind.list[0], "--format", fmt.Sprintf("{{index %s %q}}", kind.label, containersLabel), id)
+			if err == nil && of(owner) { // others remove their own meanwhile
+				e.run(append(kind.remove, id)...)
+				removed = append(removed, kind.list[0]+" "+id)
+			}
+		}
+	}
+	return removed
 }
 
 // try runs docker and returns what it wrote to standard output, and its error with the end of what it wrote beside that.
@@ -69,17 +142,34 @@ func (e *engine) remove(args ...string) {
 	})
 }
 
+// eventually is the function of the same name, but does not ask docker without a pause.
+func (e *engine) eventually(what string, ok func() bool) {
+	e.t.Helper()
+	poll := time.NewTicker(300 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(settleTimeout); !ok(); <-poll.C {
+		if time.Now().After(deadline) {
+			e.t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
 // image builds deploy/Dockerfile as it stands and returns the image's name.
 func (e *engine) image() string {
 	e.t.Helper()
-	if *builtImage != "" {
-		return *builtImage
+	if *containersImage != "" {
+		return *containersImage
 	}
 	e.base("golang:" + regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(e.t, "../../go.mod"))[1])
 	name := fmt.Sprintf("brazier-test:%d", os.Getpid())
-	e.remove("image", "rm", "--force", name)
 	dir := e.checkout()
-	e.run("build", "--tag", name, "--file", filepath.Join(dir, "deploy", "Dockerfile"), dir)
+	build := func(name string, options ...string) {
+		e.t.Helper()
+		e.remove("image", "rm", "--force", name)
+		e.run(slices.Concat([]string{"build", "--tag", name, "--file", filepath.Join(dir, "deploy", "Dockerfile")}, options, []string{dir})...)
+	}
+	build(name+"-build", "--target", "build") // a name for the first stage, or else its image would be left
+	build(name, "--label", containersLabel+"="+ownerOfContainers)
 	return name
 }
 
@@ -111,15 +201,9 @@ func (e *engine) checkout() string {
 	return dir
 }
 
-// TestContainer builds deploy/Dockerfile and runs the image as its head shows: read-only, without privileges, as nobody in particular.
-func TestContainer(t *testing.T) {
-	if !*withContainers {
-		return // .ci/run asks for it where IMAGE=true
-	}
-	e := newEngine(t, 15*time.Minute) // the build compiles everything anew
-	began := time.Now()
-	image := e.image()
-	t.Logf("built in %v", time.Since(began).Round(time.Second))
+// testImage runs the image as the head of deploy/Dockerfile shows: read-only, without privileges, as nobody in particular.
+func testImage(e *engine, image string) {
+	t := e.t
 	var built []struct {
 		Size   int64
 		Config struct {
@@ -138,7 +222,7 @@ func TestContainer(t *testing.T) {
 	page := newTestPage("1029384756", "acme")
 	pages := containerPages(t, page)
 	volume := fmt.Sprintf("brazier-test-%d", os.Getpid())
-	e.run("volume", "create", volume)
+	e.run("volume", "create", "--label", containersLabel+"="+ownerOfContainers, volume)
 	e.remove("volume", "rm", "--force", volume)
 	c := e.start(image, []string{"-v", volume + ":/data", "-v", filepath.Dir(pages) + ":" + filepath.Dir(pages) + ":ro", "-v", pages + ":/etc/brazier/pages.yaml:ro",
 		"-m", "256m", "-p", "127.0.0.1::8080", "-e", "BRAZIER_GRAPH_URL=http://127.0.0.1:1"})
@@ -169,7 +253,7 @@ func TestContainer(t *testing.T) {
 
 	waiting := e.start(image, []string{"-v", filepath.Dir(pages) + ":" + filepath.Dir(pages) + ":ro"}, "ingress", "--listen=0.0.0.0:8080", "--pages="+pages, "--nats-url=nats://127.0.0.1:1")
 	waiting.await("starting")
-	eventually(t, "the ops listener answers", func() bool { _, err := e.try("exec", waiting.name, "/brazier", "health", "--alive"); return err == nil })
+	e.eventually("the ops listener answers", func() bool { _, err := e.try("exec", waiting.name, "/brazier", "health", "--alive"); return err == nil })
 	if _, err := e.try("exec", waiting.name, "/brazier", "health"); err == nil || !strings.Contains(err.Error(), "brazier: not open") {
 		t.Errorf("health of an ingress without NATS: %v", err)
 	}
@@ -200,7 +284,8 @@ type box struct {
 // start runs the image without rights. options are of docker run, args of brazier; without them the image's own.
 func (e *engine) start(image string, options []string, args ...string) *box {
 	e.t.Helper()
-	options = append([]string{"run", "--detach", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"}, options...)
+	options = append([]string{"run", "--detach", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+		"--health-interval=1s", "--label", containersLabel + "=" + ownerOfContainers}, options...)
 	name := e.run(append(append(options, image), args...)...)
 	e.remove("rm", "--force", "--volumes", name)
 	e.t.Cleanup(func() {
@@ -215,7 +300,7 @@ func (e *engine) start(image string, options []string, args ...string) *box {
 // await polls until docker has found the container healthy, or to be in another state of its health.
 func (c *box) await(health string) {
 	c.t.Helper()
-	eventually(c.t, "the container is "+health, func() bool {
+	c.eventually("the container is "+health, func() bool {
 		return c.run("inspect", "--format", "{{.State.Health.Status}}", c.name) == health
 	})
 }
