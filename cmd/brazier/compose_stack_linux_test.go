@@ -101,14 +101,17 @@ func (s *stack) copyDeploy() {
 	}
 }
 
-// override is what the test changes: health is asked more often, the sandbox allows the test's rate, addresses can be kept, and all has
-// the label of what tests make.
+// override is what the test changes: health is asked more often, workers log each message in doubt and do not count those of one second
+// together, the sandbox allows the test's rate, addresses can be kept, and all has the label of what tests make.
 func (s *stack) override() string {
 	var b strings.Builder
 	labels := fmt.Sprintf("labels: {%s: %q}", containersLabel, ownerOfContainers)
 	b.WriteString("services:\n")
-	for _, service := range slices.Concat(composeNATS, composeWorkers, composeIngresses) {
+	for _, service := range slices.Concat(composeNATS, composeIngresses) {
 		fmt.Fprintf(&b, "  %s: {healthcheck: {interval: 2s}, %s}\n", service, labels)
+	}
+	for _, worker := range composeWorkers {
+		fmt.Fprintf(&b, "  %s: {healthcheck: {interval: 2s}, environment: {BRAZIER_LOG_LEVEL: debug}, %s}\n", worker, labels)
 	}
 	fmt.Fprintf(&b, "  sandbox: {command: [sandbox, --listen=0.0.0.0:9090, --control-listen=0.0.0.0:9091, --allow-remote, --page-rate=-1, --high-volume=-1], %s}\n", labels)
 	fmt.Fprintf(&b, "networks: {default: {ipam: {config: [{subnet: %s.0/24}]}, %s}}\n", s.subnet, labels)
