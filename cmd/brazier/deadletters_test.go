@@ -152,7 +152,7 @@ func TestDeadLetters(t *testing.T) {
 		}
 	}
 	traced := command(t, "", "trace", spring, "--data="+dir, "--pages="+file)
-	if written.WriteString(traced.out + traced.err); !regexp.MustCompile(`dead since \S+ recipient 551/1545041, after 1 attempt\n(?s:.*)\n  20\S+ +recipient  551/1545041 +\d+m?s `).MatchString(traced.out) {
+	if written.WriteString(traced.out + traced.err); !regexp.MustCompile(`dead since \S+ recipient 551/1545041, after 1 attempt\n(?s:.*)\n  20\S+ +recipient  551/1545041 +\d[\d.]*m?s `).MatchString(traced.out) {
 		t.Errorf("trace: %+v", traced)
 	}
 	for _, args := range [][]string{{"--body"}, {"--body", "--json"}} {
