@@ -26,7 +26,7 @@ const (
 
 // workerWatch decides what is to be said. It belongs to one goroutine.
 type workerWatch struct {
-	patience time.Duration // how long no worker may be seen
+	tolerance time.Duration // how long no worker may be seen
 
 	since  time.Time // a worker was last seen, or it was first known that there is none; zero: nothing is known
 	gone   time.Time // since when there is none, as it was said; zero: it was not said
@@ -68,7 +68,7 @@ func (w *workerWatch) look(now time.Time, alive []queue.AliveProcess) (overdue b
 	if seen.After(w.since) {
 		w.since = seen
 	}
-	return now.Sub(w.since) >= w.patience, sayNothing
+	return now.Sub(w.since) >= w.tolerance, sayNothing
 }
 
 // back notes that a worker is there.
@@ -97,7 +97,7 @@ func (w *workerWatch) judge(now time.Time, waiting uint64, fetched bool) verdict
 
 // watchWorkers looks until ctx ends.
 func (s *Server) watchWorkers(ctx context.Context) {
-	watch := workerWatch{patience: queue.AliveFor}
+	watch := workerWatch{tolerance: queue.AliveFor}
 	every := time.NewTicker(workersEvery)
 	defer every.Stop()
 	for {

@@ -49,7 +49,7 @@ func TestWorkerWatch(t *testing.T) {
 			{at: 10, own: true, waiting: 1, fetched: true}, {at: 50, own: true, waiting: 1, fetched: true}, {at: 60, own: true, waiting: 1},
 			{at: 80, own: true, waiting: 1, say: sayAbsent}, {at: 90, own: true, waiting: 1, fetched: true, say: sayBack}},
 	} {
-		watch := workerWatch{patience: queue.AliveFor}
+		watch := workerWatch{tolerance: queue.AliveFor}
 		start := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 		after := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
 		for _, look := range looks {
@@ -93,7 +93,7 @@ func TestNoWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
-	watch := workerWatch{patience: 20 * time.Millisecond}
+	watch := workerWatch{tolerance: 20 * time.Millisecond}
 	eventually := func(what string, ok func() bool) {
 		t.Helper()
 		for deadline := time.Now().Add(time.Minute); !ok(); <-time.After(5 * time.Millisecond) {
@@ -121,7 +121,7 @@ func TestNoWorker(t *testing.T) {
 	announce(front)
 	eventually("its own record is there", func() bool { return !watch.since.IsZero() })
 	counted(help + "brazier_ingress_workers_alive 0\n")
-	eventually("it is known for long enough", func() bool { return front.Now().Sub(watch.since) > 2*watch.patience })
+	eventually("it is known for long enough", func() bool { return front.Now().Sub(watch.since) > 2*watch.tolerance })
 	if n := lines.Len(); n > 0 {
 		t.Errorf("with nothing to do it says %v", lines.All())
 	}
