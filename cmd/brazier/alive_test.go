@@ -39,6 +39,7 @@ func TestNoWorker(t *testing.T) {
 	if !*noWorker {
 		return // .ci/run asks for it
 	}
+	t.Parallel()
 	page := newTestPage("1029384756", "acme")
 	fb, err := sandbox.New(sandbox.Config{Pages: []sandbox.Page{{ID: page.id, Token: page.token, AppSecret: page.secret}}})
 	if err != nil {

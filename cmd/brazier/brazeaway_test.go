@@ -35,6 +35,7 @@ func TestBrazeAway(t *testing.T) {
 	if *brazeAwayFor == 0 {
 		return // .ci/run asks for it
 	}
+	t.Parallel()
 	const pageCount, people = 8, 10_000
 	braze, err := brazesandbox.New(brazesandbox.Config{Keys: []string{brazeKey}, Burst: brazesandbox.Off, RecordLimit: 10, Latency: 100 * time.Millisecond})
 	if err != nil {

@@ -28,6 +28,7 @@ func TestOutcomes(t *testing.T) {
 	if *outcomesMessages == 0 {
 		return // .ci/run asks for it
 	}
+	t.Parallel()
 	for name, repeats := range map[string]bool{"events in doubt are dead letters": false, "events in doubt are repeated": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
