@@ -148,7 +148,13 @@ func (w *Worker) Run(ctx context.Context) (err error) {
 	defer w.pool.close()         // when nothing runs any more
 	known := make(chan struct{}) // closed once the states of the pages are
 	running.Go(func() { w.watch(ctx, known) })
-	running.Go(func() { w.report(ctx) })
+	running.Go(func() {
+		select {
+		case <-known: // before, a page that is held would not be said to be
+			w.report(ctx)
+		case <-ctx.Done():
+		}
+	})
 	running.Go(func() { w.watchLanes(ctx) })
 	running.Go(func() { w.findOverdue(ctx, settle) })
 	running.Go(func() {
