@@ -12,9 +12,9 @@ import (
 
 // What became of a job
 //
-// A job has at most one record, under brazier.records.<page>.<lane>.<id>, in the partition of the job. The stream keeps one message per subject, so a new
-// record replaces the old one, and each write is on the condition that the record that it replaces is still there. If a job
-// was delivered to two workers, only one of them can begin it.
+// A job has at most one record, under brazier.records.<page>.<lane>.<id>, in the partition of the job. The stream keeps one
+// message per subject, so a new record replaces the old one, and each write is on the condition that the record that it replaces
+// is still there. If a job was delivered to two workers, only one of them can begin it.
 //
 //	          Begin                    Retry, Release
 //	(none) ──────────▶ begun ────────────────────────────▶ waiting
