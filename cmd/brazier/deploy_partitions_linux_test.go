@@ -30,7 +30,7 @@ func TestDeployPartitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = fb.Close() })
-	common := []string{"--pages=" + writePages(t, page), "--ops-listen=off", "--log-format=json"}
+	common := []string{"--pages=" + writePages(t, page), "--ops-listen=127.0.0.1:0", "--log-format=json"}
 	as := func(user string) string { return "--nats-url=nats://" + user + ":p" + user + "@" + address }
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
@@ -70,6 +70,9 @@ func TestDeployPartitions(t *testing.T) {
 	}
 	send(at, "2", "queued")
 	eventually(t, "both are delivered", func() bool { return fb.Counts().Accepted == 2 })
+	useNow(t, address)
+	ready(t, w.ops(t), http.StatusServiceUnavailable, "new partitions cannot be used")
+	ready(t, front.ops(t), http.StatusOK, "ready") // it stores messages where others take them
 
 	command := regexp.MustCompile(`(?m)^ *sed -i .*$`).FindString(read(t, "../../deploy/SIZING.md"))
 	add := exec.Command("sh", "-c", command)
@@ -91,7 +94,7 @@ func TestDeployPartitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer operator.Close()
-	useNow(t, address)
+	ready(t, w.ops(t), http.StatusOK, "ready")
 	sent := 2
 	eventually(t, "the second partition is used", func() bool {
 		sent++
